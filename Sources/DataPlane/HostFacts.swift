@@ -1,0 +1,127 @@
+package import JournalModel
+
+// MARK: What the world shows
+
+package struct FileFacts: Hashable, Sendable {
+  package enum Kind: UInt8, Hashable, Sendable { case regular, directory, other }
+  package var kind: Kind
+  package var inode: InodeKey
+  package var size: UInt64
+  package var modified: WallTime
+  package var links: UInt32
+  package var mode: UInt32
+  package var owner: UInt32
+  package var group: UInt32
+  package init(
+    kind: Kind, inode: InodeKey, size: UInt64, modified: WallTime, links: UInt32 = 1, mode: UInt32 = 0o100644,
+    owner: UInt32 = 0, group: UInt32 = 0
+  ) {
+    self.kind = kind
+    self.inode = inode
+    self.size = size
+    self.modified = modified
+    self.links = links
+    self.mode = mode
+    self.owner = owner
+    self.group = group
+  }
+}
+
+package struct DirectoryEntry: Hashable, Sendable {
+  package var name: [UInt8]
+  /// True for a symbolic link: `facts` are then its target's, nil when it leads nowhere.
+  package var isSymbolicLink: Bool
+  /// Nil when the entry vanished or couldn't be examined between listing and `statx`.
+  package var facts: FileFacts?
+  /// Where a symbolic link leads (real path); nil for anything else.
+  package var realPath: BytePath?
+  /// A random uuid of this entry's own, drawn by the world: used if the file needs one (D2).
+  package var freshUUID: UUIDBytes
+  package init(
+    name: [UInt8], isSymbolicLink: Bool = false, facts: FileFacts?, realPath: BytePath? = nil, freshUUID: UUIDBytes
+  ) {
+    self.name = name
+    self.isSymbolicLink = isSymbolicLink
+    self.facts = facts
+    self.realPath = realPath
+    self.freshUUID = freshUUID
+  }
+}
+
+package struct Listing: Hashable, Sendable {
+  package enum Outcome: Hashable, Sendable {
+    /// The entries, and the file system that holds the directory itself.
+    case entries([DirectoryEntry], filesystem: UInt64)
+    /// ENOENT or ENOTDIR.
+    case missing
+    /// EACCES, EMFILE, EIO, ...: says nothing about what is in it (D10).
+    case failed(String)
+  }
+  package var directory: BytePath
+  /// The names that were asked for: a name that is not among the entries does not exist. Nil: the whole directory.
+  package var names: [[UInt8]]?
+  package var outcome: Outcome
+  /// Whether a watch stands on the directory (it was placed before the listing).
+  package var isWatched: Bool
+  package init(directory: BytePath, names: [[UInt8]]?, outcome: Outcome, isWatched: Bool) {
+    self.directory = directory
+    self.names = names
+    self.outcome = outcome
+    self.isWatched = isWatched
+  }
+}
+
+/// What inotify says: a hint, never trusted (F1).
+package enum WatchHint: Hashable, Sendable {
+  /// Bytes may have been written to this entry.
+  case modified(directory: BytePath, name: [UInt8])
+  /// A name came, went or changed its inode.
+  case changed(directory: BytePath, name: [UInt8])
+  /// The watched directory itself went away or was moved, or its watch was lost.
+  case lost(directory: BytePath)
+  /// The queue overflowed: anything may have happened.
+  case overflow
+}
+
+/// New bytes of a file, read, hashed and compared (D4).
+package struct Appended: Hashable, Sendable {
+  /// The new length; everything below it is in the data plane's tree.
+  package var length: UInt64
+  package var root: Digest
+  /// Hash of the last min(tailSize, length / 2) bytes before `length` (D6).
+  package var tail: Digest
+  package var leaves: LeafRange
+  package init(length: UInt64, root: Digest, tail: Digest, leaves: LeafRange) {
+    self.length = length
+    self.root = root
+    self.tail = tail
+    self.leaves = leaves
+  }
+}
+
+package struct IngestAnswer: Hashable, Sendable {
+  package enum Outcome: Hashable, Sendable {
+    case appended(Appended)
+    /// No bytes beyond `from`, and those before it are as journaled where they were looked at.
+    case unchanged
+    /// The inode is shorter than `from`.
+    case shrunk
+    /// Bytes before `from` are not what was journaled.
+    case diverged
+    /// No descriptor is held and the path leads to another inode or to none.
+    case gone
+    /// EMFILE, EACCES, EIO, ESTALE, ...: says nothing about the file (D10).
+    case failed(String)
+  }
+  package var outcome: Outcome
+  /// Of the inode after the read; zero for `gone` and `failed`.
+  package var size: UInt64
+  package var modified: WallTime
+  package var links: UInt32
+  package init(outcome: Outcome, size: UInt64, modified: WallTime, links: UInt32) {
+    self.outcome = outcome
+    self.size = size
+    self.modified = modified
+    self.links = links
+  }
+}

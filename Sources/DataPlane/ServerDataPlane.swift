@@ -1,0 +1,31 @@
+package import JournalModel
+
+/// Received bytes and plain files on a server, as `ServerCore` asks for them by effects. Implemented by `LinuxIO` and by
+/// `SimulatedWorld`; one conformance suite holds both. Synchronous; calls about different strings may run at the same
+/// time on different threads, calls about one string come one at a time except `admit`, `admitTail`, `free`, `drop`.
+package protocol ServerDataPlane: AnyObject {
+  /// Takes a frame's bytes; they wait until one of the next four calls says what becomes of them.
+  func hold(_ id: PayloadID, bytes: [UInt8])
+  func admit(_ id: PayloadID, to key: StringKey, offset: UInt64)
+  func admitTail(_ id: PayloadID, to key: StringKey, offset: UInt64, dropping: Int)
+  func drop(_ id: PayloadID)
+  /// Nil when the held bytes can't be read.
+  func compare(_ id: PayloadID, with key: StringKey, stored: BytePath, offset: UInt64, count: Int) -> Bool?
+
+  func verify(_ key: StringKey, from: UInt64, root: Digest, promises: [Promise]) -> VerifyAnswer
+  func discard(_ key: StringKey, from: UInt64)
+  /// Queued bytes, for the store's log.
+  func queued(_ key: StringKey, offset: UInt64, length: Int) -> [UInt8]
+  func free(_ key: StringKey, below: UInt64)
+
+  func create(_ key: StringKey, _ stored: BytePath) -> CreateOutcome
+  func write(_ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome
+  func sync(_ stored: [BytePath]) -> DiskOutcome
+  /// Repairs a plain file before anything is served (P3): `log` are the store's ranges of this string in order.
+  func repair(
+    _ stored: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])], mayCut: Bool,
+    slice: UInt64
+  ) -> RepairOutcome
+  /// Nil when done, else what failed.
+  func link(host: HostName, path: BytePath, to stored: BytePath) -> String?
+}

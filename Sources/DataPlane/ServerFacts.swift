@@ -1,0 +1,42 @@
+package import JournalModel
+
+package enum DiskOutcome: Hashable, Sendable {
+  case done
+  /// ENOSPC, EDQUOT, EIO on one file, ...: this file is refused for now and tried again (P4).
+  case failed(String)
+  /// A sync failed: the store stops (P4).
+  case failedSync(String)
+}
+
+package struct VerifyAnswer: Hashable, Sendable {
+  /// The greatest promise met, with its root; `from` of the effect when not even the first one is.
+  package var upTo: UInt64
+  package var root: Digest
+  /// Leaves that the verified bytes completed.
+  package var leaves: LeafRange
+  /// The first promise whose root the bytes don't have.
+  package var failedAt: UInt64?
+  package init(upTo: UInt64, root: Digest, leaves: LeafRange, failedAt: UInt64?) {
+    self.upTo = upTo
+    self.root = root
+    self.leaves = leaves
+    self.failedAt = failedAt
+  }
+}
+
+package enum RepairOutcome: Hashable, Sendable {
+  /// The plain file holds exactly the committed bytes, synced.
+  case done
+  /// More than one slice lay beyond the synced length, or the counters differ: the old file was set aside under this
+  /// name, kept, and a new one holds the committed bytes, synced.
+  case setAside(BytePath)
+  case failed(String)
+}
+
+package enum CreateOutcome: Hashable, Sendable {
+  /// Made now with O_EXCL, or found empty; its directory is synced.
+  case created
+  /// Something else has the name.
+  case taken
+  case failed(String)
+}

@@ -1,0 +1,147 @@
+package import DataPlane
+package import JournalModel
+package import JournalStore
+package import WireProtocol
+
+// The door between a host's core and the world. The daemon (NodeRuntime) and the simulator perform the effects and bring
+// the answers as inputs; nothing else passes. Every effect marked '-> x' is answered exactly once by that input, unless
+// the process dies; everything else is performed in order and not answered.
+
+/// A connection, while the process runs. Never reused.
+package struct ConnectionID: Hashable, Sendable, Comparable {
+  package var value: UInt64
+  package init(_ value: UInt64) { self.value = value }
+  package static func < (l: ConnectionID, r: ConnectionID) -> Bool { l.value < r.value }
+}
+
+/// Position of a server in the configuration's list.
+package struct ServerIndex: Hashable, Sendable, Comparable {
+  package var value: Int
+  package init(_ value: Int) { self.value = value }
+  package static func < (l: ServerIndex, r: ServerIndex) -> Bool { l.value < r.value }
+}
+
+// MARK: Inputs and effects
+
+package enum HostInput: Hashable, Sendable {
+  /// First input of a process: what the journal knows. `wall` accompanies every input that may write records.
+  case started(files: [KnownFile], journal: JournalPosition, delivered: [[FileUUID: UInt64]])
+  case tick
+  case hinted(WatchHint)
+  case listed(Listing)
+  case ingested(FileID, IngestAnswer)
+  /// Whether any process has the file open for writing; nil when the file system can't tell.
+  case writersProbed(FileID, hasWriters: Bool?)
+  case committed(JournalPosition)
+  case commitFailed(StoreError)
+  case connected(ServerIndex, ConnectionID)
+  /// A connection ended, or an attempt failed (`connection` nil).
+  case disconnected(ServerIndex, ConnectionID?, reason: String)
+  case received(ConnectionID, Frame)
+  case headVerified(ConnectionID, Bool)
+  case rootComputed(FileID, length: UInt64, Digest?)
+  /// The frame of `sendPayload` was handed to the socket in full.
+  case payloadSent(ConnectionID, FileID, end: UInt64)
+  /// The bytes of `sendPayload` couldn't be read as journaled; nothing was sent.
+  case payloadUnavailable(ConnectionID, FileID, offset: UInt64, reason: String)
+  /// An operator asks to be told when all that exists now is on every server (`status --settled`).
+  case settle(token: UInt64)
+  case cancelSettle(token: UInt64)
+  /// SIGTERM: say goodbye, then nothing more.
+  case stop
+}
+
+package enum HostEffect: Hashable, Sendable {
+  /// Places a watch if it can, then lists the whole directory (F1). -> listed
+  case watch(directory: BytePath)
+  case unwatch(directory: BytePath)
+  /// Lists the names, or everything. -> listed
+  case list(directory: BytePath, names: [[UInt8]]?)
+  /// Tells the data plane how to reach a file. The descriptor is opened when needed, closed when descriptors are
+  /// scarce, and never closed while `isPinned` (no name is left).
+  case attach(FileID, file: FileUUID, inode: InodeKey, path: BytePath)
+  case relocate(FileID, path: BytePath, isPinned: Bool)
+  /// The same inode goes on as the next incarnation, from length 0.
+  case reborn(FileID, as: FileID, file: FileUUID)
+  /// Closes and forgets.
+  case release(FileID)
+  /// Reads at most `limit` bytes from `from` on into the file's tree. The data plane makes sure that its tree stands at
+  /// `from` with `root` (after a restart by the stored leaves, re-reading the open leaf and the leaf before it: D4),
+  /// reads, and then compares size and the last `tailSize` bytes before `from`. -> ingested
+  case ingest(FileID, from: UInt64, root: Digest, limit: Int)
+  /// -> writersProbed
+  case probeWriters(FileID)
+  /// One at a time. -> committed, commitFailed
+  case commit(HostBatch)
+  /// -> connected, disconnected
+  case connect(ServerIndex)
+  case disconnect(ConnectionID, reason: String)
+  case send(ConnectionID, Frame)
+  /// Sends the records as one frame with a checkpoint signed over `upTo` records (J2).
+  case sendRecords(ConnectionID, from: UInt64, upTo: UInt64)
+  /// At most one at a time for each connection. -> payloadSent, payloadUnavailable (or disconnected)
+  case sendPayload(ConnectionID, FileID, PayloadHeader)
+  /// Is the server's head, with the host's own checkpoint, on the local journal? -> headVerified
+  case verifyHead(ConnectionID, length: UInt64, Checkpoint)
+  /// The tree's root at a length not beyond the journaled one, nil if it can't be had any more. -> rootComputed
+  case computeRoot(FileID, length: UInt64)
+  case settled(token: UInt64)
+  case report(HostReport)
+}
+
+/// What an operator should know, once each.
+package enum HostReport: Hashable, Sendable {
+  case born(FileUUID, BytePath)
+  case rotated(FileUUID, from: BytePath, to: BytePath?)
+  case truncated(FileUUID, BytePath, length: UInt64, next: FileUUID)
+  case closed(FileUUID, BytePath, length: UInt64, FileClosed.Reason)
+  case gap(Gap, BytePath)
+  /// A file waits alone: why, and what would end it.
+  case waiting(FileUUID, BytePath, String)
+  case resumed(FileUUID, BytePath)
+  case unreadable(BytePath, String)
+  case unwatched(BytePath)
+  case serverUp(ServerIndex, records: UInt64)
+  case serverDown(ServerIndex, reason: String)
+  case refused(ServerIndex, FileUUID?, BytePath?, RefusalCode, String)
+  case journalBlocked(String)
+  case journalUnblocked
+}
+
+/// How a host's core is set up.
+package struct HostSettings: Sendable {
+  package var host: HostName
+  package var journal: JournalID
+  package var publicKey: Digest
+  package var servers: [String]
+  package var follow: [FollowRule]
+  /// The node's own data, logs and log root: never followed (D9). Directories and files by inode.
+  package var excluded: Set<InodeKey>
+  package var limits: Limits
+  /// Seed of the jitter of reconnects.
+  package var jitterSeed: UInt64
+  package init(
+    host: HostName, journal: JournalID, publicKey: Digest, servers: [String], follow: [FollowRule],
+    excluded: Set<InodeKey> = [], limits: Limits = Limits(), jitterSeed: UInt64 = 0
+  ) {
+    self.host = host
+    self.journal = journal
+    self.publicKey = publicKey
+    self.servers = servers
+    self.follow = follow
+    self.excluded = excluded
+    self.limits = limits
+    self.jitterSeed = jitterSeed
+  }
+}
+
+/// Glob patterns over absolute paths: `?`, `*`, `[a-z]`, `[!a-z]` within one component, `**` for any number of
+/// components. A file is followed when an include matches and no exclude does.
+package struct FollowRule: Hashable, Sendable {
+  package var include: [BytePath]
+  package var exclude: [BytePath]
+  package init(include: [BytePath], exclude: [BytePath] = []) {
+    self.include = include
+    self.exclude = exclude
+  }
+}

@@ -1,0 +1,42 @@
+/// Every bound of the system in one place. The simulator shrinks them so that each boundary is crossed within
+/// kilobytes; `leafSize` is part of the format and must be 64 KiB outside the simulator.
+package struct Limits: Sendable, Hashable {
+  /// Bytes per leaf of a file's tree.
+  package var leafSize = 65_536
+  /// Most bytes that one bytes-appended record covers (J3).
+  package var extentSize = 4 << 20
+  /// Most payload bytes in one frame. Also the unit of fairness between files on a connection.
+  package var payloadFrameSize = 256 << 10
+  /// Payload bytes that a host may have sent to a server and not seen acknowledged, per connection.
+  package var connectionCredit = 32 << 20
+  /// Most records, and most bytes of records, in one frame.
+  package var recordsPerFrame = 512
+  package var recordBytesPerFrame = 1 << 20
+  /// Records that a host may have sent and not seen acknowledged.
+  package var recordWindow = 8_192
+  /// Files in one resume query.
+  package var resumePage = 1_000
+  /// Payload up to this size per verified range rides inside the store's commit (P2); more goes straight to the file.
+  package var logPayloadSize = 64 << 10
+  /// Bytes that the store's log may hold unfolded or unsynced before everything goes straight to the file.
+  package var logCapacity = 64 << 20
+  /// Bytes written to a plain file between two syncs (P2).
+  package var syncSlice = 8 << 20
+  /// How many bytes before the known length are compared after each read (D4), and hashed beside the length (D6).
+  package var tailSize = 4_096
+  /// Least time between two bytes-appended records of one file under load (J3).
+  package var coalescing = Interval.milliseconds(10)
+  /// Slow periodic rescan of everything (F1).
+  package var rescanInterval = Interval.seconds(60)
+  /// How often files are looked at that inotify can't see: nameless ones, targets of links, unwatched directories.
+  package var pollInterval = Interval.milliseconds(500)
+  /// Reconnect backoff: first and greatest delay, jittered by half (W4).
+  package var backoffFirst = Interval.milliseconds(200)
+  package var backoffLast = Interval.seconds(30)
+  package var heartbeat = Interval.seconds(5)
+  package var silence = Interval.seconds(20)
+  /// Retry of a refused file, a failed commit, a failed read.
+  package var retry = Interval.seconds(5)
+
+  package init() {}
+}

@@ -1,0 +1,125 @@
+package import JournalModel
+
+/// What a host's journal store promises. Two implementations (`InMemoryHostStore`, LMDB) pass one conformance suite.
+///
+/// - Every value is stored with a version and a checksum; a value that fails either is `StoreError.corrupt`, never data.
+/// - `commit` is atomic and durable: when it returns, all of the batch survives a power cut; when it throws, none of it
+///   is visible, now or after a restart, unless the error is `.failedSync`, after which the store accepts nothing more.
+/// - Records are numbered from 0 without holes and are never changed or removed.
+/// - Calls come from one thread at a time for `commit`; reads may run beside a commit on other threads and see the
+///   state before or after it, never between.
+package protocol HostJournalStore: AnyObject, Sendable {
+  /// Nil until `create`.
+  func identity() throws(StoreError) -> JournalIdentity?
+  /// Begins the journal. Throws `.alreadyExists` when there is one.
+  func create(_ identity: JournalIdentity) throws(StoreError)
+  /// How many records the journal holds.
+  func length() throws(StoreError) -> UInt64
+  func commit(_ batch: HostBatch) throws(StoreError) -> JournalPosition
+  /// Encoded records from `first`, at least one if there is one, at most `count` and about `bytes` bytes.
+  func records(from first: UInt64, count: Int, bytes: Int) throws(StoreError) -> [[UInt8]]
+  /// The tree's root over the first `length` records. Throws `.outOfRange` beyond the journal's length.
+  func root(at length: UInt64) throws(StoreError) -> Digest
+  /// Every file of the file table, in the order of the uuids.
+  func files() throws(StoreError) -> [KnownFile]
+  /// Hashes of the file's complete leaves `0 ..< count`. Throws `.outOfRange` when fewer are stored.
+  func leaves(of file: FileUUID, count: UInt64) throws(StoreError) -> [Digest]
+  /// What each server had acknowledged of each file when last noted; a hint that may be old, never ahead.
+  func delivered(to server: String) throws(StoreError) -> [FileUUID: UInt64]
+}
+
+package struct JournalIdentity: Hashable, Sendable {
+  package var host: HostName
+  package var journal: JournalID
+  package var publicKey: Digest
+  package init(host: HostName, journal: JournalID, publicKey: Digest) {
+    self.host = host
+    self.journal = journal
+    self.publicKey = publicKey
+  }
+}
+
+package struct JournalPosition: Hashable, Sendable {
+  package var length: UInt64
+  package var root: Digest
+  package init(length: UInt64, root: Digest) {
+    self.length = length
+    self.root = root
+  }
+}
+
+/// One group commit of a host.
+package struct HostBatch: Hashable, Sendable {
+  /// Canonical encodings, appended in order.
+  package var records: [[UInt8]] = []
+  /// New or changed rows of the file table.
+  package var files: [KnownFile] = []
+  /// Hashes of leaves that appends completed. A leaf that is stored already must be equal, else `.corrupt`.
+  package var leaves: [LeafRange] = []
+  package var delivered: [Delivered] = []
+  package init() {}
+  package var isEmpty: Bool { records.isEmpty && files.isEmpty && leaves.isEmpty && delivered.isEmpty }
+}
+
+package struct Delivered: Hashable, Sendable {
+  package var server: String
+  package var file: FileUUID
+  package var length: UInt64
+  package init(server: String, file: FileUUID, length: UInt64) {
+    self.server = server
+    self.file = file
+    self.length = length
+  }
+}
+
+/// A row of the host's file table: what must be known of a file to go on with it after a restart.
+package struct KnownFile: Hashable, Sendable {
+  package var file: FileUUID
+  package var inode: InodeKey
+  package var isDerived: Bool
+  /// Its present name; the last one when it has none.
+  package var path: BytePath
+  package var born: WallTime
+  /// Journaled length with its root.
+  package var length: UInt64
+  package var root: Digest
+  /// Hash of the last min(tailSize, length / 2) bytes before `length` (D6).
+  package var tail: Digest
+  /// Size and modification time of the inode when `length` was journaled: what has not moved isn't re-read (D4).
+  package var size: UInt64
+  package var modified: WallTime
+  package var closed: FileClosed.Reason?
+  /// Bytes from here to `length` are in a gap: settled as far as the host is concerned (J4). Equal to `length` and
+  /// beyond where there is none.
+  package var gapFrom: UInt64?
+
+  package init(
+    file: FileUUID, inode: InodeKey, isDerived: Bool, path: BytePath, born: WallTime, length: UInt64, root: Digest,
+    tail: Digest, size: UInt64, modified: WallTime, closed: FileClosed.Reason? = nil, gapFrom: UInt64? = nil
+  ) {
+    self.file = file
+    self.inode = inode
+    self.isDerived = isDerived
+    self.path = path
+    self.born = born
+    self.length = length
+    self.root = root
+    self.tail = tail
+    self.size = size
+    self.modified = modified
+    self.closed = closed
+    self.gapFrom = gapFrom
+  }
+}
+
+package enum StoreError: Error, Hashable, Sendable {
+  case alreadyExists
+  case outOfRange
+  /// ENOSPC, EDQUOT or a full map: nothing was changed, later calls may succeed (P4).
+  case full(String)
+  /// A stored value has the wrong version or checksum, or disagrees with another: what and where.
+  case corrupt(String)
+  /// A sync or meta write failed: the store accepts nothing more until it is reopened (P4).
+  case failedSync(String)
+  case failed(String)
+}

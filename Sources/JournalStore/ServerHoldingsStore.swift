@@ -1,0 +1,163 @@
+package import JournalModel
+
+/// What a server's store promises; durability, checksums and threads as for `HostJournalStore`.
+///
+/// Nothing that it holds is ever changed or removed by a batch, save log payload that was folded and synced (`trims`)
+/// and promises that payload has met.
+package protocol ServerHoldingsStore: AnyObject, Sendable {
+  /// Nil until first set: the start counter of P3.
+  func startCounter() throws(StoreError) -> UInt64?
+  func setStartCounter(_ value: UInt64) throws(StoreError)
+  func journals() throws(StoreError) -> [HeldJournal]
+  /// Every string of every file, ordered by (host, file, string).
+  func strings() throws(StoreError) -> [StoredString]
+  /// Signed lengths that payload has not reached, ordered by length within a string.
+  func promises() throws(StoreError) -> [Promise]
+  /// Ranges of payload in the log, ordered by (host, file, offset).
+  func logRanges() throws(StoreError) -> [LogRange]
+  func logPayload(of key: StringKey, offset: UInt64) throws(StoreError) -> [UInt8]
+  func commit(_ batch: ServerBatch) throws(StoreError)
+  func records(
+    host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
+  ) throws(StoreError) -> [[UInt8]]
+  func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest]
+  /// Files that the host ever recorded under this identity (D3).
+  func files(host: HostName, identity: InodeIdentity) throws(StoreError) -> [FileUUID]
+}
+
+package struct HeldJournal: Hashable, Sendable {
+  package var host: HostName
+  package var journal: JournalID
+  package var publicKey: Digest
+  package var length: UInt64
+  /// The host's own checkpoint over `length` records; nil when there are none.
+  package var checkpoint: Checkpoint?
+  /// Roots of the perfect subtrees of the first `length` records (`Frontier`).
+  package var frontier: [Digest]
+  package init(
+    host: HostName, journal: JournalID, publicKey: Digest, length: UInt64, checkpoint: Checkpoint?, frontier: [Digest]
+  ) {
+    self.host = host
+    self.journal = journal
+    self.publicKey = publicKey
+    self.length = length
+    self.checkpoint = checkpoint
+    self.frontier = frontier
+  }
+}
+
+/// A row of the server's file table.
+package struct StoredString: Hashable, Sendable {
+  package var key: StringKey
+  package var identity: InodeIdentity
+  package var isDerived: Bool
+  package var path: BytePath
+  package var born: WallTime
+  package var parent: Parent?
+  /// Bytes durably held, and their root.
+  package var committed: UInt64
+  package var root: Digest
+  /// Bytes of the plain file that are known to be on the disk; the log holds `synced ..< committed`.
+  package var synced: UInt64
+  /// The plain file, relative to the log root.
+  package var stored: BytePath
+  /// What the host's records say: greatest recorded length, whether closed, lowest gapped offset (J4).
+  package var recorded: UInt64
+  package var closed: FileClosed.Reason?
+  package var gapFrom: UInt64?
+
+  package init(
+    key: StringKey, identity: InodeIdentity, isDerived: Bool, path: BytePath, born: WallTime, parent: Parent?,
+    committed: UInt64, root: Digest, synced: UInt64, stored: BytePath, recorded: UInt64,
+    closed: FileClosed.Reason? = nil, gapFrom: UInt64? = nil
+  ) {
+    self.key = key
+    self.identity = identity
+    self.isDerived = isDerived
+    self.path = path
+    self.born = born
+    self.parent = parent
+    self.committed = committed
+    self.root = root
+    self.synced = synced
+    self.stored = stored
+    self.recorded = recorded
+    self.closed = closed
+    self.gapFrom = gapFrom
+  }
+}
+
+package struct LogRange: Hashable, Sendable {
+  package var key: StringKey
+  package var offset: UInt64
+  package var length: Int
+  package init(key: StringKey, offset: UInt64, length: Int) {
+    self.key = key
+    self.offset = offset
+    self.length = length
+  }
+}
+
+/// One group commit of a server.
+package struct ServerBatch: Hashable, Sendable {
+  package struct RecordRun: Hashable, Sendable {
+    package var first: UInt64
+    package var encoded: [[UInt8]]
+    /// The journal's row after these records.
+    package var after: HeldJournal
+    package init(first: UInt64, encoded: [[UInt8]], after: HeldJournal) {
+      self.first = first
+      self.encoded = encoded
+      self.after = after
+    }
+  }
+  package struct LogPayload: Hashable, Sendable {
+    package var key: StringKey
+    package var offset: UInt64
+    package var bytes: [UInt8]
+    package init(key: StringKey, offset: UInt64, bytes: [UInt8]) {
+      self.key = key
+      self.offset = offset
+      self.bytes = bytes
+    }
+  }
+  package struct Leaves: Hashable, Sendable {
+    package var key: StringKey
+    package var first: UInt64
+    package var hashes: [Digest]
+    package init(key: StringKey, first: UInt64, hashes: [Digest]) {
+      self.key = key
+      self.first = first
+      self.hashes = hashes
+    }
+  }
+
+  package var records: [RecordRun] = []
+  /// New or changed rows.
+  package var strings: [StoredString] = []
+  package var promises: [Promise] = []
+  /// Promises up to and including this length are met.
+  package var met: [MetLength] = []
+  package var leaves: [Leaves] = []
+  package var log: [LogPayload] = []
+  /// Log payload of the string below this offset is in its plain file and synced.
+  package var trims: [Trim] = []
+  package init() {}
+
+  package struct MetLength: Hashable, Sendable {
+    package var key: FileKey
+    package var length: UInt64
+    package init(key: FileKey, length: UInt64) {
+      self.key = key
+      self.length = length
+    }
+  }
+  package struct Trim: Hashable, Sendable {
+    package var key: StringKey
+    package var below: UInt64
+    package init(key: StringKey, below: UInt64) {
+      self.key = key
+      self.below = below
+    }
+  }
+}

@@ -1,0 +1,135 @@
+package import DataPlane
+package import HostCore
+package import JournalModel
+package import JournalStore
+package import WireProtocol
+
+// The door between a server's core and the world, as in `HostPort.swift`: an effect marked '-> x' is answered exactly
+// once by that input unless the process dies; the others are performed in order and not answered.
+
+/// Who is at the other end, as the transport authenticated it (W5): the subject alternative names of its certificate.
+package struct Peer: Hashable, Sendable {
+  package var names: [String]
+  package var address: String
+  package init(names: [String], address: String) {
+    self.names = names
+    self.address = address
+  }
+}
+
+package enum ServerInput: Hashable, Sendable {
+  /// First input of a process. `counterMatches` is false when the start counters of store and log root differ (P3).
+  case started(
+    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange], counterMatches: Bool)
+  case tick
+  case repaired(StringKey, RepairOutcome)
+  case accepted(ConnectionID, Peer)
+  /// Any frame but payload.
+  case received(ConnectionID, Frame)
+  case receivedPayload(ConnectionID, PayloadHeader, PayloadID)
+  /// The bytes on the connection are no frame: it has been cut off.
+  case broken(ConnectionID, String)
+  case closed(ConnectionID)
+  case compared(PayloadID, isEqual: Bool?)
+  case verified(StringKey, VerifyAnswer)
+  case created(StringKey, CreateOutcome)
+  case written(StringKey, upTo: UInt64, DiskOutcome)
+  case synced([SyncedLength], DiskOutcome)
+  case committed(StoreError?)
+  /// SIGTERM: finish nothing new, say goodbye.
+  case stop
+
+  package struct SyncedLength: Hashable, Sendable {
+    package var key: StringKey
+    package var length: UInt64
+    package init(key: StringKey, length: UInt64) {
+      self.key = key
+      self.length = length
+    }
+  }
+}
+
+package enum ServerEffect: Hashable, Sendable {
+  /// Makes the plain file hold exactly `row.committed` bytes: cut at `row.synced` unless that would cut more than one
+  /// slice or `mayCut` is false (then it is set aside), rebuilt from the log, synced. Makes it if missing and
+  /// `row.synced` is 0. -> repaired
+  case repair(StoredString, mayCut: Bool)
+  /// Everything is repaired: accept connections.
+  case serve
+  case send(ConnectionID, Frame)
+  /// Sends `goodbye`, then closes. Nothing more is brought from this connection but `closed`.
+  case close(ConnectionID, RefusalCode, String)
+  /// Appends the frame's bytes to the string's queue of received bytes.
+  case admit(PayloadID, StringKey, offset: UInt64)
+  case drop(PayloadID)
+  /// Are the first `count` bytes of the frame equal to the held ones from `offset` on? `count` never goes beyond the
+  /// committed length. The frame stays held. -> compared
+  case compare(PayloadID, StringKey, BytePath, offset: UInt64, count: Int)
+  /// Drops the first `count` bytes of the frame and appends the rest to the queue.
+  case admitTail(PayloadID, StringKey, offset: UInt64, dropping: Int)
+  /// Hashes queued bytes from `from` (where the tree stands, with `root`) to each promise in turn, up to the first that
+  /// isn't met; the tree then stands at the greatest one met. -> verified
+  case verify(StringKey, from: UInt64, root: Digest, promises: [Promise])
+  /// Forgets queued bytes from `from` on.
+  case discard(StringKey, from: UInt64)
+  /// Makes the plain file with O_EXCL (directories as needed, synced). -> created
+  case create(StringKey, BytePath)
+  /// Writes queued bytes to the plain file, and syncs it when `sync`. -> written
+  case write(StringKey, BytePath, from: UInt64, upTo: UInt64, sync: Bool)
+  /// Frees queued bytes below `below`.
+  case free(StringKey, below: UInt64)
+  /// Syncs plain files. -> synced
+  case sync([SyncTarget])
+  /// `log` names queued bytes that ride inside the commit. One at a time. -> committed
+  case commit(ServerBatch, log: [LogRange])
+  /// Points `latest/<host>/<path>` to the plain file, unless a younger one is there. Failures are reported only.
+  case link(host: HostName, path: BytePath, to: BytePath)
+  /// The store must not go on: exit for the service manager (P4).
+  case halt(String)
+  case report(ServerReport)
+
+  package struct SyncTarget: Hashable, Sendable {
+    package var key: StringKey
+    package var stored: BytePath
+    /// What has been written.
+    package var length: UInt64
+    package init(key: StringKey, stored: BytePath, length: UInt64) {
+      self.key = key
+      self.stored = stored
+      self.length = length
+    }
+  }
+}
+
+package enum ServerReport: Hashable, Sendable {
+  case hostConnected(HostName, journal: JournalID, records: UInt64)
+  case hostDisconnected(HostName, String)
+  case peerRefused(Peer, RefusalCode, String)
+  case born(FileKey, stored: BytePath)
+  case gap(HostName, Gap)
+  case refused(FileKey, RefusalCode, String)
+  case setAside(FileKey, BytePath)
+  case repairFailed(FileKey, String)
+  case storeBlocked(String)
+  case storeUnblocked
+}
+
+/// Signatures, as a port: OpenSSL in the daemon, a keyed hash in the simulator. Pure.
+package protocol SignatureVerifier: Sendable {
+  func isValid(_ checkpoint: Checkpoint, publicKey: Digest) -> Bool
+  /// Nil when the binding vouches for the record's host name, journal id and key by this server's own authorities;
+  /// else why not.
+  func refusal(of opened: JournalOpened) -> String?
+}
+
+package struct ServerSettings: Sendable {
+  package var name: String
+  package var limits: Limits
+  /// Payload that may be on its way over all connections, in bytes.
+  package var totalCredit: Int
+  package init(name: String, limits: Limits = Limits(), totalCredit: Int = 256 << 20) {
+    self.name = name
+    self.limits = limits
+    self.totalCredit = totalCredit
+  }
+}

@@ -1,0 +1,168 @@
+package import JournalModel
+
+/// What travels between a host and a server. Layout, limits and rules: `design/protocol.md`. A host sends `hello`,
+/// `records`, `resumeQuery`, `payload`; a server answers with the others; `ping`, `pong` and `goodbye` go both ways.
+package enum Frame: Hashable, Sendable {
+  case hello(Hello)
+  case welcome(Welcome)
+  case records(Records)
+  /// The server durably holds the first `length` records of the connection's journal.
+  case recordsDurable(length: UInt64)
+  case resumeQuery([FileUUID])
+  case resumeAnswer([HeldFile])
+  /// The header; `length` payload bytes follow it in the same frame and never pass through the core.
+  case payload(PayloadHeader)
+  /// The server durably holds the first `length` bytes of each file.
+  case payloadDurable([FileLength])
+  /// All payload bytes that the host may send on this connection since it began. Never shrinks.
+  case credit(total: UInt64)
+  case refusal(Refusal)
+  case ping(nonce: UInt64)
+  case pong(nonce: UInt64)
+  case goodbye(code: RefusalCode, text: String)
+}
+
+package struct Hello: Hashable, Sendable {
+  /// Protocol versions that the host speaks.
+  package var oldest: UInt16
+  package var newest: UInt16
+  package var host: HostName
+  package var journal: JournalID
+  package var publicKey: Digest
+  /// Names of optional features that the host offers; at most 64 of at most 64 bytes.
+  package var features: [String]
+  package init(
+    oldest: UInt16, newest: UInt16, host: HostName, journal: JournalID, publicKey: Digest, features: [String] = []
+  ) {
+    self.oldest = oldest
+    self.newest = newest
+    self.host = host
+    self.journal = journal
+    self.publicKey = publicKey
+    self.features = features
+  }
+}
+
+package struct Welcome: Hashable, Sendable {
+  package var version: UInt16
+  package var server: String
+  /// How many records of the host's journal the server durably holds, and the host's own checkpoint over them
+  /// (nil when it holds none) (J6).
+  package var journalLength: UInt64
+  package var checkpoint: Checkpoint?
+  /// First value of `credit`.
+  package var credit: UInt64
+  package var features: [String]
+  package init(
+    version: UInt16, server: String, journalLength: UInt64, checkpoint: Checkpoint?, credit: UInt64,
+    features: [String] = []
+  ) {
+    self.version = version
+    self.server = server
+    self.journalLength = journalLength
+    self.checkpoint = checkpoint
+    self.credit = credit
+    self.features = features
+  }
+}
+
+/// Encoded records `first ..< first + count` with a checkpoint over `first + count` records (J2).
+package struct Records: Hashable, Sendable {
+  package var first: UInt64
+  package var encoded: [[UInt8]]
+  package var checkpoint: Checkpoint
+  package init(first: UInt64, encoded: [[UInt8]], checkpoint: Checkpoint) {
+    self.first = first
+    self.encoded = encoded
+    self.checkpoint = checkpoint
+  }
+}
+
+/// One of the byte strings that a server holds of a file (W2).
+package struct HeldString: Hashable, Sendable {
+  package var length: UInt64
+  package var root: Digest
+  package init(length: UInt64, root: Digest) {
+    self.length = length
+    self.root = root
+  }
+}
+
+/// All strings held of a file; none when the server holds nothing of it.
+package struct HeldFile: Hashable, Sendable {
+  package var file: FileUUID
+  package var strings: [HeldString]
+  package init(file: FileUUID, strings: [HeldString]) {
+    self.file = file
+    self.strings = strings
+  }
+}
+
+package struct PayloadHeader: Hashable, Sendable {
+  package var file: FileUUID
+  package var offset: UInt64
+  /// 1 ... `Limits.payloadFrameSize`.
+  package var length: Int
+  package var end: UInt64 { offset + UInt64(length) }
+  package init(file: FileUUID, offset: UInt64, length: Int) {
+    self.file = file
+    self.offset = offset
+    self.length = length
+  }
+}
+
+package struct FileLength: Hashable, Sendable {
+  package var file: FileUUID
+  package var length: UInt64
+  package init(file: FileUUID, length: UInt64) {
+    self.file = file
+    self.length = length
+  }
+}
+
+/// An answer with a reason, about one file or about the journal's records (W4). The connection goes on.
+package struct Refusal: Hashable, Sendable {
+  /// Nil: the records, not a file.
+  package var file: FileUUID?
+  package var code: RefusalCode
+  /// What the server durably holds of the file, where the host may resume.
+  package var length: UInt64
+  /// For operators; at most 512 bytes of UTF-8.
+  package var text: String
+  package init(file: FileUUID?, code: RefusalCode, length: UInt64, text: String) {
+    self.file = file
+    self.code = code
+    self.length = length
+    self.text = text
+  }
+}
+
+package enum RefusalCode: UInt16, Hashable, Sendable, CaseIterable {
+  /// Bytes don't hash to the host's signed root (W3): the host looks at the file again.
+  case rootMismatch = 1
+  /// Other bytes are held for the range: a branch (W3). Nothing is changed.
+  case conflict = 2
+  /// The records disagree with the ones held: equivocation (M1).
+  case journalFork = 3
+  /// A record, checkpoint or binding doesn't verify.
+  case badSignature = 4
+  /// The certificate doesn't name this host (W5).
+  case nameNotYours = 5
+  case diskFull = 6
+  case quota = 7
+  /// Payload of a file whose birth isn't recorded, or beyond every recorded length.
+  case unknownFile = 8
+  /// The other side broke a rule of `design/protocol.md`.
+  case protocolViolation = 9
+  case versionUnsupported = 10
+  /// Another connection is delivering this file; ask again later.
+  case busy = 11
+  /// A newer connection of the same host and journal took over.
+  case superseded = 12
+  case shuttingDown = 13
+  case silence = 14
+  /// The name can't be stored.
+  case badName = 15
+  /// A code of a later version.
+  case other = 65_535
+}

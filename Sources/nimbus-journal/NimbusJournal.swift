@@ -1,0 +1,1 @@
+@main struct NimbusJournal { static func main() {} }
