@@ -94,3 +94,8 @@ static inline int nj_x509_add_extension(X509 *certificate, X509 *issuer, int nid
   X509_EXTENSION_free(extension);
   return added;
 }
+
+/// A context that speaks TLS 1.2 and no more: what tests offer to see it refused.
+static inline int nj_ssl_ctx_set_tls12_only(SSL_CTX *context) {
+  return SSL_CTX_set_max_proto_version(context, TLS1_2_VERSION) == 1;
+}
