@@ -1,5 +1,6 @@
 package import HostCore
 package import JournalModel
+package import SecureTransport
 
 /// What an operator wrote into the configuration file, checked, with every path absolute. The keys are a contract
 /// (`design/interfaces.md`); `Configuration.read` makes one.
@@ -58,18 +59,6 @@ package struct Configuration: Sendable, Hashable {
     package var address: Address
   }
 
-  /// `host:port`; a host is a name, an IPv4 address or an IPv6 address in brackets.
-  package struct Address: Sendable, Hashable, CustomStringConvertible {
-    /// Without brackets.
-    package var host: String
-    package var port: UInt16
-    package init(host: String, port: UInt16) {
-      self.host = host
-      self.port = port
-    }
-    package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
-  }
-
   /// The bounds of the core with what the file says about them.
   package var limits: Limits {
     var limits = Limits()
@@ -82,8 +71,11 @@ package struct Configuration: Sendable, Hashable {
 
   package var roles: [String] { (host == nil ? [] : ["host"]) + (server == nil ? [] : ["server"]) }
 
-  /// Where the running node answers `status`.
-  package var controlSocket: String { node.data + "/control.sock" }
+  package var credentials: CredentialFiles {
+    CredentialFiles(certificate: tls.certificate, key: tls.key, authorities: tls.authorities)
+  }
+
+  package var dataFolder: DataFolder { DataFolder(path: node.data) }
 
   package static let maximumByteCount = 1 << 20
   package static let maximumPatterns = 1_000
@@ -108,4 +100,18 @@ package struct ConfigurationProblem: Sendable, Hashable, CustomStringConvertible
 package struct ConfigurationError: Error, Sendable, CustomStringConvertible {
   package var problems: [ConfigurationProblem]
   package var description: String { problems.map(\.description).joined(separator: "\n") }
+}
+
+/// What lies where in `node.data`.
+package struct DataFolder: Sendable, Hashable {
+  package var path: String
+  package init(path: String) { self.path = path }
+
+  /// LMDB environments, one for each role.
+  package var hostStore: String { path + "/host" }
+  package var serverStore: String { path + "/server" }
+  /// Outside LMDB: a restored journal doesn't bring an old key along.
+  package var journalKey: String { path + "/journal.key" }
+  /// Where the running node answers `status`.
+  package var controlSocket: String { path + "/control.sock" }
 }

@@ -1,4 +1,5 @@
 import JournalModel
+import SecureTransport
 
 extension ConfigurationReader {
   mutating func hostName(_ entry: Entry) -> HostName? {
@@ -37,14 +38,19 @@ extension ConfigurationReader {
     return "/" + components.joined(separator: "/")
   }
 
-  mutating func address(_ entry: Entry) -> Configuration.Address? {
+  /// `HOST:PORT` with a port that others can be told.
+  mutating func address(_ entry: Entry) -> Address? {
     guard let text = text(entry) else { return nil }
     do {
-      return try Configuration.Address(parsing: text)
+      let address = try Address(text)
+      if address.port > 0 { return address }
+      complain(entry.line, entry.key, "`\(shown(text))`: 0 is not a port")
     } catch {
-      complain(entry.line, entry.key, error.message)
-      return nil
+      complain(
+        entry.line, entry.key,
+        "`\(shown(text))` \(shown(error.reason, limit: 200))\(error.hint.map { ": \($0)" } ?? "")")
     }
+    return nil
   }
 
   mutating func duration(
@@ -78,34 +84,5 @@ extension ConfigurationReader {
       complain(entry.line, entry.key, error.message)
     }
     return nil
-  }
-}
-
-extension Configuration.Address {
-  package struct Failure: Error, Hashable, Sendable {
-    package var message: String
-  }
-
-  /// `host:port` or `[IPv6]:port`; ports 1 ... 65535.
-  package init(parsing text: String) throws(Failure) {
-    guard let colon = text.lastIndex(of: ":") else {
-      throw Failure(message: "`\(shown(text))` lacks a port: write `host:port`")
-    }
-    var host = text[..<colon]
-    if host.hasPrefix("["), host.hasSuffix("]") {
-      host = host.dropFirst().dropLast()
-      guard host.contains(":"), host.allSatisfy({ $0.isHexDigit || ":.%".contains($0) || $0.isASCII && $0.isLetter })
-      else { throw Failure(message: "`\(shown(String(host)))` is not an IPv6 address") }
-    } else if host.contains(":") {
-      throw Failure(message: "put an IPv6 address in brackets, and the whole in quotes: `\"[::1]:7443\"`")
-    } else {
-      guard !host.isEmpty, host.utf8.count <= 253,
-        host.utf8.allSatisfy({ "abcdefghijklmnopqrstuvwxyz0123456789.-_".utf8.contains($0 | 0x20) || $0 == 0x5F })
-      else { throw Failure(message: "`\(shown(String(host)))` is neither a host name nor an IP address") }
-    }
-    let digits = text[text.index(after: colon)...]
-    guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let port = UInt16(digits), port > 0
-    else { throw Failure(message: "`\(shown(String(digits)))` is not a port: 1 to 65535") }
-    self.init(host: String(host), port: port)
   }
 }

@@ -1,5 +1,6 @@
 import HostCore
 import JournalModel
+import SecureTransport
 import Testing
 
 @testable import NodeRuntime
@@ -133,29 +134,46 @@ func problems(_ text: String) -> [String] {
     ("[\"**/*.tmp\"]", "[]", "11:host.follow[0].exclude: the list of patterns is empty"),
     ("[\"**/*.tmp\"]", "\"**/*.tmp\"", "11:host.follow[0].exclude: expected a list of patterns, found text"),
     ("[\"**/*.tmp\"]", "[**/*.tmp]", "11:: is not YAML"),
-    ("name: logs-b, address: \"127.0.0.1:7444\" }\n  server", "name: logs-a, address: \"h:1\" }\n  server",
-      "14:host.servers[1]: the server logs-a is listed twice"),
-    ("\"127.0.0.1:7444\" }\n  server", "\"127.0.0.1:7443\" }\n  server",
-      "14:host.servers[1]: logs-b and logs-a have the same address"),
-    ("\"127.0.0.1:7444\" }\n  server", "\"127.0.0.1\" }\n  server",
-      "14:host.servers[1].address: `127.0.0.1` lacks a port"),
-    ("\"127.0.0.1:7444\" }\n  server", "\"::1:7444\" }\n  server",
-      "14:host.servers[1].address: put an IPv6 address in brackets"),
-    ("\"127.0.0.1:7444\" }\n  server", "\"a b:7444\" }\n  server", "14:host.servers[1].address: `a b` is neither"),
-    ("\"127.0.0.1:7444\" }\n  server", "\"h:0\" }\n  server", "14:host.servers[1].address: `0` is not a port"),
-    ("\"127.0.0.1:7444\" }\n  server", "\"h:65536\" }\n  server", "14:host.servers[1].address: `65536` is not a port"),
+    (
+      "name: logs-b, address: \"127.0.0.1:7444\" }\n  server", "name: logs-a, address: \"h:1\" }\n  server",
+      "14:host.servers[1]: the server logs-a is listed twice"
+    ),
+    (
+      "\"127.0.0.1:7444\" }\n  server", "\"127.0.0.1:7443\" }\n  server",
+      "14:host.servers[1]: logs-b and logs-a have the same address"
+    ),
+    (
+      "\"127.0.0.1:7444\" }\n  server", "\"127.0.0.1\" }\n  server",
+      "14:host.servers[1].address: `127.0.0.1` has no port"
+    ),
+    (
+      "\"127.0.0.1:7444\" }\n  server", "\"::1:7444\" }\n  server",
+      "14:host.servers[1].address: `::1:7444` an IPv6 address stands in brackets: write [ADDRESS]:PORT"
+    ),
+    (
+      "\"127.0.0.1:7444\" }\n  server", "\"a b:7444\" }\n  server", "14:host.servers[1].address: `a b:7444` has no host"
+    ),
+    ("\"127.0.0.1:7444\" }\n  server", "\"h:0\" }\n  server", "14:host.servers[1].address: `h:0`: 0 is not a port"),
+    (
+      "\"127.0.0.1:7444\" }\n  server", "\"h:65536\" }\n  server",
+      "14:host.servers[1].address: `h:65536` '65536' is not a port"
+    ),
     ("    listen: 127.0.0.1:7443\n", "", "15:server.listen: is missing"),
     ("    listen: 127.0.0.1:7443\n", "    listen: 7443\n", "16:server.listen: expected text, found the number 7443"),
-    ("    clients: mutual ", "    clients: server-only ",
-      "18:server.clients: `server-only` is not available in this version"),
+    (
+      "    clients: mutual ", "    clients: server-only ",
+      "18:server.clients: `server-only` is not available in this version"
+    ),
     ("    clients: mutual ", "    clients: anyone ", "18:server.clients: `anyone` is neither"),
     ("    clients: mutual ", "    credit: 64 ", "18:server.credit: `64` lacks its unit"),
     ("    clients: mutual ", "    credit: 64M ", "18:server.credit: `M` is not a unit here"),
     ("    clients: mutual ", "    credit: 1KiB ", "18:server.credit: 1KiB is not within 1MiB and 64GiB"),
     ("    clients: mutual ", "    credit: 99999999999TiB ", "18:server.credit: 99999999999TiB is too large"),
     ("    clients: mutual ", "    credit: -1GiB ", "18:server.credit: expected a whole number with a unit"),
-    ("name: logs-b, address: \"127.0.0.1:7444\" }\n  status", "name: web1, address: \"h:1\" }\n  status",
-      "15:server.peers: web1 is this node itself"),
+    (
+      "name: logs-b, address: \"127.0.0.1:7444\" }\n  status", "name: web1, address: \"h:1\" }\n  status",
+      "15:server.peers: web1 is this node itself"
+    ),
     ("  - { name: logs-a", "  - { nam: logs-a", "13:host.servers[0].nam: unknown key; did you mean `name`?"),
     ("    listen: 127.0.0.1:9443 ", "    listen: 127.0.0.1:7443 ", "21:status.listen: 127.0.0.1:7443 is taken"),
     ("    logs: /srv/nimbus-journal ", "    logs: /var/lib/nimbus-journal ", "15:server.logs: is the same directory"),
@@ -185,11 +203,12 @@ func problems(_ text: String) -> [String] {
       node: { name: x }
       status: []
       """)
-    #expect(found.map { $0.split(separator: " ").first.map(String.init) ?? "" }.sorted()
-      == [
-        "1:node:", "2:tls.authorities:", "2:tls.certificate:", "2:tls.key:", "3:server.clients:", "3:server.listen:",
-        "5:status:",
-      ].sorted(), "\(found)")
+    #expect(
+      found.map { $0.split(separator: " ").first.map(String.init) ?? "" }.sorted()
+        == [
+          "1:node:", "2:tls.authorities:", "2:tls.certificate:", "2:tls.key:", "3:server.clients:", "3:server.listen:",
+          "5:status:",
+        ].sorted(), "\(found)")
   }
 
   @Test func aNodeWithoutARoleIsRefused() {
