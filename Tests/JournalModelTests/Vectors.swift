@@ -58,4 +58,5 @@ enum Vectors {
   static let derivedUUID = "1c550fe18ff581da88d84d91e1e556de"
   static let storedValue = "01c17d15576e696d627573"
   static let storedEmpty = "0100000000"
+  static let storedUnderKey = "0166e706886e696d627573"
 }
