@@ -1,9 +1,6 @@
 // OpenSSL 3.0. `static inline` only: what OpenSSL offers as macros, variadic functions or unions, which Swift can't see.
 #pragma once
-// As in CLinux: one set of system declarations for all modules.
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+// Not with _GNU_SOURCE: glibc's types would then differ from those of Swift's Glibc module, which is built without it.
 #include <openssl/ssl.h>
 #include <openssl/evp.h>
 #include <openssl/err.h>

@@ -4,8 +4,16 @@ package struct ByteWriter: Sendable {
 
   package init(reserving capacity: Int = 0) { bytes.reserveCapacity(capacity) }
 
-  package mutating func write<I: FixedWidthInteger>(_ value: I) {
+  /// Goes on behind bytes that are already there; give the array away to have it not copied.
+  package init(appendingTo bytes: consuming [UInt8]) { self.bytes = bytes }
+
+  package mutating func write<I: FixedWidthInteger & BitwiseCopyable>(_ value: I) {
     withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) }
+  }
+
+  /// Fills in what was not known when the bytes at `offset` were written: a length, in most cases.
+  package mutating func overwrite<I: FixedWidthInteger & BitwiseCopyable>(_ value: I, at offset: Int) {
+    withUnsafeBytes(of: value.bigEndian) { bytes.replaceSubrange(offset..<(offset + $0.count), with: $0) }
   }
 
   package mutating func write(raw: some Collection<UInt8>) { bytes.append(contentsOf: raw) }
@@ -28,9 +36,18 @@ package struct ByteWriter: Sendable {
     write(value.low)
   }
 
+  /// A 32-bit count, then the values.
+  package mutating func write<T>(list values: [T], _ element: (inout ByteWriter, T) -> Void) {
+    write(UInt32(values.count))
+    for value in values { element(&self, value) }
+  }
+
+  /// 0 or 1.
+  package mutating func write(flag: Bool) { write(UInt8(flag ? 1 : 0)) }
+
   /// 0, or 1 and the value.
   package mutating func write<T>(optional value: T?, _ body: (inout ByteWriter, T) -> Void) {
-    write(UInt8(value == nil ? 0 : 1))
+    write(flag: value != nil)
     if let value { body(&self, value) }
   }
 }
@@ -53,41 +70,58 @@ package struct DecodingFailure: Error, Hashable, Sendable {
   }
 }
 
+extension DecodingFailure: CustomStringConvertible {
+  package var description: String { "byte \(offset): \(reason)" }
+}
+
+extension DecodingFailure.Reason: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .truncated: "ends too early"
+    case .trailingBytes: "has bytes behind its end"
+    case .tooLong(let limit): "more than \(limit) bytes or entries"
+    case .badValue(let what): what
+    case .unknownVersion(let version): "unknown version \(version)"
+    case .checksum: "checksum doesn't match"
+    }
+  }
+}
+
 /// Reads what `ByteWriter` writes; every read is bounded and checked.
 package struct ByteReader: Sendable {
   private let bytes: ArraySlice<UInt8>
-  private var position: Int
-  private let start: Int
+  /// Bytes read so far.
+  package private(set) var offset = 0
 
   package init(_ bytes: [UInt8]) { self.init(bytes[...]) }
 
-  package init(_ bytes: ArraySlice<UInt8>) {
-    self.bytes = bytes
-    position = bytes.startIndex
-    start = bytes.startIndex
-  }
+  package init(_ bytes: ArraySlice<UInt8>) { self.bytes = bytes }
 
-  /// Bytes read so far.
-  package var offset: Int { position - start }
-  package var remaining: Int { bytes.endIndex - position }
+  package var remaining: Int { bytes.count - offset }
 
   package func failure(_ reason: DecodingFailure.Reason) -> DecodingFailure {
     DecodingFailure(offset: offset, reason: reason)
   }
 
-  package mutating func read<I: FixedWidthInteger>(_: I.Type = I.self) throws(DecodingFailure) -> I {
+  package mutating func read<I: FixedWidthInteger & BitwiseCopyable>(_: I.Type = I.self) throws(DecodingFailure) -> I {
     let size = MemoryLayout<I>.size
     guard remaining >= size else { throw failure(.truncated) }
-    var value: I = 0
-    for index in position..<(position + size) { value = (size == 1 ? 0 : value << 8) | I(truncatingIfNeeded: bytes[index]) }
-    position += size
-    return value
+    defer { offset += size }
+    let start = offset
+    return bytes.withUnsafeBytes { I(bigEndian: $0.loadUnaligned(fromByteOffset: start, as: I.self)) }
   }
 
   package mutating func readRaw(count: Int) throws(DecodingFailure) -> [UInt8] {
     guard count >= 0, remaining >= count else { throw failure(.truncated) }
-    defer { position += count }
-    return Array(bytes[position..<(position + count)])
+    defer { offset += count }
+    let start = bytes.startIndex + offset
+    return Array(bytes[start..<(start + count)])
+  }
+
+  /// All that is left.
+  package mutating func readRest() -> [UInt8] {
+    defer { offset = bytes.count }
+    return Array(bytes.dropFirst(offset))
   }
 
   /// A 32-bit count of at most `limit`, then so many bytes.
@@ -102,6 +136,25 @@ package struct ByteReader: Sendable {
     return Int(count)
   }
 
+  /// A 32-bit count of at most `limit`, then so many values.
+  package mutating func readList<T>(
+    limit: Int, _ element: (inout ByteReader) throws(DecodingFailure) -> T
+  ) throws(DecodingFailure) -> [T] {
+    var values: [T] = []
+    for _ in 0..<(try readCount(limit: limit)) { values.append(try element(&self)) }
+    return values
+  }
+
+  /// 0 or 1.
+  package mutating func readFlag() throws(DecodingFailure) -> Bool {
+    let start = self
+    switch try read(UInt8.self) {
+    case 0: return false
+    case 1: return true
+    default: throw start.failure(.badValue("a flag that is neither 0 nor 1"))
+    }
+  }
+
   package mutating func readDigest() throws(DecodingFailure) -> Digest {
     Digest(words: try read(), try read(), try read(), try read())
   }
@@ -113,11 +166,8 @@ package struct ByteReader: Sendable {
   package mutating func readOptional<T>(
     _ body: (inout ByteReader) throws(DecodingFailure) -> T
   ) throws(DecodingFailure) -> T? {
-    switch try read(UInt8.self) {
-    case 0: nil
-    case 1: try body(&self)
-    default: throw failure(.badValue("a flag that is neither 0 nor 1"))
-    }
+    guard try readFlag() else { return nil }
+    return try body(&self)
   }
 
   package func end() throws(DecodingFailure) {

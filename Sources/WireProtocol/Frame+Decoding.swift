@@ -1,0 +1,127 @@
+import JournalModel
+
+extension Frame {
+  /// Any frame but payload, whose bytes never become a `Frame` (see `FrameDecoder`).
+  init(type: FrameType, body: ArraySlice<UInt8>, limits: Limits) throws(DecodingFailure) {
+    var reader = ByteReader(body)
+    self = try Self.read(type, from: &reader, limits: limits)
+    try reader.end()
+  }
+
+  private static func read(
+    _ type: FrameType, from reader: inout ByteReader, limits: Limits
+  ) throws(DecodingFailure) -> Frame {
+    switch type {
+    case .hello: .hello(try Hello(from: &reader))
+    case .welcome: .welcome(try Welcome(from: &reader))
+    case .records: .records(try Records(from: &reader, limits: limits))
+    case .recordsDurable: .recordsDurable(length: try reader.readLength())
+    case .resumeQuery: .resumeQuery(try reader.readFiles(limit: limits.resumePage))
+    case .resumeAnswer: .resumeAnswer(try reader.readHeldFiles(limit: limits.resumePage))
+    case .payload: .payload(try PayloadHeader(from: &reader, length: 1))
+    case .payloadDurable: .payloadDurable(try reader.readFileLengths(limit: FrameBounds.acknowledgements))
+    case .credit: .credit(total: try reader.readLength())
+    case .refusal: .refusal(try Refusal(from: &reader))
+    case .ping: .ping(nonce: try reader.read())
+    case .pong: .pong(nonce: try reader.read())
+    case .goodbye: .goodbye(code: try reader.readCode(), text: try reader.readText(limit: FrameBounds.textSize))
+    }
+  }
+}
+
+extension Hello {
+  fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
+    oldest = try reader.read()
+    newest = try reader.read()
+    host = try reader.readHost()
+    journal = try reader.readJournal()
+    publicKey = try reader.readDigest()
+    features = try reader.readFeatures()
+    guard oldest <= newest else { throw reader.failure(.badValue("versions \(oldest) to \(newest)")) }
+  }
+}
+
+extension Welcome {
+  fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
+    version = try reader.read()
+    server = try reader.readText(limit: FrameBounds.serverNameSize)
+    journalLength = try reader.readLength()
+    checkpoint = try reader.readOptional { (reader) throws(DecodingFailure) in try reader.readCheckpoint() }
+    credit = try reader.readLength()
+    features = try reader.readFeatures()
+  }
+}
+
+extension Records {
+  fileprivate init(from reader: inout ByteReader, limits: Limits) throws(DecodingFailure) {
+    first = try reader.readLength()
+    encoded = try reader.readList(limit: limits.recordsPerFrame) { (reader) throws(DecodingFailure) in
+      try reader.readCounted(limit: Record.maximumByteCount)
+    }
+    guard !encoded.isEmpty else { throw reader.failure(.badValue("no records")) }
+    checkpoint = try reader.readCheckpoint()
+  }
+}
+
+extension PayloadHeader {
+  /// - Parameter length: what the frame's header leaves for the bytes; at least 1.
+  init(from reader: inout ByteReader, length: Int) throws(DecodingFailure) {
+    file = try reader.readFile()
+    offset = try reader.readLength()
+    self.length = length
+    guard offset + UInt64(length) <= UInt64(Int64.max) else {
+      throw reader.failure(.badValue("an end beyond 2^63 - 1"))
+    }
+  }
+}
+
+extension Refusal {
+  fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
+    file = try reader.readOptional { (reader) throws(DecodingFailure) in try reader.readFile() }
+    code = try reader.readCode()
+    length = try reader.readLength()
+    text = try reader.readText(limit: FrameBounds.textSize)
+  }
+}
+
+extension ByteReader {
+  fileprivate mutating func readFiles(limit: Int) throws(DecodingFailure) -> [FileUUID] {
+    try readList(limit: limit) { (reader) throws(DecodingFailure) in try reader.readFile() }
+  }
+
+  fileprivate mutating func readHeldFiles(limit: Int) throws(DecodingFailure) -> [HeldFile] {
+    try readList(limit: limit) { (reader) throws(DecodingFailure) in
+      HeldFile(
+        file: try reader.readFile(),
+        strings: try reader.readList(limit: FrameBounds.stringsPerFile) { (reader) throws(DecodingFailure) in
+          HeldString(length: try reader.readLength(), root: try reader.readDigest())
+        })
+    }
+  }
+
+  fileprivate mutating func readFileLengths(limit: Int) throws(DecodingFailure) -> [FileLength] {
+    try readList(limit: limit) { (reader) throws(DecodingFailure) in
+      FileLength(file: try reader.readFile(), length: try reader.readLength())
+    }
+  }
+
+  /// A code of a later version is `.other` (W4: an old peer must not fail on a new reason).
+  fileprivate mutating func readCode() throws(DecodingFailure) -> RefusalCode {
+    RefusalCode(rawValue: try read()) ?? .other
+  }
+
+  fileprivate mutating func readText(limit: Int) throws(DecodingFailure) -> String {
+    let start = self
+    let bytes = try readCounted(limit: limit)
+    guard let text = String(validating: bytes, as: UTF8.self) else { throw start.failure(.badValue("not UTF-8")) }
+    return text
+  }
+
+  fileprivate mutating func readFeatures() throws(DecodingFailure) -> [String] {
+    try readList(limit: FrameBounds.features) { (reader) throws(DecodingFailure) in
+      let name = try reader.readText(limit: FrameBounds.featureSize)
+      guard !name.isEmpty else { throw reader.failure(.badValue("a feature without a name")) }
+      return name
+    }
+  }
+}

@@ -1,0 +1,153 @@
+import JournalModel
+
+// Layout: `design/protocol.md`, 'Frames'; vectors in `Tests/WireProtocolTests`.
+
+extension Frame {
+  package var type: FrameType {
+    switch self {
+    case .hello: .hello
+    case .welcome: .welcome
+    case .records: .records
+    case .recordsDurable: .recordsDurable
+    case .resumeQuery: .resumeQuery
+    case .resumeAnswer: .resumeAnswer
+    case .payload: .payload
+    case .payloadDurable: .payloadDurable
+    case .credit: .credit
+    case .refusal: .refusal
+    case .ping: .ping
+    case .pong: .pong
+    case .goodbye: .goodbye
+    }
+  }
+
+  /// Appends the frame. Of `.payload` only the header is written: exactly `length` bytes must follow. A payload-durable
+  /// of more than `FrameBounds.acknowledgements` files becomes several frames; text for operators is cut to its bound.
+  /// - Precondition: other lists keep their bounds (`Limits`, `FrameBounds`).
+  package func encode(into output: inout [UInt8]) {
+    guard case .payloadDurable(let lengths) = self, lengths.count > FrameBounds.acknowledgements else {
+      return encodeOne(into: &output)
+    }
+    for start in stride(from: 0, to: lengths.count, by: FrameBounds.acknowledgements) {
+      let end = min(start + FrameBounds.acknowledgements, lengths.count)
+      Frame.payloadDurable(Array(lengths[start..<end])).encodeOne(into: &output)
+    }
+  }
+
+  package func encoded() -> [UInt8] {
+    var bytes: [UInt8] = []
+    encode(into: &bytes)
+    return bytes
+  }
+
+  private func encodeOne(into output: inout [UInt8]) {
+    var taken: [UInt8] = []
+    swap(&taken, &output)
+    let start = taken.count
+    var writer = ByteWriter(appendingTo: taken)
+    taken = []
+    writer.write(UInt32(0))
+    writer.write(type.rawValue)
+    writeBody(to: &writer)
+    let following = if case .payload(let header) = self { header.length } else { 0 }
+    let size = writer.bytes.count - start - FrameBounds.headerSize + following
+    writer.overwrite(UInt32(size), at: start)
+    output = writer.bytes
+  }
+
+  private func writeBody(to writer: inout ByteWriter) {
+    switch self {
+    case .hello(let hello): hello.write(to: &writer)
+    case .welcome(let welcome): welcome.write(to: &writer)
+    case .records(let records): records.write(to: &writer)
+    case .recordsDurable(let length): writer.write(length)
+    case .resumeQuery(let files): writer.write(list: files) { $0.write($1) }
+    case .resumeAnswer(let files): writer.write(list: files) { $1.write(to: &$0) }
+    case .payload(let header):
+      precondition(header.length > 0)
+      writer.write(header.file)
+      writer.write(header.offset)
+    case .payloadDurable(let lengths):
+      writer.write(list: lengths) {
+        $0.write($1.file)
+        $0.write($1.length)
+      }
+    case .credit(let total): writer.write(total)
+    case .refusal(let refusal): refusal.write(to: &writer)
+    case .ping(let nonce), .pong(let nonce): writer.write(nonce)
+    case .goodbye(let code, let text):
+      writer.write(code.rawValue)
+      writer.write(text: text, limit: FrameBounds.textSize)
+    }
+  }
+}
+
+extension Hello {
+  fileprivate func write(to writer: inout ByteWriter) {
+    writer.write(oldest)
+    writer.write(newest)
+    writer.write(host)
+    writer.write(journal)
+    writer.write(publicKey)
+    writer.write(features: features)
+  }
+}
+
+extension Welcome {
+  fileprivate func write(to writer: inout ByteWriter) {
+    writer.write(version)
+    writer.write(text: server, limit: FrameBounds.serverNameSize)
+    writer.write(journalLength)
+    writer.write(optional: checkpoint) { $0.write($1) }
+    writer.write(credit)
+    writer.write(features: features)
+  }
+}
+
+extension Records {
+  fileprivate func write(to writer: inout ByteWriter) {
+    writer.write(first)
+    writer.write(list: encoded) { $0.write(counted: $1) }
+    writer.write(checkpoint)
+  }
+}
+
+extension HeldFile {
+  fileprivate func write(to writer: inout ByteWriter) {
+    precondition(strings.count <= FrameBounds.stringsPerFile)
+    writer.write(file)
+    writer.write(list: strings) {
+      $0.write($1.length)
+      $0.write($1.root)
+    }
+  }
+}
+
+extension Refusal {
+  fileprivate func write(to writer: inout ByteWriter) {
+    writer.write(optional: file) { $0.write($1) }
+    writer.write(code.rawValue)
+    writer.write(length)
+    writer.write(text: text, limit: FrameBounds.textSize)
+  }
+}
+
+extension ByteWriter {
+  /// UTF-8, cut before the scalar that would cross `limit`.
+  fileprivate mutating func write(text: String, limit: Int) {
+    guard text.utf8.count > limit else { return write(counted: text.utf8) }
+    var bytes: [UInt8] = []
+    for scalar in text.unicodeScalars {
+      let encoded = Array(UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter)
+      guard bytes.count + encoded.count <= limit else { break }
+      bytes += encoded
+    }
+    write(counted: bytes)
+  }
+
+  fileprivate mutating func write(features: [String]) {
+    precondition(features.count <= FrameBounds.features)
+    precondition(features.allSatisfy { (1...FrameBounds.featureSize).contains($0.utf8.count) })
+    write(list: features) { $0.write(counted: $1.utf8) }
+  }
+}

@@ -1,0 +1,118 @@
+package import JournalModel
+
+/// What a connection yields.
+package enum DecodedFrame: Hashable, Sendable {
+  /// Any frame but payload.
+  case frame(Frame)
+  case payload(PayloadHeader, [UInt8])
+}
+
+/// Cuts a connection's byte stream into frames. Feed what arrives, then take frames until there is none. Holds at most
+/// the greatest frame and what one `feed` brought; a payload frame's bytes go straight to their own array as they
+/// arrive. After an error the connection is lost: every further call gives the same error.
+package struct FrameDecoder: Sendable {
+  private let limits: Limits
+  private var buffer: [UInt8] = []
+  /// Bytes of `buffer` that frames already took; cut off when they are the greater part.
+  private var taken = 0
+  private var payload: PartialPayload?
+  private var failure: FrameError?
+  /// Offset on the connection of the frame that comes next.
+  private var position: UInt64 = 0
+
+  private struct PartialPayload {
+    var header: PayloadHeader
+    var bytes: [UInt8]
+    var missing: Int { header.length - bytes.count }
+  }
+
+  package init(limits: Limits) { self.limits = limits }
+
+  /// Whether the stream may end here: not in the middle of a frame.
+  package var isAtBoundary: Bool { failure == nil && payload == nil && buffer.count == taken }
+
+  package mutating func feed(_ bytes: RawSpan) {
+    guard failure == nil else { return }
+    bytes.withUnsafeBytes { bytes in
+      let direct = min(payload?.missing ?? 0, bytes.count)
+      payload?.bytes.append(contentsOf: bytes[..<direct])
+      guard direct < bytes.count else { return }
+      compact()
+      buffer.append(contentsOf: bytes[direct...])
+    }
+  }
+
+  /// The next whole frame, or nil until more is fed.
+  package mutating func next() throws(FrameError) -> DecodedFrame? {
+    if let failure { throw failure }
+    do {
+      return try payload == nil ? nextFrame() : finishPayload()
+    } catch {
+      failure = error
+      buffer = []
+      taken = 0
+      payload = nil
+      throw error
+    }
+  }
+
+  private mutating func nextFrame() throws(FrameError) -> DecodedFrame? {
+    guard let (type, size) = try header() else { return nil }
+    let body = taken + FrameBounds.headerSize
+    if type == .payload { return try beginPayload(body: body, size: size) }
+    guard buffer.count - body >= size else { return nil }
+    let frame: Frame
+    do {
+      frame = try Frame(type: type, body: buffer[body..<(body + size)], limits: limits)
+    } catch {
+      throw .malformed(type, error, at: position)
+    }
+    taken = body + size
+    position += UInt64(FrameBounds.headerSize + size)
+    return .frame(frame)
+  }
+
+  /// Type and body size of the next frame; nil until they have arrived. A bad type is known by 5 bytes, a bad size too.
+  private func header() throws(FrameError) -> (FrameType, Int)? {
+    guard buffer.count - taken >= FrameBounds.headerSize else { return nil }
+    let raw = buffer[taken + 4]
+    guard let type = FrameType(rawValue: raw) else { throw .unknownType(raw, at: position) }
+    let size = buffer[taken..<(taken + 4)].reduce(0) { $0 << 8 | Int($1) }
+    let allowed = type.bodySizes(limits)
+    guard allowed.contains(size) else { throw .badSize(type, size: size, allowed: allowed, at: position) }
+    return (type, size)
+  }
+
+  private mutating func beginPayload(body: Int, size: Int) throws(FrameError) -> DecodedFrame? {
+    let start = body + FrameBounds.payloadHeaderSize
+    guard buffer.count >= start else { return nil }
+    let header: PayloadHeader
+    do {
+      var reader = ByteReader(buffer[body..<start])
+      header = try PayloadHeader(from: &reader, length: size - FrameBounds.payloadHeaderSize)
+    } catch {
+      throw .malformed(.payload, error, at: position)
+    }
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(header.length)
+    let available = min(header.length, buffer.count - start)
+    bytes.append(contentsOf: buffer[start..<(start + available)])
+    payload = PartialPayload(header: header, bytes: bytes)
+    taken = start + available
+    position += UInt64(FrameBounds.headerSize + size)
+    return finishPayload()
+  }
+
+  private mutating func finishPayload() -> DecodedFrame? {
+    guard let whole = payload, whole.missing == 0 else { return nil }
+    payload = nil
+    return .payload(whole.header, whole.bytes)
+  }
+
+  /// Each byte is moved at most once on average: only when more is cut off than is kept.
+  private mutating func compact() {
+    guard taken > buffer.count - taken else { return }
+    buffer.removeSubrange(..<taken)
+    taken = 0
+  }
+}

@@ -1,0 +1,80 @@
+package import JournalModel
+
+/// The number of a frame's type on the wire. Never reused.
+package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
+  case hello = 1
+  case welcome = 2
+  case records = 3
+  case recordsDurable = 4
+  case resumeQuery = 5
+  case resumeAnswer = 6
+  case payload = 7
+  case payloadDurable = 8
+  case credit = 9
+  case refusal = 10
+  case ping = 11
+  case pong = 12
+  case goodbye = 13
+
+  /// The least and the greatest body, in bytes, that a frame of this type can have. A frame outside is refused by its
+  /// header, before anything of it is held.
+  package func bodySizes(_ limits: Limits) -> ClosedRange<Int> {
+    let features = 4 + FrameBounds.features * (4 + FrameBounds.featureSize)
+    switch self {
+    case .hello: return 61...(56 + HostName.maximumByteCount + features)
+    case .welcome: return 27...(23 + FrameBounds.serverNameSize + Checkpoint.maximumByteCount + features)
+    case .records: return 142...Self.recordsBodySize(limits)
+    case .recordsDurable, .credit, .ping, .pong: return 8...8
+    case .resumeQuery: return 4...(4 + limits.resumePage * 16)
+    case .resumeAnswer: return 4...(4 + limits.resumePage * (20 + FrameBounds.stringsPerFile * 40))
+    case .payload:
+      return (FrameBounds.payloadHeaderSize + 1)...(FrameBounds.payloadHeaderSize + limits.payloadFrameSize)
+    case .payloadDurable: return 4...(4 + FrameBounds.acknowledgements * 24)
+    case .refusal: return 15...(31 + FrameBounds.textSize)
+    case .goodbye: return 6...(6 + FrameBounds.textSize)
+    }
+  }
+
+  /// A record of the greatest size fits even where a simulation shrinks `recordBytesPerFrame` below it.
+  private static func recordsBodySize(_ limits: Limits) -> Int {
+    12 + limits.recordsPerFrame * 4 + max(limits.recordBytesPerFrame, Record.maximumByteCount)
+      + Checkpoint.maximumByteCount
+  }
+}
+
+/// Bounds of the protocol that no configuration changes; the others stand in `Limits`.
+package enum FrameBounds {
+  /// Length and type, before every body.
+  package static let headerSize = 5
+  /// File and offset, before a payload frame's bytes.
+  package static let payloadHeaderSize = 24
+  package static let features = 64
+  package static let featureSize = 64
+  package static let serverNameSize = 253
+  /// Strings of one file in a resume answer.
+  package static let stringsPerFile = 64
+  /// Files in one payload-durable frame; a longer list is written as several frames.
+  package static let acknowledgements = 4_096
+  /// Bytes of text for operators in refusal and goodbye; longer text is cut.
+  package static let textSize = 512
+}
+
+/// Why bytes on a connection are no frame. `at` is the offset of the frame's first byte on the connection.
+package enum FrameError: Error, Hashable, Sendable {
+  case unknownType(UInt8, at: UInt64)
+  case badSize(FrameType, size: Int, allowed: ClosedRange<Int>, at: UInt64)
+  case malformed(FrameType, DecodingFailure, at: UInt64)
+}
+
+extension FrameError: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .unknownType(let type, let at):
+      "frame at byte \(at): unknown type \(type)"
+    case .badSize(let type, let size, let allowed, let at):
+      "frame at byte \(at): a \(type) of \(size) bytes, allowed are \(allowed.lowerBound) to \(allowed.upperBound)"
+    case .malformed(let type, let failure, let at):
+      "frame at byte \(at): body of a \(type), \(failure)"
+    }
+  }
+}
