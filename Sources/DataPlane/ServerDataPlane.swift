@@ -21,9 +21,11 @@ package protocol ServerDataPlane: AnyObject {
   func create(_ key: StringKey, _ stored: BytePath) -> CreateOutcome
   func write(_ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome
   func sync(_ stored: [BytePath]) -> DiskOutcome
-  /// Repairs a plain file before anything is served (P3): `log` are the store's ranges of this string in order.
+  /// Repairs a plain file before anything is served (P3): `log` are the store's ranges of this string in order. Tells
+  /// the data plane where the string's bytes lie.
   func repair(
-    _ stored: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])], mayCut: Bool,
+    _ key: StringKey, _ stored: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
+    mayCut: Bool,
     slice: UInt64
   ) -> RepairOutcome
   /// Nil when done, else what failed.

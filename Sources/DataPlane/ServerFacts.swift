@@ -16,11 +16,17 @@ package struct VerifyAnswer: Hashable, Sendable {
   package var leaves: LeafRange
   /// The first promise whose root the bytes don't have.
   package var failedAt: UInt64?
-  package init(upTo: UInt64, root: Digest, leaves: LeafRange, failedAt: UInt64?) {
+  /// Held bytes or leaves that the tree needs couldn't be read: nothing was verified, and nothing is known of the
+  /// received bytes. To be handled like a failed write.
+  package var unreadable: String?
+  package init(
+    upTo: UInt64, root: Digest, leaves: LeafRange, failedAt: UInt64?, unreadable: String? = nil
+  ) {
     self.upTo = upTo
     self.root = root
     self.leaves = leaves
     self.failedAt = failedAt
+    self.unreadable = unreadable
   }
 }
 

@@ -1,0 +1,103 @@
+package import JournalModel
+
+/// Sizes, durations and probabilities of a run. Only what differs from the default stands in a plan's text.
+package struct Knobs: Hashable, Sendable {
+  package enum Name: String, Hashable, Sendable, CaseIterable {
+    case hosts, servers
+    // Limits of the core.
+    case leafSize, extentSize, payloadFrameSize, connectionCredit, totalCredit, recordsPerFrame, recordBytesPerFrame
+    case recordWindow, resumePage, logPayloadSize, logCapacity, syncSlice, tailSize
+    case coalescing, rescanInterval, pollInterval, backoffFirst, backoffLast, heartbeat, silence, retry
+    // The world: bytes, nanoseconds, millionths.
+    case pageSize, birthStep, hintQueue, watchLimit
+    case hintLoss, hintDuplicate, hintLatency
+    case shortRead, interleave
+    case networkLatency, bandwidth, sendBuffer, splitFrames
+    case diskLatency, commitLatency, stepLatency
+    /// When the load ends and everything heals.
+    case loadEnd
+    /// How much virtual time the world has to settle after that.
+    case settleWithin
+  }
+
+  private var values: [UInt64]
+
+  package init() { values = Name.allCases.map(Self.standard) }
+
+  package subscript(name: Name) -> UInt64 {
+    get { values[Self.index(name)] }
+    set { values[Self.index(name)] = newValue }
+  }
+
+  private static let indices: [Name: Int] = Dictionary(
+    uniqueKeysWithValues: Name.allCases.enumerated().map { ($1, $0) })
+  private static func index(_ name: Name) -> Int { indices[name] ?? 0 }
+
+  package static func standard(_ name: Name) -> UInt64 {
+    let millisecond: UInt64 = 1_000_000
+    return switch name {
+    case .hosts: 1
+    case .servers: 2
+    case .leafSize: 64
+    case .extentSize: 1_024
+    case .payloadFrameSize: 200
+    case .connectionCredit: 2_048
+    case .totalCredit: 8_192
+    case .recordsPerFrame: 16
+    case .recordBytesPerFrame: 4_096
+    case .recordWindow: 64
+    case .resumePage: 4
+    case .logPayloadSize: 256
+    case .logCapacity: 4_096
+    case .syncSlice: 1_024
+    case .tailSize: 32
+    case .coalescing: 10 * millisecond
+    case .rescanInterval: 60_000 * millisecond
+    case .pollInterval: 500 * millisecond
+    case .backoffFirst: 200 * millisecond
+    case .backoffLast: 30_000 * millisecond
+    case .heartbeat: 5_000 * millisecond
+    case .silence: 20_000 * millisecond
+    case .retry: 5_000 * millisecond
+    case .pageSize: 64
+    case .birthStep: 4 * millisecond
+    case .hintQueue: 64
+    case .watchLimit: 1_000
+    case .hintLoss, .hintDuplicate, .shortRead, .interleave, .splitFrames: 0
+    case .hintLatency: 50_000
+    case .networkLatency: 200_000
+    case .bandwidth: 100_000_000
+    case .sendBuffer: 4_096
+    case .diskLatency: 50_000
+    case .commitLatency: 300_000
+    case .stepLatency: 1_000
+    case .loadEnd: 2_000 * millisecond
+    case .settleWithin: 1_800_000 * millisecond
+    }
+  }
+
+  package var limits: Limits {
+    var limits = Limits()
+    limits.leafSize = Int(self[.leafSize])
+    limits.extentSize = Int(self[.extentSize])
+    limits.payloadFrameSize = Int(self[.payloadFrameSize])
+    limits.connectionCredit = Int(self[.connectionCredit])
+    limits.recordsPerFrame = Int(self[.recordsPerFrame])
+    limits.recordBytesPerFrame = Int(self[.recordBytesPerFrame])
+    limits.recordWindow = Int(self[.recordWindow])
+    limits.resumePage = Int(self[.resumePage])
+    limits.logPayloadSize = Int(self[.logPayloadSize])
+    limits.logCapacity = Int(self[.logCapacity])
+    limits.syncSlice = Int(self[.syncSlice])
+    limits.tailSize = Int(self[.tailSize])
+    limits.coalescing = Interval(nanoseconds: self[.coalescing])
+    limits.rescanInterval = Interval(nanoseconds: self[.rescanInterval])
+    limits.pollInterval = Interval(nanoseconds: self[.pollInterval])
+    limits.backoffFirst = Interval(nanoseconds: self[.backoffFirst])
+    limits.backoffLast = Interval(nanoseconds: self[.backoffLast])
+    limits.heartbeat = Interval(nanoseconds: self[.heartbeat])
+    limits.silence = Interval(nanoseconds: self[.silence])
+    limits.retry = Interval(nanoseconds: self[.retry])
+    return limits
+  }
+}

@@ -1,0 +1,378 @@
+package import JournalModel
+
+/// A file system with a page cache in front of a durable image.
+///
+/// Fault model: what was synced survives everything. At a power cut each un-synced page beyond the synced length is
+/// kept, dropped (reads as NUL) or garbage, the length falls anywhere between the synced one and the present one, and
+/// each un-synced change of a directory is kept or undone. Inode numbers are given out again at once, smallest first,
+/// with a new generation; birth times move in coarse steps, as on ext4. A write-through disk makes everything durable
+/// at once (a host whose log bytes survive its power cuts).
+package final class SimulatedDisk {
+  package final class Inode {
+    package enum Kind: Hashable, Sendable { case regular, directory, symbolicLink }
+    package let number: UInt64
+    package let generation: UInt64
+    package let birth: WallTime
+    package let kind: Kind
+    package internal(set) var bytes: [UInt8] = []
+    package internal(set) var modified: WallTime
+    package internal(set) var mode: UInt32
+    package internal(set) var links: UInt32 = 0
+    var entries: [[UInt8]: Entry] = [:]
+    /// Open descriptors, and those of them that write.
+    var openers = 0
+    package internal(set) var writers = 0
+    package var isDenied = false
+
+    // The durable image.
+    var isDurable = false
+    package internal(set) var durableBytes: [UInt8] = []
+    var durableEntries: [[UInt8]: Inode] = [:]
+
+    /// The world's own record: every content that this inode ever had; the last one is the living one.
+    package internal(set) var incarnations: [Incarnation] = [Incarnation()]
+
+    init(number: UInt64, generation: UInt64, birth: WallTime, kind: Kind, mode: UInt32) {
+      self.number = number
+      self.generation = generation
+      self.birth = birth
+      self.kind = kind
+      self.mode = mode
+      modified = birth
+    }
+
+    package var key: InodeKey {
+      InodeKey(filesystem: 1, identity: InodeIdentity(number: number, generation: generation, birth: birth))
+    }
+  }
+
+  /// What an inode held between two truncations, appended to and nothing else.
+  package struct Incarnation: Hashable, Sendable {
+    /// Nil for the living one: its bytes are the inode's.
+    package var final: [UInt8]?
+    package init() {}
+  }
+
+  /// A name in a directory: what inotify's events of an open descriptor refer to, also after a rename.
+  final class Entry {
+    unowned var parent: Inode
+    var name: [UInt8]
+    let inode: Inode
+    init(parent: Inode, name: [UInt8], inode: Inode) {
+      self.parent = parent
+      self.name = name
+      self.inode = inode
+    }
+  }
+
+  package final class Descriptor {
+    package let inode: Inode
+    let entry: Entry?
+    let isWriting: Bool
+    fileprivate(set) package var isOpen = true
+    init(inode: Inode, entry: Entry?, isWriting: Bool) {
+      self.inode = inode
+      self.entry = entry
+      self.isWriting = isWriting
+    }
+  }
+
+  package enum Failure: Error, Hashable, Sendable {
+    case notFound, exists, notDirectory, isDirectory, denied, notEmpty, noSpace, inputOutput, tooManyLinks, crossed
+  }
+
+  package let root: Inode
+  package let isWriteThrough: Bool
+  package var pageSize = 64
+  package var birthStep: Int64 = 4_000_000
+  /// Wall time, for birth and modification.
+  package var clock: () -> WallTime = { WallTime(nanoseconds: 0) }
+  /// Called after each change that inotify would report.
+  package weak var watcher: WatchQueue?
+  package var isFull = false
+  package var writesFail = false
+  /// The next sync fails, drops what it should have written from the page cache's dirty set, and says so once.
+  package var nextSyncFails = false
+  package private(set) var faultsMet = 0
+
+  var lostPages: Set<ObjectIdentifier> = []
+  private var freeNumbers: Set<UInt64> = []
+  private var nextNumber: UInt64 = 2
+  var random: RandomStream
+  /// Every inode ever made, in order: the oracle's record. Only regular ones.
+  package private(set) var everyFile: [Inode] = []
+
+  package init(seed: UInt64, name: String, isWriteThrough: Bool) {
+    random = RandomStream(seed: seed, entity: name, purpose: "disk")
+    self.isWriteThrough = isWriteThrough
+    root = Inode(number: 1, generation: 0, birth: WallTime(nanoseconds: 0), kind: .directory, mode: 0o040755)
+    root.links = 2
+    root.isDurable = true
+  }
+
+  // MARK: Inodes
+
+  private func make(_ kind: Inode.Kind, mode: UInt32) -> Inode {
+    let number: UInt64
+    if let free = freeNumbers.min() {
+      freeNumbers.remove(free)
+      number = free
+    } else {
+      number = nextNumber
+      nextNumber += 1
+    }
+    let now = clock()
+    let step = max(1, birthStep)
+    let birth = WallTime(nanoseconds: now.nanoseconds - now.nanoseconds % step)
+    let inode = Inode(number: number, generation: random.next() >> 32, birth: birth, kind: kind, mode: mode)
+    if kind == .regular { everyFile.append(inode) }
+    return inode
+  }
+
+  func releaseIfUnused(_ inode: Inode) {
+    guard inode.links == 0, inode.openers == 0 else { return }
+    if inode.kind == .regular, inode.incarnations[inode.incarnations.count - 1].final == nil {
+      inode.incarnations[inode.incarnations.count - 1].final = inode.bytes
+      inode.bytes = []
+    }
+    freeNumbers.insert(inode.number)
+  }
+
+  /// The inode can be reached by nobody any more.
+  package static func isGone(_ inode: Inode) -> Bool { inode.links == 0 && inode.openers == 0 }
+
+  // MARK: Names
+
+  private static let slash = UInt8(ascii: "/")
+
+  static func components(_ path: BytePath) -> [[UInt8]] { path.bytes.split(separator: slash).map(Array.init) }
+
+  /// Follows symbolic links, at most eight; the last one only when `followLast`.
+  func entry(_ path: BytePath, followLast: Bool = true) throws(Failure) -> Entry {
+    try walk(path, followLast: followLast).entry
+  }
+
+  /// The entry and the real path that leads to it.
+  func walk(_ path: BytePath, followLast: Bool) throws(Failure) -> (entry: Entry, real: BytePath) {
+    var pending = Array(Self.components(path).reversed())
+    var entry = Entry(parent: root, name: [], inode: root)
+    var trail: [Entry] = []
+    var linksLeft = 8
+    while let name = pending.popLast() {
+      guard entry.inode.kind == .directory else { throw .notDirectory }
+      if name == [UInt8(ascii: ".")] { continue }
+      if name == [UInt8(ascii: "."), UInt8(ascii: ".")] {
+        _ = trail.popLast()
+        entry = trail.last ?? Entry(parent: root, name: [], inode: root)
+        continue
+      }
+      guard let next = entry.inode.entries[name] else { throw .notFound }
+      if next.inode.kind == .symbolicLink, followLast || !pending.isEmpty {
+        linksLeft -= 1
+        guard linksLeft >= 0 else { throw .tooManyLinks }
+        if next.inode.bytes.first == Self.slash {
+          trail = []
+          entry = Entry(parent: root, name: [], inode: root)
+        }
+        pending += next.inode.bytes.split(separator: Self.slash).map(Array.init).reversed()
+        continue
+      }
+      trail.append(next)
+      entry = next
+    }
+    return (entry, trail.reduce(BytePath("/")) { $0.appending($1.name) })
+  }
+
+  package func inode(_ path: BytePath, followLast: Bool = true) -> Inode? {
+    try? entry(path, followLast: followLast).inode
+  }
+
+  private func parent(of path: BytePath) throws(Failure) -> (directory: Inode, name: [UInt8]) {
+    let directory = try entry(path.directory).inode
+    guard directory.kind == .directory else { throw .notDirectory }
+    return (directory, path.name)
+  }
+
+  private func add(_ inode: Inode, to directory: Inode, name: [UInt8]) -> Entry {
+    let entry = Entry(parent: directory, name: name, inode: inode)
+    directory.entries[name] = entry
+    inode.links += 1
+    if isWriteThrough { directory.durableEntries[name] = inode }
+    return entry
+  }
+
+  private func remove(_ entry: Entry) {
+    entry.parent.entries[entry.name] = nil
+    if isWriteThrough { entry.parent.durableEntries[entry.name] = nil }
+    entry.inode.links -= 1
+    releaseIfUnused(entry.inode)
+  }
+
+  /// Makes an empty regular file; `.exists` when the name is taken, whatever by (O_EXCL).
+  @discardableResult package func create(_ path: BytePath, mode: UInt32 = 0o100644) throws(Failure) -> Inode {
+    try createEntry(path, mode: mode).inode
+  }
+
+  private func createEntry(_ path: BytePath, mode: UInt32) throws(Failure) -> Entry {
+    let (directory, name) = try parent(of: path)
+    guard directory.entries[name] == nil else { throw .exists }
+    guard !isFull else { throw .noSpace }
+    let entry = add(make(.regular, mode: mode), to: directory, name: name)
+    if isWriteThrough { entry.inode.isDurable = true }
+    watcher?.changed(directory, name)
+    return entry
+  }
+
+  package func makeDirectory(_ path: BytePath) throws(Failure) {
+    let (directory, name) = try parent(of: path)
+    guard directory.entries[name] == nil else { throw .exists }
+    guard !isFull else { throw .noSpace }
+    let inode = make(.directory, mode: 0o040755)
+    inode.isDurable = isWriteThrough
+    _ = add(inode, to: directory, name: name)
+    watcher?.changed(directory, name)
+  }
+
+  package func makeDirectories(_ path: BytePath) throws(Failure) {
+    var partial = BytePath("/")
+    for component in Self.components(path) {
+      partial = partial.appending(component)
+      do { try makeDirectory(partial) } catch { guard error == .exists else { throw error } }
+    }
+  }
+
+  package func removeDirectory(_ path: BytePath) throws(Failure) {
+    let found = try entry(path, followLast: false)
+    guard found.inode.kind == .directory else { throw .notDirectory }
+    guard found.inode.entries.isEmpty, !found.name.isEmpty else { throw .notEmpty }
+    remove(found)
+    watcher?.changed(found.parent, found.name)
+    watcher?.vanished(found.inode)
+  }
+
+  package func symbolicLink(_ target: BytePath, at path: BytePath) throws(Failure) {
+    let (directory, name) = try parent(of: path)
+    guard directory.entries[name] == nil else { throw .exists }
+    guard !isFull else { throw .noSpace }
+    let inode = make(.symbolicLink, mode: 0o120777)
+    inode.bytes = target.bytes
+    inode.isDurable = true
+    inode.durableBytes = target.bytes
+    _ = add(inode, to: directory, name: name)
+    watcher?.changed(directory, name)
+  }
+
+  package func hardLink(_ from: BytePath, _ to: BytePath) throws(Failure) {
+    let source = try entry(from, followLast: false)
+    guard source.inode.kind == .regular else { throw .isDirectory }
+    let (directory, name) = try parent(of: to)
+    guard directory.entries[name] == nil else { throw .exists }
+    _ = add(source.inode, to: directory, name: name)
+    watcher?.changed(directory, name)
+  }
+
+  package func unlink(_ path: BytePath) throws(Failure) {
+    let found = try entry(path, followLast: false)
+    guard found.inode.kind != .directory else { throw .isDirectory }
+    remove(found)
+    watcher?.changed(found.parent, found.name)
+  }
+
+  /// rename(2): replaces a file of the new name.
+  package func rename(_ from: BytePath, _ to: BytePath) throws(Failure) {
+    let source = try entry(from, followLast: false)
+    let (directory, name) = try parent(of: to)
+    let oldParent = source.parent
+    let oldName = source.name
+    guard !oldName.isEmpty else { throw .denied }
+    if let target = directory.entries[name] {
+      if target.inode === source.inode { return }
+      guard target.inode.kind != .directory else { throw .isDirectory }
+      guard source.inode.kind != .directory else { throw .notDirectory }
+      remove(target)
+    }
+    if source.inode.kind == .directory, isBelow(directory, source.inode) { throw .denied }
+    oldParent.entries[oldName] = nil
+    source.parent = directory
+    source.name = name
+    directory.entries[name] = source
+    if isWriteThrough {
+      oldParent.durableEntries[oldName] = nil
+      directory.durableEntries[name] = source.inode
+    }
+    watcher?.changed(oldParent, oldName)
+    watcher?.changed(directory, name)
+    if source.inode.kind == .directory { watcher?.vanished(source.inode) }
+  }
+
+  private func isBelow(_ directory: Inode, _ ancestor: Inode) -> Bool {
+    directory === ancestor
+      || ancestor.entries.values.contains { $0.inode.kind == .directory && isBelow(directory, $0.inode) }
+  }
+
+  /// Names in an order that has nothing to do with the alphabet, as readdir gives them; the same in every process.
+  package func names(of directory: Inode) -> [[UInt8]] {
+    directory.entries.keys.map { (Mix.hash($0), $0) }
+      .sorted { ($0.0, $0.1.count) < ($1.0, $1.1.count) }.map(\.1)
+  }
+
+  // MARK: Descriptors
+
+  package func open(_ path: BytePath, writing: Bool, creating: Bool = false) throws(Failure) -> Descriptor {
+    var found: Entry?
+    do { found = try entry(path) } catch { guard error == .notFound, creating else { throw error } }
+    let target = try found ?? createEntry(path, mode: 0o100644)
+    guard target.inode.kind == .regular else { throw .isDirectory }
+    guard writing || !target.inode.isDenied else { throw .denied }
+    return open(target.inode, entry: target, writing: writing)
+  }
+
+  func open(_ inode: Inode, entry: Entry?, writing: Bool) -> Descriptor {
+    inode.openers += 1
+    if writing { inode.writers += 1 }
+    return Descriptor(inode: inode, entry: entry, isWriting: writing)
+  }
+
+  package func close(_ descriptor: Descriptor) {
+    guard descriptor.isOpen else { return }
+    descriptor.isOpen = false
+    descriptor.inode.openers -= 1
+    if descriptor.isWriting { descriptor.inode.writers -= 1 }
+    releaseIfUnused(descriptor.inode)
+  }
+
+  // MARK: Bytes
+
+  package func append(_ descriptor: Descriptor, _ bytes: [UInt8]) throws(Failure) {
+    guard !isFull else { throw .noSpace }
+    guard !writesFail else { throw .inputOutput }
+    descriptor.inode.bytes += bytes
+    changed(descriptor.inode)
+    if let entry = descriptor.entry, entry.parent.entries[entry.name] === entry {
+      watcher?.modified(entry.parent, entry.name)
+    }
+  }
+
+  /// Ends the incarnation when it shortens the file; appends NUL bytes when it lengthens it.
+  package func truncate(_ inode: Inode, to length: Int, entryPath: BytePath? = nil) {
+    if length < inode.bytes.count {
+      inode.incarnations[inode.incarnations.count - 1].final = inode.bytes
+      inode.incarnations.append(Incarnation())
+      inode.bytes.removeLast(inode.bytes.count - length)
+    } else {
+      inode.bytes += [UInt8](repeating: 0, count: length - inode.bytes.count)
+    }
+    changed(inode)
+    if let entryPath, let entry = try? entry(entryPath) { watcher?.modified(entry.parent, entry.name) }
+  }
+
+  private func changed(_ inode: Inode) {
+    inode.modified = clock()
+    if isWriteThrough { inode.durableBytes = [] }
+  }
+
+  /// The bytes of one of the inode's incarnations.
+  package static func content(of inode: Inode, incarnation: Int) -> [UInt8] {
+    inode.incarnations[incarnation].final ?? inode.bytes
+  }
+}

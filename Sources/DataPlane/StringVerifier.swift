@@ -1,0 +1,66 @@
+package import JournalModel
+package import MerkleLog
+
+/// Hashes received bytes of one string up to the roots that its host signed (W3).
+package struct StringVerifier<H: TreeHasher> where H.Value == Digest {
+  private let leafSize: Int
+  /// The tree at the greatest length verified so far, with its root; nil until first needed.
+  private var standing: (tree: FileTree<H>, root: Digest)?
+
+  package init(leafSize: Int) { self.leafSize = leafSize }
+
+  /// The tree at `from`, with `root`, goes on to each promise in turn, up to the first that isn't met or whose bytes are
+  /// not received yet; it then stands at the greatest one met.
+  ///
+  /// If it doesn't stand there (first use, restart, discarded bytes) it is rebuilt: `storedLeaves(n)` gives the first n
+  /// leaf hashes that are committed, `held(offset, count)` the bytes below `from`. When those can't be had the answer is
+  /// `unreadable`, which says nothing about the received bytes.
+  package mutating func verify(
+    file: FileUUID, from: UInt64, root: Digest, promises: [Promise],
+    received: (Range<UInt64>) -> [ArraySlice<UInt8>]?,
+    storedLeaves: (UInt64) throws -> [Digest], held: (UInt64, Int) throws -> [UInt8]
+  ) -> VerifyAnswer {
+    var leaves = LeafRange(file: file, first: from / UInt64(leafSize), hashes: [])
+    var met: FileTree<H>
+    do {
+      met = try tree(at: from, root: root, storedLeaves: storedLeaves, held: held)
+    } catch {
+      standing = nil
+      return VerifyAnswer(upTo: from, root: root, leaves: leaves, failedAt: nil, unreadable: "\(error)")
+    }
+    var metRoot = root
+    var failedAt: UInt64?
+    for promise in promises where promise.length >= met.length {
+      guard let pieces = received(met.length..<promise.length) else { break }
+      var next = met.copy()
+      var completed: [Digest] = []
+      for piece in pieces { next.append(piece.span.bytes) { completed.append($1) } }
+      guard next.root == promise.root else {
+        failedAt = promise.length
+        break
+      }
+      met = next
+      metRoot = promise.root
+      leaves.hashes += completed
+    }
+    standing = (met, metRoot)
+    return VerifyAnswer(upTo: met.length, root: metRoot, leaves: leaves, failedAt: failedAt)
+  }
+
+  private func tree(
+    at from: UInt64, root: Digest, storedLeaves: (UInt64) throws -> [Digest], held: (UInt64, Int) throws -> [UInt8]
+  ) throws -> FileTree<H> {
+    if let standing, standing.tree.length == from, standing.root == root { return standing.tree }
+    let whole = from / UInt64(leafSize)
+    let open = Int(from % UInt64(leafSize))
+    var tree = FileTree<H>(leafSize: leafSize, leaves: try storedLeaves(whole))
+    if open > 0 {
+      let bytes = try held(whole * UInt64(leafSize), open)
+      tree.append(bytes.span.bytes)
+    }
+    guard tree.length == from, tree.root == root else {
+      throw SourceFailure("the held bytes don't have the committed root")
+    }
+    return tree
+  }
+}

@@ -1,0 +1,140 @@
+package import JournalModel
+package import MerkleLog
+import Synchronization
+
+/// The twin of the LMDB store in memory: for the simulator and for tests. Held to the same conformance suite.
+///
+/// A power cut is modelled by whoever drives it: what `snapshot()` gives after a commit is what survives, and
+/// `init(state:)` is the restart. Snapshots share storage with the store until one of them changes (copy on write), so
+/// take them when something is to be restored, not after every commit.
+package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.Value == Digest {
+  package struct State: Sendable {
+    fileprivate var identity: JournalIdentity?
+    fileprivate var records: [[UInt8]] = []
+    fileprivate var frontier = Frontier<H>()
+    /// Perfect subtrees by level and index; level 0 are the records' leaf hashes.
+    fileprivate var nodes: [[Digest]] = []
+    fileprivate var files: [FileUUID: KnownFile] = [:]
+    fileprivate var leaves: [FileUUID: [Digest]] = [:]
+    fileprivate var delivered: [String: [FileUUID: UInt64]] = [:]
+    package init() {}
+  }
+
+  private struct Guarded: Sendable {
+    var state: State
+    var fault = FaultPoint()
+  }
+  private let guarded: Mutex<Guarded>
+
+  package init(state: State = State()) { guarded = Mutex(Guarded(state: state)) }
+
+  package func snapshot() -> State { guarded.withLock { $0.state } }
+
+  /// See `FaultPoint`.
+  package func failNextCommit(with error: StoreError?, isApplied: Bool = false) {
+    guarded.withLock { $0.fault.failNext(with: error, isApplied: isApplied) }
+  }
+
+  package func identity() throws(StoreError) -> JournalIdentity? { guarded.withLock { $0.state.identity } }
+
+  package func create(_ identity: JournalIdentity) throws(StoreError) {
+    try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
+      try guarded.fault.checkUsable()
+      guard guarded.state.identity == nil else { throw .alreadyExists }
+      try guarded.fault.commit { guarded.state.identity = identity }
+    }
+  }
+
+  package func length() throws(StoreError) -> UInt64 { guarded.withLock { $0.state.frontier.size } }
+
+  package func commit(_ batch: HostBatch) throws(StoreError) -> JournalPosition {
+    try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
+      try guarded.fault.checkUsable()
+      guard guarded.state.identity != nil else { throw .failed("no journal has been created") }
+      try batch.check(in: guarded.state)
+      try guarded.fault.commit { guarded.state.apply(batch) }
+      return JournalPosition(length: guarded.state.frontier.size, root: guarded.state.frontier.root)
+    }
+  }
+
+  package func records(from first: UInt64, count: Int, bytes: Int) throws(StoreError) -> [[UInt8]] {
+    guarded.withLock { page(of: $0.state.records, from: first, count: count, bytes: bytes) }
+  }
+
+  package func root(at length: UInt64) throws(StoreError) -> Digest {
+    try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
+      guard length <= guarded.state.frontier.size else { throw .outOfRange }
+      let nodes = guarded.state.nodes
+      return Frontier<H>.at(size: length) { (address: NodeAddress) -> Digest in
+        nodes[Int(address.level)][Int(address.index)]
+      }.root
+    }
+  }
+
+  package func files() throws(StoreError) -> [KnownFile] {
+    guarded.withLock { $0.state.files.values.sorted { $0.file < $1.file } }
+  }
+
+  package func leaves(of file: FileUUID, count: UInt64) throws(StoreError) -> [Digest] {
+    try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
+      try firstLeaves(guarded.state.leaves[file] ?? [], count: count)
+    }
+  }
+
+  package func delivered(to server: String) throws(StoreError) -> [FileUUID: UInt64] {
+    guarded.withLock { $0.state.delivered[server] ?? [:] }
+  }
+}
+
+extension InMemoryHostStore.State: HostJournalView {
+  package func leaf(of file: FileUUID, at index: UInt64) -> Digest? { leaves[file]?.element(at: index) }
+
+  fileprivate mutating func apply(_ batch: HostBatch) {
+    for record in batch.records { append(record) }
+    for file in batch.files { files[file.file] = file }
+    for range in batch.leaves { leaves[range.file, default: []].extend(from: range.first, with: range.hashes) }
+    for row in batch.delivered { delivered[row.server, default: [:]][row.file] = row.length }
+  }
+
+  private mutating func append(_ record: [UInt8]) {
+    let leaf = H.leaf(record.span.bytes)
+    put(leaf, level: 0)
+    var completed: [Digest] = []
+    frontier.append(leaf) { _, value in completed.append(value) }
+    for (level, value) in completed.enumerated() { put(value, level: level + 1) }
+    records.append(record)
+  }
+
+  private mutating func put(_ value: Digest, level: Int) {
+    if nodes.count == level { nodes.append([]) }
+    nodes[level].append(value)
+  }
+}
+
+/// Records from `first`: at least one if there is one, at most `count` and about `bytes` bytes.
+func page(of records: [[UInt8]], from first: UInt64, count: Int, bytes: Int) -> [[UInt8]] {
+  guard first < UInt64(records.count), count > 0 else { return [] }
+  var page: [[UInt8]] = []
+  var size = 0
+  for record in records[Int(first)...].prefix(count) {
+    if !page.isEmpty, size + record.count > bytes { break }
+    page.append(record)
+    size += record.count
+  }
+  return page
+}
+
+func firstLeaves(_ leaves: [Digest], count: UInt64) throws(StoreError) -> [Digest] {
+  guard count <= UInt64(leaves.count) else { throw .outOfRange }
+  return Array(leaves.prefix(Int(count)))
+}
+
+extension [Digest] {
+  func element(at index: UInt64) -> Digest? { index < UInt64(count) ? self[Int(index)] : nil }
+
+  /// Appends what of `hashes`, which begin at index `first`, isn't held yet.
+  mutating func extend(from first: UInt64, with hashes: [Digest]) {
+    let known = count - Int(first)
+    if known < hashes.count { append(contentsOf: hashes[known...]) }
+  }
+}

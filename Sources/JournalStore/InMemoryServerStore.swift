@@ -1,0 +1,190 @@
+package import JournalModel
+package import MerkleLog
+import Synchronization
+
+/// The twin of the LMDB store in memory; see `InMemoryHostStore`.
+package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore where H.Value == Digest {
+  package struct State: Sendable {
+    fileprivate struct Journal: Sendable {
+      var row: HeldJournal
+      var records: [[UInt8]] = []
+    }
+    fileprivate struct Owner: Hashable, Sendable {
+      var host: HostName
+      var identity: InodeIdentity
+    }
+    fileprivate struct LogEntry: Sendable {
+      var offset: UInt64
+      var bytes: [UInt8]
+      var end: UInt64 { offset + UInt64(bytes.count) }
+    }
+    fileprivate var startCounter: UInt64?
+    fileprivate var journals: [JournalKey: Journal] = [:]
+    fileprivate var strings: [StringKey: StoredString] = [:]
+    /// Ordered by length, then root.
+    fileprivate var promises: [FileKey: [Promise]] = [:]
+    fileprivate var leaves: [StringKey: [Digest]] = [:]
+    /// Ordered by offset.
+    fileprivate var log: [StringKey: [LogEntry]] = [:]
+    fileprivate var identities: [Owner: [FileUUID]] = [:]
+    package init() {}
+  }
+
+  private struct Guarded: Sendable {
+    var state: State
+    var fault = FaultPoint()
+  }
+  private let guarded: Mutex<Guarded>
+
+  package init(state: State = State()) { guarded = Mutex(Guarded(state: state)) }
+
+  package func snapshot() -> State { guarded.withLock { $0.state } }
+
+  /// See `FaultPoint`.
+  package func failNextCommit(with error: StoreError?, isApplied: Bool = false) {
+    guarded.withLock { $0.fault.failNext(with: error, isApplied: isApplied) }
+  }
+
+  package func startCounter() throws(StoreError) -> UInt64? { guarded.withLock { $0.state.startCounter } }
+
+  package func setStartCounter(_ value: UInt64) throws(StoreError) {
+    try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
+      try guarded.fault.checkUsable()
+      try guarded.fault.commit { guarded.state.startCounter = value }
+    }
+  }
+
+  package func journals() throws(StoreError) -> [HeldJournal] {
+    guarded.withLock { $0.state.journals.values.map(\.row).sorted { $0.key < $1.key } }
+  }
+
+  package func strings() throws(StoreError) -> [StoredString] {
+    guarded.withLock { $0.state.strings.values.sorted { $0.key < $1.key } }
+  }
+
+  package func promises() throws(StoreError) -> [Promise] {
+    guarded.withLock { guarded in
+      guarded.state.promises.sorted { $0.key < $1.key }.flatMap(\.value)
+    }
+  }
+
+  package func logRanges() throws(StoreError) -> [LogRange] {
+    guarded.withLock { guarded in
+      guarded.state.log.sorted { $0.key < $1.key }.flatMap { key, entries in
+        entries.map { LogRange(key: key, offset: $0.offset, length: $0.bytes.count) }
+      }
+    }
+  }
+
+  package func logPayload(of key: StringKey, offset: UInt64) throws(StoreError) -> [UInt8] {
+    try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
+      guard let bytes = guarded.state.heldPayload(of: key, at: offset) else { throw .outOfRange }
+      return bytes
+    }
+  }
+
+  package func commit(_ batch: ServerBatch) throws(StoreError) {
+    try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
+      try guarded.fault.checkUsable()
+      try batch.check(in: guarded.state, hasher: H.self)
+      try guarded.fault.commit { guarded.state.apply(batch) }
+    }
+  }
+
+  package func records(
+    host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
+  ) throws(StoreError) -> [[UInt8]] {
+    guarded.withLock { guarded in
+      let key = JournalKey(host: host, journal: journal)
+      return page(of: guarded.state.journals[key]?.records ?? [], from: first, count: count, bytes: bytes)
+    }
+  }
+
+  package func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest] {
+    try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
+      try firstLeaves(guarded.state.leaves[key] ?? [], count: count)
+    }
+  }
+
+  package func files(host: HostName, identity: InodeIdentity) throws(StoreError) -> [FileUUID] {
+    guarded.withLock { $0.state.identities[State.Owner(host: host, identity: identity)] ?? [] }
+  }
+}
+
+extension InMemoryServerStore.State: ServerHoldingsView {
+  package func journal(_ key: JournalKey) -> HeldJournal? { journals[key]?.row }
+  package func string(_ key: StringKey) -> StoredString? { strings[key] }
+  package func leaf(of key: StringKey, at index: UInt64) -> Digest? { leaves[key]?.element(at: index) }
+
+  package func heldPayload(of key: StringKey, at offset: UInt64) -> [UInt8]? {
+    guard let entries = log[key] else { return nil }
+    let index = entries.partitionPoint { $0.offset >= offset }
+    return index < entries.count && entries[index].offset == offset ? entries[index].bytes : nil
+  }
+
+  fileprivate mutating func apply(_ batch: ServerBatch) {
+    for run in batch.records { append(run) }
+    for row in batch.strings { put(row) }
+    for promise in batch.promises { put(promise) }
+    for met in batch.met { removePromises(met) }
+    for range in batch.leaves { leaves[range.key, default: []].extend(from: range.first, with: range.hashes) }
+    for payload in batch.log where !payload.bytes.isEmpty { put(payload) }
+    for trim in batch.trims { self.trim(trim) }
+  }
+
+  private mutating func append(_ run: ServerBatch.RecordRun) {
+    let key = run.after.key
+    if journals[key] == nil { journals[key] = Journal(row: run.after) }
+    journals[key]?.row = run.after
+    journals[key]?.records.append(contentsOf: run.encoded)
+  }
+
+  private mutating func put(_ row: StoredString) {
+    strings[row.key] = row
+    let owner = Owner(host: row.key.key.host, identity: row.identity)
+    let file = row.key.key.file
+    identities[owner, default: []].insert(file) { $0 >= file }
+  }
+
+  private mutating func put(_ promise: Promise) {
+    promises[promise.key, default: []].insert(promise) {
+      ($0.length, $0.root) >= (promise.length, promise.root)
+    }
+  }
+
+  private mutating func removePromises(_ met: ServerBatch.MetLength) {
+    promises[met.key]?.removeAll { $0.length <= met.length }
+    if promises[met.key]?.isEmpty == true { promises[met.key] = nil }
+  }
+
+  private mutating func put(_ payload: ServerBatch.LogPayload) {
+    guard heldPayload(of: payload.key, at: payload.offset) == nil else { return }
+    log[payload.key, default: []].append(LogEntry(offset: payload.offset, bytes: payload.bytes))
+  }
+
+  private mutating func trim(_ trim: ServerBatch.Trim) {
+    log[trim.key]?.removeAll { $0.end <= trim.below }
+    if log[trim.key]?.isEmpty == true { log[trim.key] = nil }
+  }
+}
+
+extension Array {
+  /// The index of the first element for which `isAfter` holds; elements for which it does come last.
+  fileprivate func partitionPoint(_ isAfter: (Element) -> Bool) -> Int {
+    var low = 0
+    var high = count
+    while low < high {
+      let middle = (low + high) / 2
+      if isAfter(self[middle]) { high = middle } else { low = middle + 1 }
+    }
+    return low
+  }
+}
+
+extension Array where Element: Equatable {
+  /// Puts the element where `isNotBefore` begins to hold, unless an equal one is there.
+  fileprivate mutating func insert(_ element: Element, where isNotBefore: (Element) -> Bool) {
+    let index = partitionPoint(isNotBefore)
+    if index == count || self[index] != element { insert(element, at: index) }
+  }
+}

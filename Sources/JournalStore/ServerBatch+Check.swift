@@ -1,0 +1,165 @@
+package import JournalModel
+package import MerkleLog
+
+/// Names one journal on a server.
+package struct JournalKey: Hashable, Sendable, Comparable {
+  package var host: HostName
+  package var journal: JournalID
+  package init(host: HostName, journal: JournalID) {
+    self.host = host
+    self.journal = journal
+  }
+  package static func < (l: JournalKey, r: JournalKey) -> Bool { (l.host, l.journal) < (r.host, r.journal) }
+}
+
+extension HeldJournal {
+  package var key: JournalKey { JournalKey(host: host, journal: journal) }
+}
+
+/// What a batch of a server is checked against: the state that its commit would change.
+package protocol ServerHoldingsView: ~Copyable {
+  func journal(_ key: JournalKey) throws(StoreError) -> HeldJournal?
+  func string(_ key: StringKey) throws(StoreError) -> StoredString?
+  func leaf(of key: StringKey, at index: UInt64) throws(StoreError) -> Digest?
+  /// The log's payload that begins exactly at `offset`.
+  func heldPayload(of key: StringKey, at offset: UInt64) throws(StoreError) -> [UInt8]?
+}
+
+extension ServerBatch {
+  /// The guard that every server store applies before it changes anything: storage is the last to hold G2 and G5,
+  /// whatever the core believes.
+  ///
+  /// `.failed`: the batch doesn't continue what is held. `.corrupt`: it contradicts what is held.
+  package func check<H: TreeHasher, View: ServerHoldingsView & ~Copyable>(
+    in view: borrowing View, hasher: H.Type
+  ) throws(StoreError) where H.Value == Digest {
+    try checkRecords(in: view, hasher: hasher)
+    try checkStrings(in: view)
+    try checkLeaves(in: view)
+    try checkTrims(in: view)
+  }
+
+  /// Records go on where the held ones end, under the same key, and the row after them is theirs.
+  private func checkRecords<H: TreeHasher, View: ServerHoldingsView & ~Copyable>(
+    in view: borrowing View, hasher: H.Type
+  ) throws(StoreError) where H.Value == Digest {
+    var pending: [JournalKey: HeldJournal] = [:]
+    for run in records {
+      let after = run.after
+      var held = pending[after.key]
+      if held == nil { held = try view.journal(after.key) }
+      let length = held?.length ?? 0
+      guard run.first == length else {
+        throw .failed("records of \(after.host) from \(run.first), but \(length) are held")
+      }
+      if let held, held.publicKey != after.publicKey {
+        throw .corrupt("journal of \(after.host) is held under another key")
+      }
+      var frontier = Frontier<H>(size: length, subtrees: held?.frontier ?? [])
+      for record in run.encoded { frontier.append(H.leaf(record.span.bytes)) }
+      guard after.length == frontier.size, after.frontier == frontier.subtrees else {
+        throw .failed("row of \(after.host)'s journal isn't that of its \(frontier.size) records")
+      }
+      guard run.encoded.isEmpty ? after.checkpoint == held?.checkpoint : after.isCovered(by: frontier.root) else {
+        throw .failed("checkpoint of \(after.host)'s journal doesn't cover its \(frontier.size) records")
+      }
+      pending[after.key] = after
+    }
+  }
+
+  /// Strings grow only, keep their root and plain file, and every byte that becomes committed is in this batch's log
+  /// payload or in the plain file, synced (G2, P2).
+  private func checkStrings<View: ServerHoldingsView & ~Copyable>(in view: borrowing View) throws(StoreError) {
+    var rows: [StringKey: StoredString] = [:]
+    var ends: [StringKey: UInt64] = [:]
+    for row in strings { rows[row.key] = row }
+    for payload in log where !payload.bytes.isEmpty {
+      let old = try view.string(payload.key)
+      guard let row = rows[payload.key] ?? old else { throw .failed("log payload of an unknown \(payload.key)") }
+      if let held = try view.heldPayload(of: payload.key, at: payload.offset) {
+        guard held == payload.bytes else {
+          throw .corrupt("log payload of \(payload.key) at \(payload.offset) differs from the stored one")
+        }
+        continue
+      }
+      let start = ends[payload.key] ?? Self.logStart(of: row, after: old)
+      guard payload.offset == start else {
+        throw .failed("log payload of \(payload.key) at \(payload.offset) instead of \(start)")
+      }
+      ends[payload.key] = payload.offset + UInt64(payload.bytes.count)
+    }
+    for row in strings {
+      let old = try view.string(row.key)
+      if let old { try row.checkContinues(old) }
+      guard row.path.isStorable, row.stored.isStorable else {
+        throw .failed("\(row.key) has a path that can't be stored")
+      }
+      guard row.synced <= row.committed else { throw .failed("\(row.key) is synced beyond its committed length") }
+    }
+    for payload in log {
+      guard let end = ends[payload.key] else { continue }
+      var row = rows[payload.key]
+      if row == nil { row = try view.string(payload.key) }
+      guard row?.committed == end else {
+        throw .failed("log payload of \(payload.key) ends at \(end), not at its committed length")
+      }
+    }
+    for row in strings where ends[row.key] == nil {
+      let start = Self.logStart(of: row, after: try view.string(row.key))
+      guard row.committed <= start else { throw .failed("\(row.key) commits bytes that are neither logged nor synced") }
+    }
+  }
+
+  private static func logStart(of row: StoredString, after old: StoredString?) -> UInt64 {
+    max(old?.committed ?? 0, row.synced)
+  }
+
+  private func checkLeaves<View: ServerHoldingsView & ~Copyable>(in view: borrowing View) throws(StoreError) {
+    var pending = PendingLeaves<StringKey>()
+    for range in leaves {
+      for (position, hash) in range.hashes.enumerated() {
+        let index = range.first + UInt64(position)
+        let previous = index == 0 ? hash : try view.leaf(of: range.key, at: index - 1)
+        try pending.add(
+          hash, to: range.key, at: index, held: try view.leaf(of: range.key, at: index), hasPrevious: previous != nil)
+      }
+    }
+  }
+
+  /// Nothing leaves the log that isn't synced in its plain file (G2).
+  private func checkTrims<View: ServerHoldingsView & ~Copyable>(in view: borrowing View) throws(StoreError) {
+    guard !trims.isEmpty else { return }
+    var rows: [StringKey: StoredString] = [:]
+    for row in strings { rows[row.key] = row }
+    for trim in trims {
+      var row = rows[trim.key]
+      if row == nil { row = try view.string(trim.key) }
+      guard let row, trim.below <= row.synced else {
+        throw .failed("log of \(trim.key) trimmed below \(trim.below), beyond what is synced")
+      }
+    }
+  }
+}
+
+extension HeldJournal {
+  fileprivate func isCovered(by root: Digest) -> Bool {
+    guard let checkpoint else { return false }
+    return checkpoint.signature.count == Checkpoint.signatureByteCount && checkpoint.host == host
+      && checkpoint.journal == journal && checkpoint.length == length
+      && checkpoint.root == root
+  }
+}
+
+extension StoredString {
+  fileprivate func checkContinues(_ old: StoredString) throws(StoreError) {
+    guard committed >= old.committed else {
+      throw .failed("\(key) would shrink from \(old.committed) to \(committed)")
+    }
+    guard committed > old.committed || root == old.root else {
+      throw .corrupt("\(key) has another root at its committed length \(committed)")
+    }
+    guard stored == old.stored || old.committed == 0 else {
+      throw .failed("\(key) would change its plain file")
+    }
+  }
+}

@@ -1,0 +1,247 @@
+"""Real nodes, real files, real signals, on loopback: what the end-to-end tests share.
+
+Nothing here sleeps as synchronisation: `wait_for` polls a condition and fails at its limit. Every process started is
+ended by its process id, every directory made is removed.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BINARY = os.environ.get("NIMBUS_BINARY", os.path.join(ROOT, ".build", "release", "nimbus-journal"))
+
+
+class Failure(AssertionError):
+    pass
+
+
+def wait_for(condition, what, limit=30.0, pause=0.02):
+    """Returns the first true value of `condition()`; fails after `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise Failure(f"not within {limit:g} s: {what}")
+        time.sleep(pause)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Node:
+    """One `nimbus-journal node` process that can be killed and started again."""
+
+    def __init__(self, fleet, name, config):
+        self.fleet = fleet
+        self.name = name
+        self.config = config
+        self.process = None
+        self.log = os.path.join(fleet.dir, f"{name}.stderr")
+        self.starts = 0
+
+    def start(self, prefix=()):
+        assert self.process is None
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [*prefix, BINARY, "node", "--config", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.starts += 1
+        return self
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self):
+        """kill -9."""
+        self._end(signal.SIGKILL)
+
+    def stop(self, limit=15):
+        """SIGTERM; fails when the node doesn't end cleanly in time."""
+        status = self._end(signal.SIGTERM, limit)
+        if status != 0:
+            raise Failure(f"{self.name} ended with {status} on SIGTERM, see its log:\n{self.tail()}")
+
+    def _end(self, signal_number, limit=15):
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        try:
+            return self.process.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise Failure(f"{self.name} did not end within {limit} s of signal {signal_number}")
+        finally:
+            self.process = None
+
+    def tail(self, lines=25):
+        with contextlib.suppress(OSError), open(self.log, errors="replace") as log:
+            return "".join(log.readlines()[-lines:])
+        return ""
+
+    def status(self):
+        """`status --json`, or None while the node doesn't answer."""
+        done = self.fleet.run("status", "--config", self.config, "--json", check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def wait_ready(self, limit=30):
+        def answers():
+            if not self.is_running():
+                raise Failure(f"{self.name} ended while starting:\n{self.tail()}")
+            return self.status()
+
+        return wait_for(answers, f"{self.name} answers", limit)
+
+    def settled(self, timeout, allow_gaps=False):
+        """Exit status and output of `status --settled`."""
+        arguments = ["status", "--config", self.config, "--settled", f"{timeout}s"]
+        if allow_gaps:
+            arguments.append("--allow-gaps")
+        return self.fleet.run(*arguments, check=False, timeout=timeout + 30)
+
+
+class Fleet:
+    """A private authority, servers and hosts below one temporary directory."""
+
+    def __init__(self, keep=False):
+        self.dir = tempfile.mkdtemp(prefix="nimbus-e2e-", dir=os.environ.get("NIMBUS_TEST_DIR"))
+        self.keep = keep
+        self.nodes = {}
+        self.ports = {}
+        self.keys = os.path.join(self.dir, "keys")
+        self.run("keys", "authority", self.keys)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        for node in self.nodes.values():
+            with contextlib.suppress(Failure):
+                node.kill()
+        if kind is not None:
+            for node in self.nodes.values():
+                print(f"--- last lines of {node.name}\n{node.tail()}", file=sys.stderr)
+        if not self.keep and not (kind is not None and os.environ.get("NIMBUS_KEEP")):
+            shutil.rmtree(self.dir, ignore_errors=True)
+        else:
+            print(f"kept: {self.dir}", file=sys.stderr)
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def run(self, *arguments, check=True, timeout=60):
+        done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=timeout)
+        if check and done.returncode != 0:
+            raise Failure(f"nimbus-journal {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
+        return done
+
+    def issue(self, name, role):
+        if not os.path.exists(os.path.join(self.keys, f"{name}.crt")):
+            self.run("keys", "issue", self.keys, "--name", name, "--role", role, "--out", self.keys)
+
+    def _write(self, name, text):
+        config = self.path(f"{name}.yaml")
+        with open(config, "w") as file:
+            file.write(text)
+        node = Node(self, name, config)
+        self.nodes[name] = node
+        return node
+
+    def _common(self, name):
+        return (
+            f"node:\n  name: {name}\n  data: {self.path(name, 'data')}\n"
+            f"tls:\n  certificate: {self.keys}/{name}.crt\n  key: {self.keys}/{name}.key\n"
+            f"  authorities: {self.keys}/ca.crt\n"
+        )
+
+    def server(self, name):
+        self.issue(name, "server")
+        self.ports[name] = free_port()
+        os.makedirs(self.path(name), exist_ok=True)
+        return self._write(
+            name,
+            self._common(name)
+            + f"server:\n  listen: 127.0.0.1:{self.ports[name]}\n  logs: {self.logs(name)}\n  clients: mutual\n",
+        )
+
+    def host(self, name, include, servers, exclude=()):
+        self.issue(name, "host")
+        os.makedirs(self.path(name), exist_ok=True)
+        quote = json.dumps
+        text = self._common(name) + "host:\n  follow:\n"
+        text += f"    - include: [{', '.join(map(quote, include))}]\n"
+        if exclude:
+            text += f"      exclude: [{', '.join(map(quote, exclude))}]\n"
+        text += "  servers:\n"
+        for server in servers:
+            text += f"    - {{ name: {server}, address: \"127.0.0.1:{self.ports[server]}\" }}\n"
+        return self._write(name, text)
+
+    def logs(self, server):
+        return self.path(server, "logs")
+
+    def files(self, name, host=None):
+        """`inspect files --json` as a list of dictionaries."""
+        arguments = ["inspect", "files", "--config", self.nodes[name].config, "--json"]
+        if host:
+            arguments += ["--host", host]
+        return [json.loads(line) for line in self.run(*arguments).stdout.splitlines()]
+
+    def stored(self, server, row):
+        """The plain file's path of an `inspect files` row, as bytes."""
+        return os.path.join(self.logs(server).encode(), row["stored"].encode("utf-8", "surrogateescape"))
+
+    def held(self, server, host):
+        """SHA-256 of every non-empty plain file that the server holds of the host, with its path."""
+        top = os.path.join(self.logs(server), "files", host).encode()
+        found = []
+        for directory, _, names in os.walk(top):
+            for name in names:
+                path = os.path.join(directory, name)
+                found.append((sha256(path), os.path.getsize(path), path))
+        return found
+
+
+def compare_with_truth(fleet, server, host, truth):
+    """Every string that the writer wrote is held exactly once, and nothing else is. `truth`: {label: path}."""
+    expected = {}
+    for label, path in truth.items():
+        if os.path.getsize(path):
+            expected.setdefault(sha256(path), []).append((label, os.path.getsize(path)))
+    held = {}
+    for digest, size, path in fleet.held(server, host):
+        if size:
+            held.setdefault(digest, []).append((path, size))
+    problems = []
+    for digest, labels in expected.items():
+        copies = held.pop(digest, [])
+        if len(copies) != len(labels):
+            problems.append(f"{labels}: {len(copies)} copies on {server}")
+    for paths in held.values():
+        problems.append(f"{paths} on {server} equals nothing that was written")
+    if problems:
+        raise Failure("\n".join(problems[:20]) + f"\n({len(problems)} problems in all)")
+    return sum(size for copies in expected.values() for _, size in copies)
