@@ -28,6 +28,9 @@ package final class Oracle {
     var isMixed = false
     /// By server: how much of it was checked when acknowledged.
     var acknowledged: [Int: Int] = [:]
+    /// Bytes below this are owed to every server.
+    var owed: Int { gapFrom.map { Int(clamping: $0) } ?? .max }
+
     init(file: FileUUID, inode: SimulatedDisk.Inode?, incarnation: Int) {
       self.file = file
       self.inode = inode
