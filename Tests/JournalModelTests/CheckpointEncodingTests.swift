@@ -87,7 +87,7 @@ import Testing
     let expected = try #require([UInt8](hex: Vectors.derivationDigest))
     let digest = try #require(Digest(bytes: expected))
     var hashed: [UInt8] = []
-    let uuid = FileUUID.derived(host: Samples.host, identity: Samples.identity) { bytes in
+    let uuid = FileUUID.derived(host: Samples.host, identity: Samples.btrfs) { bytes in
       hashed = bytes.withUnsafeBytes { Array($0) }
       return digest
     }

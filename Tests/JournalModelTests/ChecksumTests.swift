@@ -55,6 +55,25 @@ import Testing
     #expect(try StoredValue.open(#require([UInt8](hex: Vectors.storedValue))) == Array("nimbus".utf8))
   }
 
+  @Test("P5: the checksum covers the row's key")
+  func storedValueUnderItsKey() throws {
+    let key = Array("files".utf8)
+    let sealed = StoredValue.seal(Array("nimbus".utf8), key: key)
+    #expect(sealed.hex == Vectors.storedUnderKey)
+    #expect(try StoredValue.open(sealed, key: key) == Array("nimbus".utf8))
+    #expect(throws: DecodingFailure.self) { try StoredValue.open(sealed, key: Array("filet".utf8)) }
+    #expect(throws: DecodingFailure.self) { try StoredValue.open(sealed) }
+  }
+
+  @Test("A checksum goes on where another ended")
+  func continued() {
+    let bytes = Array("123456789".utf8)
+    for split in 0...bytes.count {
+      let first = CRC32C.checksum(bytes.span.bytes.extracting(0..<split))
+      #expect(CRC32C.checksum(bytes.span.bytes.extracting(split..<9), after: first) == 0xE306_9283)
+    }
+  }
+
   @Test("P5: no flipped bit, no truncation of a stored value goes unnoticed")
   func everyFlippedBit() {
     var random = Seeded(6)

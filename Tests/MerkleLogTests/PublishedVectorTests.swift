@@ -45,8 +45,8 @@ private enum Published {
   @Test("D1: the digest behind the uuid vector of design/formats.md is SHA-256")
   func derivationDigest() {
     let input =
-      "6e696d6275732066696c65203100000000047765623103000000000002"
-      + "0005000000009c3f21d717979cfdfacc3f00"
-    #expect(hex(SHA256.hash(bytes(hex: input))) == "1c550fe18ff581da88d84d91e1e556de7caaee65fc2ca9835d1dbd9ca92aa8b8")
+      "6e696d6275732066696c65203100000000047765623107000000000000"
+      + "0101000000000000000717979cfdfacc3f00101112131415461798191a1b1c1d1e1f"
+    #expect(hex(SHA256.hash(bytes(hex: input))) == "68cbf41bba157dfe53cadff79a2bb6e03ad2ceaf81aaa8108e798df700c0fb81")
   }
 }
