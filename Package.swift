@@ -83,10 +83,18 @@ let package = Package(
     tests("DataPlaneTests", of: ["DataPlane", "JournalModel", "MerkleLog"]),
     tests("LinuxIOTests", of: ["LinuxIO", "DataPlane", "JournalModel", "MerkleLog", "SimulatedWorld"]),
     tests("SecureTransportTests", of: ["SecureTransport", "JournalModel", "COpenSSL"]),
-    tests("NodeRuntimeTests", of: ["NodeRuntime"]),
+    tests(
+      "NodeRuntimeTests",
+      of: [
+        "NodeRuntime", "HostCore", "ServerCore", "SecureTransport", "LMDBStore", "JournalStore", "MerkleLog",
+        "JournalModel",
+      ]),
     tests(
       "SimulatedWorldTests",
-      of: ["SimulatedWorld", "HostCore", "ServerCore", "DataPlane", "JournalStore", "WireProtocol", "JournalModel", "MerkleLog"]),
+      of: [
+        "SimulatedWorld", "HostCore", "ServerCore", "DataPlane", "JournalStore", "WireProtocol", "JournalModel",
+        "MerkleLog",
+      ]),
     tests("ArchitectureTests", of: []),
   ],
   swiftLanguageModes: [.v6]

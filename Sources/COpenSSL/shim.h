@@ -1,9 +1,6 @@
 // OpenSSL 3.0. `static inline` only: what OpenSSL offers as macros, variadic functions or unions, which Swift can't see.
 #pragma once
-// As in CLinux: one set of system declarations for all modules.
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+// Not with _GNU_SOURCE: glibc's types would then differ from those of Swift's Glibc module, which is built without it.
 #include <openssl/ssl.h>
 #include <openssl/evp.h>
 #include <openssl/err.h>
@@ -93,4 +90,9 @@ static inline int nj_x509_add_extension(X509 *certificate, X509 *issuer, int nid
   int added = X509_add_ext(certificate, extension, -1) == 1;
   X509_EXTENSION_free(extension);
   return added;
+}
+
+/// A context that speaks TLS 1.2 and no more: what tests offer to see it refused.
+static inline int nj_ssl_ctx_set_tls12_only(SSL_CTX *context) {
+  return SSL_CTX_set_max_proto_version(context, TLS1_2_VERSION) == 1;
 }

@@ -70,6 +70,23 @@ package struct DecodingFailure: Error, Hashable, Sendable {
   }
 }
 
+extension DecodingFailure: CustomStringConvertible {
+  package var description: String { "byte \(offset): \(reason)" }
+}
+
+extension DecodingFailure.Reason: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .truncated: "ends too early"
+    case .trailingBytes: "has bytes behind its end"
+    case .tooLong(let limit): "more than \(limit) bytes or entries"
+    case .badValue(let what): what
+    case .unknownVersion(let version): "unknown version \(version)"
+    case .checksum: "checksum doesn't match"
+    }
+  }
+}
+
 /// Reads what `ByteWriter` writes; every read is bounded and checked.
 package struct ByteReader: Sendable {
   private let bytes: ArraySlice<UInt8>

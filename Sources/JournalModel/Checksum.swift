@@ -17,9 +17,10 @@ package enum CRC32C {
   }()
   private static let flat: [UInt32] = table.flatMap { $0 }
 
-  package static func checksum(_ bytes: RawSpan) -> UInt32 {
+  /// The checksum of `bytes`, or of what `preceding` is the checksum of followed by `bytes`.
+  package static func checksum(_ bytes: RawSpan, after preceding: UInt32 = 0) -> UInt32 {
     flat.withUnsafeBufferPointer { t in
-      var crc = ~UInt32(0)
+      var crc = ~preceding
       var offset = 0
       while bytes.byteCount - offset >= 8 {
         let word = UInt64(littleEndian: bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: UInt64.self))
@@ -41,26 +42,34 @@ package enum CRC32C {
   }
 }
 
-/// The envelope of every stored value: version, CRC-32C of what follows, payload. A value that fails either check is an
-/// error and never data (J8, P5).
+/// The envelope of every stored value: version, CRC-32C of its key and of what follows, payload. A value that fails
+/// either check is an error and never data (J8, P5). The key is covered because a bit that flips there would silently
+/// make the value another row's.
 package enum StoredValue {
   package static let version: UInt8 = 1
 
-  package static func seal(_ payload: [UInt8]) -> [UInt8] {
-    var writer = ByteWriter(reserving: payload.count + 5)
+  /// Bytes that the envelope adds.
+  package static let overhead = 5
+
+  package static func seal(_ payload: [UInt8], key: [UInt8] = []) -> [UInt8] {
+    var writer = ByteWriter(reserving: payload.count + overhead)
     writer.write(version)
-    writer.write(CRC32C.checksum(payload.span.bytes))
+    writer.write(checksum(of: payload, key))
     writer.write(raw: payload)
     return writer.bytes
   }
 
-  package static func open(_ sealed: [UInt8]) throws(DecodingFailure) -> [UInt8] {
+  private static func checksum(of payload: [UInt8], _ key: [UInt8]) -> UInt32 {
+    CRC32C.checksum(payload.span.bytes, after: CRC32C.checksum(key.span.bytes))
+  }
+
+  package static func open(_ sealed: [UInt8], key: [UInt8] = []) throws(DecodingFailure) -> [UInt8] {
     var reader = ByteReader(sealed)
     let found: UInt8 = try reader.read()
     guard found == version else { throw reader.failure(.unknownVersion(found)) }
     let checksum: UInt32 = try reader.read()
     let payload = try reader.readRaw(count: reader.remaining)
-    guard CRC32C.checksum(payload.span.bytes) == checksum else { throw reader.failure(.checksum) }
+    guard self.checksum(of: payload, key) == checksum else { throw reader.failure(.checksum) }
     return payload
   }
 }

@@ -8,6 +8,14 @@ package protocol HostJournalView: ~Copyable {
 extension HostBatch {
   /// The guard that every host store applies before it changes anything.
   package func check<View: HostJournalView & ~Copyable>(in view: borrowing View) throws(StoreError) {
+    for file in files {
+      guard file.path.isStorable else { throw .failed("\(file.file) has a path that can't be stored") }
+    }
+    for row in delivered {
+      guard (1...Delivered.longestServerName).contains(row.server.utf8.count), !row.server.utf8.contains(0) else {
+        throw .failed("not a server name: \(row.server)")
+      }
+    }
     var pending = PendingLeaves<FileUUID>()
     for range in leaves {
       for (position, hash) in range.hashes.enumerated() {

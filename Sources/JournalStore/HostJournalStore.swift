@@ -62,6 +62,8 @@ package struct HostBatch: Hashable, Sendable {
 }
 
 package struct Delivered: Hashable, Sendable {
+  package static let longestServerName = 255
+  /// 1 ... 255 bytes without NUL.
   package var server: String
   package var file: FileUUID
   package var length: UInt64

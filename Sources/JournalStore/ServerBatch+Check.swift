@@ -91,6 +91,9 @@ extension ServerBatch {
     for row in strings {
       let old = try view.string(row.key)
       if let old { try row.checkContinues(old) }
+      guard row.path.isStorable, row.stored.isStorable || row.stored.bytes.isEmpty && row.committed == 0 else {
+        throw .failed("\(row.key) has a path that can't be stored")
+      }
       guard row.synced <= row.committed else { throw .failed("\(row.key) is synced beyond its committed length") }
     }
     for payload in log {
@@ -141,7 +144,8 @@ extension ServerBatch {
 extension HeldJournal {
   fileprivate func isCovered(by root: Digest) -> Bool {
     guard let checkpoint else { return false }
-    return checkpoint.host == host && checkpoint.journal == journal && checkpoint.length == length
+    return checkpoint.signature.count == Checkpoint.signatureByteCount && checkpoint.host == host
+      && checkpoint.journal == journal && checkpoint.length == length
       && checkpoint.root == root
   }
 }
@@ -154,7 +158,7 @@ extension StoredString {
     guard committed > old.committed || root == old.root else {
       throw .corrupt("\(key) has another root at its committed length \(committed)")
     }
-    guard stored == old.stored || old.committed == 0 else {
+    guard stored == old.stored || old.stored.bytes.isEmpty else {
       throw .failed("\(key) would change its plain file")
     }
   }

@@ -59,7 +59,8 @@ package struct StoredString: Hashable, Sendable {
   package var root: Digest
   /// Bytes of the plain file that are known to be on the disk; the log holds `synced ..< committed`.
   package var synced: UInt64
-  /// The plain file, relative to the log root.
+  /// The plain file, relative to the log root. Empty until it was made: a row that names a file proves that the file is
+  /// this string's own, so that a repair never cuts one that someone else put there. Never changes afterwards.
   package var stored: BytePath
   /// What the host's records say: greatest recorded length, whether closed, lowest gapped offset (J4).
   package var recorded: UInt64

@@ -48,6 +48,16 @@ enum CertificateFile {
     return stack
   }
 
+  /// Adds every certificate of a PEM file to an X509_STORE.
+  static func trust(_ path: String, in store: OpaquePointer?) throws(TransportError) {
+    let authorities = try load(path)
+    for index in 0..<nj_x509_stack_count(authorities.pointer) {
+      guard X509_STORE_add_cert(store, nj_x509_stack_at(authorities.pointer, index)) == 1 else {
+        throw TransportError(path, "certificate \(index + 1): \(OpenSSLErrors.drain() ?? "can't be used")")
+      }
+    }
+  }
+
   static func readable(_ bytes: [UInt8], _ path: String) throws(TransportError) -> Owned {
     let bio = try Owned.memory()
     guard BIO_write(bio.pointer, bytes, Int32(bytes.count)) == Int32(bytes.count) else {

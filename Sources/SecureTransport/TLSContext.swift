@@ -14,9 +14,10 @@ package final class TLSContext: @unchecked Sendable {
   package let identity: CertificateIdentity
   private let context: Owned
 
-  /// OpenSSL reads up to this many bytes from the socket at once, which saves most of the system calls of bulk
-  /// transfers. The buffer is given back whenever it is empty.
-  static let readBufferSize = 128 << 10
+  /// OpenSSL reads up to this many bytes from the socket at once: one system call for many small records instead of two
+  /// for each. (It makes no difference to bulk: design/decisions/tls-on-the-socket.md.) The buffer is given back whenever
+  /// it is empty, so that an idle connection holds none.
+  static let readBufferSize = 64 << 10
   /// Fastest first: SHA-256 and AES-128-GCM have instructions on every machine that matters.
   static let cipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
   static let maximumChainDepth: Int32 = 8
@@ -33,7 +34,7 @@ package final class TLSContext: @unchecked Sendable {
     try Self.checkRole(side, credentials, identity, files.certificate)
     try Self.configure(context.pointer)
     try Self.install(credentials, in: context.pointer, files)
-    try Self.trust(files.authorities, in: context.pointer)
+    try CertificateFile.trust(files.authorities, in: SSL_CTX_get_cert_store(context.pointer))
     if let time {
       X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(context.pointer), Int(time.nanoseconds / 1_000_000_000))
     }
@@ -96,16 +97,6 @@ extension TLSContext {
     }
     guard SSL_CTX_use_PrivateKey(context, credentials.key.pointer) == 1 else {
       throw TransportError(files.key, OpenSSLErrors.drain() ?? "can't be used")
-    }
-  }
-
-  private static func trust(_ path: String, in context: OpaquePointer) throws(TransportError) {
-    let authorities = try CertificateFile.load(path)
-    let store = SSL_CTX_get_cert_store(context)
-    for index in 0..<nj_x509_stack_count(authorities.pointer) {
-      guard X509_STORE_add_cert(store, nj_x509_stack_at(authorities.pointer, index)) == 1 else {
-        throw TransportError(path, "certificate \(index + 1): \(OpenSSLErrors.drain() ?? "can't be used")")
-      }
     }
   }
 

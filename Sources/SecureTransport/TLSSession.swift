@@ -33,7 +33,11 @@ package struct TLSSession: ~Copyable, @unchecked Sendable {
   private let socket: SocketDescriptor
   private var failure: String?
   private var bytesUnderKey = 0
+  /// OpenSSL holds a record that the socket hasn't taken wholly.
+  private var owesRecord = false
   package var keyLifetime = TLSSession.defaultKeyLifetime
+  /// How often the key for writing was replaced.
+  package private(set) var keyUpdates = 0
 
   init(_ ssl: consuming Owned, _ note: VerificationNote, _ socket: consuming SocketDescriptor) {
     note.attach(to: ssl.pointer)
@@ -69,13 +73,12 @@ package struct TLSSession: ~Copyable, @unchecked Sendable {
       OpenSSLErrors.clear()
       var count = 0
       let result = SSL_read_ex(ssl.pointer, base + total, buffer.count - total, &count)
-      if result == 1 {
-        total += count
-        continue
+      guard result == 1 else {
+        let stop = outcome(result, errno)
+        // A failure is kept for the next call; the other ends show again.
+        return total > 0 ? .bytes(total) : stop
       }
-      let stop = outcome(result, errno)
-      // A failure is kept for the next call; closed and wants show again.
-      return total > 0 ? .bytes(total) : stop
+      total += count
     }
     return .bytes(total)
   }
@@ -87,17 +90,18 @@ package struct TLSSession: ~Copyable, @unchecked Sendable {
     guard let base = buffer.baseAddress, buffer.count > 0 else { return .bytes(0) }
     var total = 0
     while total < buffer.count {
-      OpenSSLErrors.clear()
       updateKeyWhenWorn()
+      OpenSSLErrors.clear()
       var count = 0
       let result = SSL_write_ex(ssl.pointer, base + total, buffer.count - total, &count)
-      if result == 1 {
-        total += count
-        bytesUnderKey += count
-        continue
+      guard result == 1 else {
+        let stop = outcome(result, errno)
+        owesRecord = true
+        return total > 0 ? .bytes(total) : stop
       }
-      let stop = outcome(result, errno)
-      return total > 0 ? .bytes(total) : stop
+      owesRecord = false
+      total += count
+      bytesUnderKey += count
     }
     return .bytes(total)
   }
@@ -139,8 +143,11 @@ package struct TLSSession: ~Copyable, @unchecked Sendable {
 
 extension TLSSession {
   private mutating func updateKeyWhenWorn() {
-    guard bytesUnderKey >= keyLifetime, SSL_want(ssl.pointer) != SSL_WRITING else { return }
-    if SSL_key_update(ssl.pointer, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 { bytesUnderKey = 0 }
+    guard bytesUnderKey >= keyLifetime, !owesRecord,
+      SSL_key_update(ssl.pointer, Int32(SSL_KEY_UPDATE_NOT_REQUESTED)) == 1
+    else { return }
+    bytesUnderKey = 0
+    keyUpdates += 1
   }
 
   /// What a call that did not succeed means. `systemError` is errno directly after it.

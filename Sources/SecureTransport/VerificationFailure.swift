@@ -5,11 +5,10 @@ enum VerificationFailure {
   /// `context` is an X509_STORE_CTX just after a failed check. `expected` is the name that the peer should have.
   static func reason(_ context: OpaquePointer, expected: String?) -> String {
     let code = X509_STORE_CTX_get_error(context)
-    let depth = X509_STORE_CTX_get_error_depth(context)
+    let isLeaf = X509_STORE_CTX_get_error_depth(context) == 0
     let certificate = X509_STORE_CTX_get_current_cert(context)
-    let holder =
-      depth == 0 ? expected ?? certificate.map(CertificateIdentity.title) : certificate.map(CertificateIdentity.title)
-    let subject = "certificate of \(holder ?? "the peer")"
+    let leaf = expected ?? X509_STORE_CTX_get0_cert(context).map(CertificateIdentity.title) ?? "the peer"
+    let subject = "certificate of \(isLeaf ? leaf : certificate.map(CertificateIdentity.title) ?? "an authority")"
     switch code {
     case X509_V_ERR_CERT_HAS_EXPIRED:
       return "\(subject) expired on \(CertificateTime.text(certificate.flatMap { X509_get0_notAfter($0) }))"
@@ -19,7 +18,8 @@ enum VerificationFailure {
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
       X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
       X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN, X509_V_ERR_CERT_SIGNATURE_FAILURE:
-      return "\(subject) is not signed by the configured authorities"
+      // Shows at whatever depth the chain breaks off; it is the peer's certificate that isn't vouched for.
+      return "certificate of \(leaf) is not signed by the configured authorities"
     case X509_V_ERR_HOSTNAME_MISMATCH:
       let names = certificate.map { CertificateIdentity(of: $0).names } ?? []
       let found = names.isEmpty ? "names nobody" : "names \(names.prefix(8).joined(separator: ", "))"

@@ -1,10 +1,60 @@
+import HostCore
 package import JournalModel
+import JournalStore
 package import MerkleLog
+import WireProtocol
 
 /// The whole decision of a server, sans-IO: admission, records, payload, the order of durability, acknowledgements.
+///
+/// Every input is legal in every state: what comes from outside can be refused, never trusted, and answers that fit
+/// nothing are ignored. Effects about one string must be performed in the order in which they were appended.
 package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   package let settings: ServerSettings
-  private let verifier: any SignatureVerifier
+  let verifier: any SignatureVerifier
+  var limits: Limits { settings.limits }
+
+  enum Phase: Hashable { case new, repairing, serving, stopping, halted }
+  var phase = Phase.new
+  var now = Instant(nanoseconds: 0)
+  var out: [ServerEffect] = []
+
+  var connections: [ConnectionID: Connection] = [:]
+  var journals: [JournalIntake<H>] = []
+  var journalIndex: [JournalKey: Int] = [:]
+  var freeJournals: [Int] = []
+  var strings: [StringIntake] = []
+  var stringIndex: [FileKey: Int] = [:]
+  var tallies: [HostTally] = []
+  var tallyIndex: [HostName: Int] = [:]
+  var reservedNames: Set<BytePath> = []
+  var newest: [LatestName: Newest] = [:]
+  var comparisons: [PayloadID: Int] = [:]
+
+  // Recovery
+  var repairsOutstanding = 0
+  var mayCut = false
+  // Commits
+  var flight: GroupCommit?
+  var dirtyJournals: [Int] = []
+  var dirtyStrings: [Int] = []
+  var blocked: String?
+  var commitRetry: Instant?
+  /// The store had no room for log payload: everything goes straight to the plain files until the log shrank.
+  var isLogSuspended = false
+  var logged: UInt64 = 0
+  var waitingRecordBytes = 0
+  // Background sync
+  var unsynced: [Int] = []
+  var unsyncedBytes: UInt64 = 0
+  var syncDue: Instant?
+  var syncing: [SyncTarget]?
+  // Retries of failed strings, and silence
+  var failing: [Int] = []
+  var failingRetry: Instant?
+  var silenceCheck: Instant?
+  // Payload in memory that isn't committed
+  var pendingBytes: UInt64 = 0
+  var refusals: UInt64 = 0
 
   package init(settings: ServerSettings, verifier: any SignatureVerifier) {
     self.settings = settings
@@ -15,8 +65,88 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   package mutating func step(
     _ input: ServerInput, at now: Instant, wall: WallTime, into effects: inout [ServerEffect]
   ) {
+    self.now = max(now, self.now)
+    take(input)
+    fireDeadlines()
+    commitIfDue()
+    effects.append(contentsOf: out)
+    out.removeAll(keepingCapacity: true)
+  }
+
+  private mutating func take(_ input: ServerInput) {
+    if phase == .halted {
+      if case .receivedPayload(_, _, let payload) = input { out.append(.drop(payload)) }
+      return
+    }
+    switch input {
+    case .started(let journals, let strings, let promises, let log, let counterMatches):
+      start(journals: journals, strings: strings, promises: promises, log: log, counterMatches: counterMatches)
+    case .tick: break
+    case .repaired(let key, let outcome): repaired(key, outcome)
+    case .accepted(let id, let peer): accept(id, peer)
+    case .received(let id, let frame): receive(frame, on: id)
+    case .receivedPayload(let id, let header, let payload): receive(header, payload, on: id)
+    case .broken(let id, let text): endBroken(id, text)
+    case .closed(let id): end(id, "closed")
+    case .compared(let payload, let isEqual): compared(payload, isEqual)
+    case .verified(let key, let answer): verified(key, answer)
+    case .created(let key, let outcome): created(key, outcome)
+    case .written(let key, let upTo, let outcome): written(key, upTo: upTo, outcome)
+    case .synced(let lengths, let outcome): synced(lengths, outcome)
+    case .committed(let error): committed(error)
+    case .stop: stop()
+    }
   }
 
   /// When `tick` is due next, if nothing else comes before.
-  package var nextDeadline: Instant? { nil }
+  package var nextDeadline: Instant? {
+    if phase == .halted || phase == .stopping { return nil }
+    var next: Instant?
+    for deadline in [commitRetry, syncing == nil ? syncDue : nil, failingRetry, silenceCheck] {
+      if let deadline { next = min(next ?? deadline, deadline) }
+    }
+    return next
+  }
+
+  private mutating func fireDeadlines() {
+    if phase == .halted { return }
+    if let due = commitRetry, due <= now { commitRetry = nil }
+    if let due = failingRetry, due <= now { retryFailing() }
+    if let due = syncDue, due <= now { syncNow() }
+    if let due = silenceCheck, due <= now { closeSilent() }
+  }
+
+  private mutating func stop() {
+    guard phase != .stopping else { return }
+    phase = .stopping
+    for id in connections.keys.sorted() { cut(id, .shuttingDown, "the server is stopping") }
+  }
+
+  mutating func halt(_ reason: String) {
+    guard phase != .halted else { return }
+    phase = .halted
+    out.append(.halt(reason))
+  }
+
+  /// Index of string 0 of a file, the only one until branches are kept.
+  func index(of key: StringKey) -> Int? { key.string == 0 ? stringIndex[key.key] : nil }
+
+  /// Index of a host's sums.
+  mutating func tally(of host: HostName) -> Int {
+    if let index = tallyIndex[host] { return index }
+    tallies.append(HostTally(name: host))
+    tallyIndex[host] = tallies.count - 1
+    return tallies.count - 1
+  }
+
+  package var status: ServerStatus {
+    ServerStatus(
+      hosts: tallies.sorted { $0.name < $1.name }.map {
+        ServerStatus.Host(
+          name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, files: $0.files, bytes: $0.bytes,
+          records: $0.records, pendingBytes: $0.pending)
+      },
+      isServing: phase == .serving, blocked: blocked, failing: failing.count, loggedBytes: logged, refusals: refusals,
+      connections: connections.count)
+  }
 }

@@ -5,7 +5,9 @@ package import JournalStore
 package import WireProtocol
 
 // The door between a server's core and the world, as in `HostPort.swift`: an effect marked '-> x' is answered exactly
-// once by that input unless the process dies; the others are performed in order and not answered.
+// once by that input unless the process dies; the others are performed in order and not answered. Effects about one
+// string are performed in the order in which they were appended, also where one of them takes long (a discard after a
+// verification, a free after a write).
 
 /// Who is at the other end, as the transport authenticated it (W5): the subject alternative names of its certificate.
 package struct Peer: Hashable, Sendable {
@@ -52,7 +54,7 @@ package enum ServerInput: Hashable, Sendable {
 package enum ServerEffect: Hashable, Sendable {
   /// Makes the plain file hold exactly `row.committed` bytes: cut at `row.synced` unless that would cut more than one
   /// slice or `mayCut` is false (then it is set aside), rebuilt from the log, synced. Makes it if missing and
-  /// `row.synced` is 0. -> repaired
+  /// `row.synced` is 0. Tried again after a failure, while others are served. -> repaired
   case repair(StoredString, mayCut: Bool)
   /// Everything is repaired: accept connections.
   case serve
@@ -65,14 +67,15 @@ package enum ServerEffect: Hashable, Sendable {
   /// Are the first `count` bytes of the frame equal to the held ones from `offset` on? `count` never goes beyond the
   /// committed length. The frame stays held. -> compared
   case compare(PayloadID, StringKey, BytePath, offset: UInt64, count: Int)
-  /// Drops the first `count` bytes of the frame and appends the rest to the queue.
+  /// Drops the first `dropping` bytes of the frame, which begins at `offset`, and appends the rest to the queue.
   case admitTail(PayloadID, StringKey, offset: UInt64, dropping: Int)
   /// Hashes queued bytes from `from` (where the tree stands, with `root`) to each promise in turn, up to the first that
   /// isn't met; the tree then stands at the greatest one met. -> verified
   case verify(StringKey, from: UInt64, root: Digest, promises: [Promise])
   /// Forgets queued bytes from `from` on.
   case discard(StringKey, from: UInt64)
-  /// Makes the plain file with O_EXCL (directories as needed, synced). -> created
+  /// Makes the plain file with O_EXCL (directories as needed, synced). Comes again after a start for a string whose row
+  /// doesn't name its file yet. -> created
   case create(StringKey, BytePath)
   /// Writes queued bytes to the plain file, and syncs it when `sync`. -> written
   case write(StringKey, BytePath, from: UInt64, upTo: UInt64, sync: Bool)
@@ -82,7 +85,8 @@ package enum ServerEffect: Hashable, Sendable {
   case sync([SyncTarget])
   /// `log` names queued bytes that ride inside the commit. One at a time. -> committed
   case commit(ServerBatch, log: [LogRange])
-  /// Points `latest/<host>/<path>` to the plain file, unless a younger one is there. Failures are reported only.
+  /// Points `latest/<host>/<path>` to the plain file, unless a younger one is there. `path` is relative and escaped
+  /// already. Sent for the newest file of a path only, and again after every start. Failures are reported only.
   case link(host: HostName, path: BytePath, to: BytePath)
   /// The store must not go on: exit for the service manager (P4).
   case halt(String)

@@ -74,7 +74,7 @@ extension FrameError: CustomStringConvertible {
     case .badSize(let type, let size, let allowed, let at):
       "frame at byte \(at): a \(type) of \(size) bytes, allowed are \(allowed.lowerBound) to \(allowed.upperBound)"
     case .malformed(let type, let failure, let at):
-      "frame at byte \(at): \(type), byte \(failure.offset) of its body: \(failure.reason)"
+      "frame at byte \(at): body of a \(type), \(failure)"
     }
   }
 }

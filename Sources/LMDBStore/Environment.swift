@@ -1,0 +1,180 @@
+import CLMDB
+import Glibc
+import JournalModel
+import JournalStore
+import Synchronization
+
+/// One LMDB environment: a directory with `data.mdb`, LMDB's own `lock.mdb`, and `writer.lock`, which whoever opens it
+/// for writing holds locked (flock(2)).
+///
+/// Commits use LMDB's default durability: pages by pwrite(2), fdatasync(2), then the meta page through an O_DSYNC
+/// descriptor. No MDB_NOSYNC, MDB_WRITEMAP or MDB_MAPASYNC, ever.
+///
+/// The map is address space, not memory or disk, so it is as large as it can ever be needed from the start and nothing
+/// has to grow it while transactions run. Where address space is scarce (RLIMIT_AS) a smaller power of two is taken.
+final class Environment: Sendable {
+  enum Access {
+    case writing
+    /// Beside a running writer, or of a copied directory.
+    case reading
+  }
+
+  static let mapSize = 1 << 40
+  private static let smallestMapSize = 1 << 30
+  private static let opened = Mutex<Set<DirectoryID>>([])
+
+  let directory: String
+  private nonisolated(unsafe) let handle: OpaquePointer
+  private let identity: DirectoryID
+  private let writerLock: Int32?
+  /// Why no more is accepted (P4).
+  private let failure = Mutex<String?>(nil)
+
+  init(at directory: String, _ access: Access, mapSize: Int = Environment.mapSize) throws(StoreError) {
+    if access == .writing { try makeDirectory(directory) }
+    let identity = try DirectoryID(of: directory)
+    guard Self.opened.withLock({ $0.insert(identity).inserted }) else {
+      throw .failed("\(directory) is open in this process already")
+    }
+    var writerLock: Int32?
+    do throws(StoreError) {
+      if access == .writing { writerLock = try lockForWriting(directory) }
+      handle = try Self.open(directory, access, mapSize: mapSize)
+    } catch {
+      if let writerLock { close(writerLock) }
+      Self.opened.withLock { _ = $0.remove(identity) }
+      throw error
+    }
+    self.directory = directory
+    self.identity = identity
+    self.writerLock = writerLock
+  }
+
+  deinit {
+    mdb_env_close(handle)
+    if let writerLock { close(writerLock) }
+    let identity = identity
+    Self.opened.withLock { _ = $0.remove(identity) }
+  }
+
+  private static func open(_ directory: String, _ access: Access, mapSize: Int) throws(StoreError) -> OpaquePointer {
+    var size = mapSize
+    while true {
+      var created: OpaquePointer?
+      try check(mdb_env_create(&created), "create an environment")
+      guard let handle = created else { throw .failed("LMDB gave no environment") }
+      mdb_env_set_mapsize(handle, size)
+      mdb_env_set_maxdbs(handle, 16)
+      let flags = UInt32(MDB_NOTLS) | (access == .reading ? UInt32(MDB_RDONLY) : 0)
+      let code = mdb_env_open(handle, directory, flags, 0o600)
+      if code == 0 {
+        // Slots of readers that were killed would keep pages from being used again.
+        if access == .writing { mdb_reader_check(handle, nil) }
+        return handle
+      }
+      mdb_env_close(handle)
+      guard code == ENOMEM, size > smallestMapSize else { throw storeError(code, "open \(directory)") }
+      size /= 2
+    }
+  }
+
+  func begin(_ access: Access) throws(StoreError) -> Transaction {
+    if access == .writing, let reason = failure.withLock({ $0 }) { throw .failedSync(reason) }
+    var handle: OpaquePointer?
+    let code = mdb_txn_begin(self.handle, nil, access == .reading ? UInt32(MDB_RDONLY) : 0, &handle)
+    guard code == 0, let handle else { throw noted(storeError(code, "begin a transaction")) }
+    return Transaction(owning: handle, of: self)
+  }
+
+  /// Remembers a failed sync: from then on nothing is accepted.
+  func noted(_ error: StoreError) -> StoreError {
+    if case .failedSync(let reason) = error { failure.withLock { $0 = $0 ?? reason } }
+    return error
+  }
+
+  /// What an error of a commit means. The pages of a commit that failed are rewritten by the next one before anything
+  /// refers to them, so a full disk leaves nothing behind, even if only the sync noticed it; unless LMDB couldn't put
+  /// the old meta page back, which it tells whoever begins the next transaction.
+  func commitError(_ code: Int32) -> StoreError {
+    guard case .full(let reason) = storeError(code, "commit") else {
+      return noted(.failedSync("commit: \(message(code))"))
+    }
+    do throws(StoreError) {
+      _ = try begin(.writing)
+      return .full(reason)
+    } catch {
+      return noted(.failedSync(reason))
+    }
+  }
+}
+
+/// A directory as the kernel knows it. LMDB must not open one environment twice in one process (`lmdb.h`, Caveats).
+private struct DirectoryID: Hashable, Sendable {
+  var device: UInt64
+  var inode: UInt64
+
+  init(of directory: String) throws(StoreError) {
+    var status = stat()
+    guard stat(directory, &status) == 0 else { throw storeError(errno, "open \(directory)") }
+    device = UInt64(status.st_dev)
+    inode = UInt64(status.st_ino)
+  }
+}
+
+/// Makes the directory with its missing ancestors, durably; mode 0700.
+private func makeDirectory(_ directory: String) throws(StoreError) {
+  if mkdir(directory, 0o700) == 0 {
+    try sync(directory: parent(of: directory))
+    return
+  }
+  switch errno {
+  case EEXIST: return
+  case ENOENT where parent(of: directory) != directory:
+    try makeDirectory(parent(of: directory))
+    try makeDirectory(directory)
+  default: throw storeError(errno, "make \(directory)")
+  }
+}
+
+private func parent(of directory: String) -> String {
+  let path = BytePath(directory.hasSuffix("/") && directory != "/" ? String(directory.dropLast()) : directory)
+  let parent = path.directory.bytes
+  return parent.isEmpty ? "." : String(decoding: parent, as: UTF8.self)
+}
+
+func sync(directory: String) throws(StoreError) {
+  let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+  guard descriptor >= 0 else { throw storeError(errno, "open \(directory)") }
+  defer { close(descriptor) }
+  guard fsync(descriptor) == 0 else { throw .failedSync("fsync \(directory): \(message(errno))") }
+}
+
+private func lockForWriting(_ directory: String) throws(StoreError) -> Int32 {
+  let path = directory + "/writer.lock"
+  let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+  guard descriptor >= 0 else { throw storeError(errno, "open \(path)") }
+  guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+    let code = errno
+    close(descriptor)
+    guard code == EWOULDBLOCK else { throw storeError(code, "lock \(path)") }
+    throw .failed("\(directory) is in use: another node writes to it")
+  }
+  return descriptor
+}
+
+func message(_ code: Int32) -> String { String(cString: mdb_strerror(code)) }
+
+func check(_ code: Int32, _ operation: @autoclosure () -> String) throws(StoreError) {
+  if code != 0 { throw storeError(code, operation()) }
+}
+
+/// What an error code of LMDB or the kernel means (P4).
+func storeError(_ code: Int32, _ operation: String) -> StoreError {
+  let text = "\(operation): \(message(code))"
+  return switch code {
+  case MDB_MAP_FULL, ENOSPC, EDQUOT: .full(text)
+  case MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH: .corrupt(text)
+  case MDB_PANIC, EIO: .failedSync(text)
+  default: .failed(text)
+  }
+}

@@ -1,0 +1,166 @@
+import JournalModel
+import JournalStore
+import MerkleLog
+
+struct HostTables: Sendable {
+  static let names = ["records", "nodes", "files", "leaves", "delivered"]
+  let meta, records, nodes, files, leaves, delivered: Table
+
+  /// The tables in the order of `names`, the table of versions first.
+  init(_ tables: [Table]) {
+    meta = tables[0]
+    records = tables[1]
+    nodes = tables[2]
+    files = tables[3]
+    leaves = tables[4]
+    delivered = tables[5]
+  }
+}
+
+/// One transaction over a host's tables.
+struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
+  private let transaction: Transaction
+  private let tables: HostTables
+
+  init(_ transaction: consuming Transaction, _ tables: HostTables) {
+    self.transaction = transaction
+    self.tables = tables
+  }
+
+  consuming func commit() throws(StoreError) { try transaction.commit() }
+
+  // MARK: Journal
+
+  private static var identityKey: [UInt8] { Array("identity".utf8) }
+  private static var headKey: [UInt8] { Array("head".utf8) }
+
+  func identity() throws(StoreError) -> JournalIdentity? {
+    try transaction.row(Self.identityKey, in: tables.meta) { (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readJournalIdentity()
+    }
+  }
+
+  func put(_ identity: JournalIdentity) throws(StoreError) {
+    try transaction.put(encoded { $0.write(identity) }, at: Self.identityKey, in: tables.meta, .new)
+  }
+
+  /// Length and frontier of the journal. Throws `.corrupt` when the table of records has another length.
+  func head() throws(StoreError) -> Frontier<H> {
+    let head = try transaction.row(Self.headKey, in: tables.meta) {
+      (reader: inout ByteReader) throws(DecodingFailure) in
+      let size: UInt64 = try reader.read()
+      return Frontier<H>(size: size, subtrees: try reader.readDigests(count: size.nonzeroBitCount))
+    }
+    let frontier = head ?? Frontier<H>()
+    let count = try transaction.count(of: tables.records)
+    guard count == frontier.size else {
+      throw .corrupt("meta head: length \(frontier.size), but the table of records has \(count) rows")
+    }
+    return frontier
+  }
+
+  /// Appends records with the perfect subtrees that each completes.
+  func append(_ records: [[UInt8]]) throws(StoreError) -> Frontier<H> {
+    var head = try head()
+    guard !records.isEmpty else { return head }
+    for record in records {
+      let address = encoded { $0.write(head.size) }
+      var completed = [H.leaf(record.span.bytes)]
+      head.append(completed[0]) { completed.append($1) }
+      try transaction.put(record, at: address, in: tables.records, .last)
+      try transaction.put(encoded { $0.write(completed) }, at: address, in: tables.nodes, .last)
+    }
+    let row = encoded { writer in
+      writer.write(head.size)
+      writer.write(head.subtrees)
+    }
+    try transaction.put(row, at: Self.headKey, in: tables.meta)
+    return head
+  }
+
+  func records(from first: UInt64, count: Int, bytes: Int) throws(StoreError) -> [[UInt8]] {
+    try transaction.page(of: tables.records, prefix: [], from: first, count: count, bytes: bytes)
+  }
+
+  func root(at length: UInt64) throws(StoreError) -> Digest {
+    guard try length <= head().size else { throw .outOfRange }
+    return try Frontier<H>.at(size: length) { (address) throws(StoreError) in try node(address) }.root
+  }
+
+  /// A perfect subtree stands in the row of the leaf that completes it, lowest level first.
+  private func node(_ address: NodeAddress) throws(StoreError) -> Digest {
+    let last = ((address.index + 1) << UInt64(address.level)) - 1
+    let row = encoded { $0.write(last) }
+    let subtrees = try transaction.row(row, in: tables.nodes) { (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readDigests(count: 1 + (last + 1).trailingZeroBitCount)
+    }
+    guard let subtrees, subtrees.indices.contains(Int(address.level)) else {
+      throw .corrupt("nodes \(row.hex): missing")
+    }
+    return subtrees[Int(address.level)]
+  }
+
+  // MARK: Files
+
+  /// Everything of the batch but its records.
+  func put(_ batch: HostBatch) throws(StoreError) {
+    for file in batch.files {
+      try transaction.put(encoded { $0.write(file) }, at: encoded { $0.write(file.file) }, in: tables.files)
+    }
+    for range in batch.leaves {
+      try transaction.put(range.hashes, from: range.first, prefix: encoded { $0.write(range.file) }, in: tables.leaves)
+    }
+    for row in batch.delivered {
+      try transaction.put(encoded { $0.write(row.length) }, at: deliveredKey(row), in: tables.delivered)
+    }
+  }
+
+  func files() throws(StoreError) -> [KnownFile] {
+    var files: [KnownFile] = []
+    try transaction.scan(tables.files, from: []) { (entry) throws(StoreError) in
+      files.append(
+        try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
+          try reader.readFile()
+        } value: { (file, reader: inout ByteReader) throws(DecodingFailure) in
+          try reader.readKnownFile(file)
+        })
+      return true
+    }
+    return files
+  }
+
+  func leaves(of file: FileUUID, count: UInt64) throws(StoreError) -> [Digest] {
+    try transaction.leaves(in: tables.leaves, prefix: encoded { $0.write(file) }, count: count)
+  }
+
+  // MARK: Acknowledgements
+
+  private func deliveredKey(_ row: Delivered) -> [UInt8] {
+    encoded { writer in
+      writer.write(name: row.server)
+      writer.write(row.file)
+    }
+  }
+
+  func delivered(to server: String) throws(StoreError) -> [FileUUID: UInt64] {
+    let prefix = encoded { $0.write(name: server) }
+    var lengths: [FileUUID: UInt64] = [:]
+    try transaction.scan(tables.delivered, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
+      let row = try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
+        _ = try reader.readName()
+        return try reader.readFile()
+      } value: { (file, reader: inout ByteReader) throws(DecodingFailure) in
+        (file: file, length: try reader.read(UInt64.self))
+      }
+      lengths[row.file] = row.length
+      return true
+    }
+    return lengths
+  }
+}
+
+extension HostTransaction: HostJournalView {
+  func leaf(of file: FileUUID, at index: UInt64) throws(StoreError) -> Digest? {
+    try transaction.leaf(in: tables.leaves, prefix: encoded { $0.write(file) }, at: index)
+  }
+}

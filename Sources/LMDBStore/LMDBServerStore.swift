@@ -1,0 +1,69 @@
+package import JournalModel
+package import JournalStore
+package import MerkleLog
+
+/// A server's holdings in an LMDB environment of its own. Tables: `design/formats.md`, 'LMDB tables'.
+package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.Value == Digest {
+  private let environment: Environment
+  private let tables: ServerTables
+
+  /// Opens the store in `directory` for writing, and makes both (mode 0700) if there is none. Throws `.failed` while
+  /// another process has it open for writing, or when it was written in a version that this program doesn't know.
+  package convenience init(at directory: String) throws(StoreError) {
+    try self.init(Environment(at: directory, .writing), .writing)
+  }
+
+  /// Opens an existing store for reading only: beside the node that writes it, or a copied directory. Not in a process
+  /// that has it open already.
+  package convenience init(readingAt directory: String) throws(StoreError) {
+    try self.init(Environment(at: directory, .reading), .reading)
+  }
+
+  init(_ environment: Environment, _ access: Environment.Access) throws(StoreError) {
+    self.environment = environment
+    tables = ServerTables(try StoreKind.server.tables(ServerTables.names, of: environment, access))
+  }
+
+  private func begin(_ access: Environment.Access) throws(StoreError) -> ServerTransaction {
+    ServerTransaction(try environment.begin(access), tables)
+  }
+
+  package func startCounter() throws(StoreError) -> UInt64? { try begin(.reading).startCounter() }
+
+  package func setStartCounter(_ value: UInt64) throws(StoreError) {
+    let transaction = try begin(.writing)
+    try transaction.putStartCounter(value)
+    try transaction.commit()
+  }
+
+  package func commit(_ batch: ServerBatch) throws(StoreError) {
+    let transaction = try begin(.writing)
+    try batch.check(in: transaction, hasher: H.self)
+    try transaction.put(batch)
+    try transaction.commit()
+  }
+
+  package func journals() throws(StoreError) -> [HeldJournal] { try begin(.reading).journals() }
+  package func strings() throws(StoreError) -> [StoredString] { try begin(.reading).strings() }
+  package func promises() throws(StoreError) -> [Promise] { try begin(.reading).promises() }
+  package func logRanges() throws(StoreError) -> [LogRange] { try begin(.reading).logRanges() }
+
+  package func logPayload(of key: StringKey, offset: UInt64) throws(StoreError) -> [UInt8] {
+    guard let bytes = try begin(.reading).heldPayload(of: key, at: offset) else { throw .outOfRange }
+    return bytes
+  }
+
+  package func records(
+    host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
+  ) throws(StoreError) -> [[UInt8]] {
+    try begin(.reading).records(JournalKey(host: host, journal: journal), from: first, count: count, bytes: bytes)
+  }
+
+  package func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest] {
+    try begin(.reading).leaves(of: key, count: count)
+  }
+
+  package func files(host: HostName, identity: InodeIdentity) throws(StoreError) -> [FileUUID] {
+    try begin(.reading).files(host, identity)
+  }
+}

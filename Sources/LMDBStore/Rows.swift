@@ -1,0 +1,221 @@
+import JournalModel
+import JournalStore
+
+// Rows as they stand in the tables: `design/formats.md`, 'LMDB tables'. Keys are big-endian, so that LMDB's order is the
+// order of the numbers.
+
+extension Transaction {
+  /// The row at `key`, decoded to its last byte.
+  func row<Row>(
+    _ key: [UInt8], in table: Table, _ decode: (inout ByteReader) throws(DecodingFailure) -> Row
+  ) throws(StoreError) -> Row? {
+    guard let value = try value(key, in: table) else { return nil }
+    do throws(DecodingFailure) {
+      return try decoded(value, decode)
+    } catch {
+      throw .corrupt("\(table.name) \(key.hex): \(error.reason) at byte \(error.offset)")
+    }
+  }
+}
+
+extension Transaction.Entry {
+  /// Key and value, each decoded to its last byte.
+  func row<Key, Row>(
+    key decodeKey: (inout ByteReader) throws(DecodingFailure) -> Key,
+    value decodeValue: (Key, inout ByteReader) throws(DecodingFailure) -> Row
+  ) throws(StoreError) -> Row {
+    let value = try value()
+    do throws(DecodingFailure) {
+      let key = try decoded(key, decodeKey)
+      return try decoded(value) { (reader: inout ByteReader) throws(DecodingFailure) in try decodeValue(key, &reader) }
+    } catch {
+      throw corrupt(error)
+    }
+  }
+}
+
+private func decoded<Row>(
+  _ bytes: [UInt8], _ decode: (inout ByteReader) throws(DecodingFailure) -> Row
+) throws(DecodingFailure) -> Row {
+  var reader = ByteReader(bytes)
+  let row = try decode(&reader)
+  try reader.end()
+  return row
+}
+
+/// A key or value of several parts.
+func encoded(_ write: (inout ByteWriter) -> Void) -> [UInt8] {
+  var writer = ByteWriter(reserving: 64)
+  write(&writer)
+  return writer.bytes
+}
+
+extension ByteWriter {
+  /// A name in a key: its bytes and a NUL, so that no key is a prefix of another's and keys are ordered as names are.
+  mutating func write(name: String) {
+    write(raw: name.utf8)
+    write(UInt8(0))
+  }
+
+  mutating func write(_ key: FileKey) {
+    write(name: key.host.text)
+    write(key.file)
+  }
+
+  mutating func write(_ key: StringKey) {
+    write(key.key)
+    write(key.string)
+  }
+
+  mutating func write(_ digests: [Digest]) {
+    for digest in digests { write(digest) }
+  }
+}
+
+extension ByteReader {
+  mutating func readName() throws(DecodingFailure) -> String {
+    let start = self
+    var bytes: [UInt8] = []
+    while true {
+      let byte: UInt8 = try read()
+      if byte == 0 { break }
+      bytes.append(byte)
+    }
+    guard let name = String(validating: bytes, as: UTF8.self) else { throw start.failure(.badValue("not a name")) }
+    return name
+  }
+
+  mutating func readHostName() throws(DecodingFailure) -> HostName {
+    let start = self
+    guard let host = HostName(try readName()) else { throw start.failure(.badValue("not a host name")) }
+    return host
+  }
+
+  mutating func readFileKey() throws(DecodingFailure) -> FileKey {
+    FileKey(host: try readHostName(), file: try readFile())
+  }
+
+  mutating func readStringKey() throws(DecodingFailure) -> StringKey {
+    StringKey(key: try readFileKey(), string: try read())
+  }
+
+  mutating func readDigests(count: Int) throws(DecodingFailure) -> [Digest] {
+    var digests: [Digest] = []
+    for _ in 0..<count { digests.append(try readDigest()) }
+    return digests
+  }
+
+  mutating func readFlag() throws(DecodingFailure) -> Bool {
+    let start = self
+    switch try read(UInt8.self) {
+    case 0: return false
+    case 1: return true
+    default: throw start.failure(.badValue("a flag that is neither 0 nor 1"))
+    }
+  }
+}
+
+extension ByteWriter {
+  mutating func write(_ identity: JournalIdentity) {
+    write(identity.host)
+    write(identity.journal)
+    write(identity.publicKey)
+  }
+
+  mutating func write(_ file: KnownFile) {
+    write(file.inode.filesystem)
+    write(file.inode.identity)
+    write(UInt8(file.isDerived ? 1 : 0))
+    write(file.path)
+    write(file.born)
+    write(file.length)
+    write(file.root)
+    write(file.tail)
+    write(file.size)
+    write(file.modified)
+    write(optional: file.closed) { $0.write($1.rawValue) }
+    write(optional: file.gapFrom) { $0.write($1) }
+  }
+
+  mutating func write(_ journal: HeldJournal) {
+    write(journal.publicKey)
+    write(journal.length)
+    write(optional: journal.checkpoint) { $0.write($1) }
+    write(journal.frontier)
+  }
+
+  mutating func write(_ row: StoredString) {
+    write(row.identity)
+    write(UInt8(row.isDerived ? 1 : 0))
+    write(row.path)
+    write(row.born)
+    write(optional: row.parent) { writer, parent in
+      writer.write(parent.file)
+      writer.write(parent.length)
+      writer.write(parent.root)
+      writer.write(parent.why.rawValue)
+    }
+    write(row.committed)
+    write(row.root)
+    write(row.synced)
+    write(counted: row.stored.bytes)
+    write(row.recorded)
+    write(optional: row.closed) { $0.write($1.rawValue) }
+    write(optional: row.gapFrom) { $0.write($1) }
+  }
+}
+
+extension ByteReader {
+  mutating func readJournalIdentity() throws(DecodingFailure) -> JournalIdentity {
+    JournalIdentity(host: try readHost(), journal: try readJournal(), publicKey: try readDigest())
+  }
+
+  mutating func readKnownFile(_ file: FileUUID) throws(DecodingFailure) -> KnownFile {
+    let filesystem: UInt64 = try read()
+    return KnownFile(
+      file: file, inode: InodeKey(filesystem: filesystem, identity: try readIdentity()), isDerived: try readFlag(),
+      path: try readPath(), born: try readWallTime(), length: try read(), root: try readDigest(),
+      tail: try readDigest(), size: try read(), modified: try readWallTime(), closed: try readClosed(),
+      gapFrom: try readOffset())
+  }
+
+  mutating func readHeldJournal(_ key: JournalKey) throws(DecodingFailure) -> HeldJournal {
+    let publicKey = try readDigest()
+    let length: UInt64 = try read()
+    let checkpoint = try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readCheckpoint()
+    }
+    return HeldJournal(
+      host: key.host, journal: key.journal, publicKey: publicKey, length: length, checkpoint: checkpoint,
+      frontier: try readDigests(count: length.nonzeroBitCount))
+  }
+
+  mutating func readStoredString(_ key: StringKey) throws(DecodingFailure) -> StoredString {
+    StoredString(
+      key: key, identity: try readIdentity(), isDerived: try readFlag(), path: try readPath(),
+      born: try readWallTime(),
+      parent: try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
+        Parent(
+          file: try reader.readFile(), length: try reader.read(), root: try reader.readDigest(),
+          why: try reader.readCase())
+      },
+      committed: try read(), root: try readDigest(), synced: try read(), stored: try readStoredPath(),
+      recorded: try read(), closed: try readClosed(), gapFrom: try readOffset())
+  }
+
+  /// Empty where no plain file was made yet.
+  private mutating func readStoredPath() throws(DecodingFailure) -> BytePath {
+    let start = self
+    let path = BytePath(try readCounted(limit: BytePath.maximumByteCount))
+    guard path.bytes.isEmpty || path.isStorable else { throw start.failure(.badValue("not a path")) }
+    return path
+  }
+
+  private mutating func readClosed() throws(DecodingFailure) -> FileClosed.Reason? {
+    try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in try reader.readCase() }
+  }
+
+  private mutating func readOffset() throws(DecodingFailure) -> UInt64? {
+    try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in try reader.read() }
+  }
+}

@@ -1,0 +1,136 @@
+import CLMDB
+import JournalModel
+import JournalStore
+
+/// One of the environment's named databases.
+struct Table: Sendable {
+  let name: String
+  fileprivate let handle: MDB_dbi
+}
+
+/// Owns an LMDB transaction: it is aborted unless it was committed. Values pass sealed (`StoredValue`) and come back
+/// checked.
+struct Transaction: ~Copyable {
+  private var handle: OpaquePointer?
+  private let environment: Environment
+
+  init(owning handle: OpaquePointer, of environment: Environment) {
+    self.handle = handle
+    self.environment = environment
+  }
+
+  deinit { if let handle { mdb_txn_abort(handle) } }
+
+  /// Durable when it returns; nothing is visible when it throws.
+  consuming func commit() throws(StoreError) {
+    let owned = handle
+    handle = nil
+    let code = mdb_txn_commit(owned)
+    if code != 0 { throw environment.commitError(code) }
+  }
+
+  /// Nil when there is no such table.
+  func table(_ name: String, creating: Bool = false) throws(StoreError) -> Table? {
+    var table: MDB_dbi = 0
+    let code = mdb_dbi_open(handle, name, creating ? UInt32(MDB_CREATE) : 0, &table)
+    if code == MDB_NOTFOUND { return nil }
+    try check(code, "open table \(name)")
+    return Table(name: name, handle: table)
+  }
+
+  func count(of table: Table) throws(StoreError) -> UInt64 {
+    var statistics = MDB_stat()
+    try check(mdb_stat(handle, table.handle, &statistics), "count \(table.name)")
+    return UInt64(statistics.ms_entries)
+  }
+
+  func value(_ key: [UInt8], in table: Table) throws(StoreError) -> [UInt8]? {
+    var found = MDB_val()
+    let code = withValue(of: key) { mdb_get(handle, table.handle, &$0, &found) }
+    if code == MDB_NOTFOUND { return nil }
+    try check(code, "read \(table.name)")
+    return try Entry(table: table, key: key, sealed: found.bytes).value()
+  }
+
+  enum Placement {
+    case anywhere
+    /// The key must not be there yet.
+    case new
+    /// The key must lie behind all others.
+    case last
+  }
+
+  func put(_ value: [UInt8], at key: [UInt8], in table: Table, _ placement: Placement = .anywhere) throws(StoreError) {
+    let flags: Int32 =
+      switch placement {
+      case .anywhere: 0
+      case .new: MDB_NOOVERWRITE
+      case .last: MDB_APPEND
+      }
+    let sealed = StoredValue.seal(value, key: key)
+    let code = withValue(of: key) { key in
+      withValue(of: sealed) { mdb_put(handle, table.handle, &key, &$0, UInt32(flags)) }
+    }
+    if code == MDB_KEYEXIST { throw .corrupt("\(table.name) \(key.hex): a row is there already") }
+    if code != 0 { throw environment.noted(storeError(code, "write \(table.name)")) }
+  }
+
+  func remove(_ key: [UInt8], from table: Table) throws(StoreError) {
+    let code = withValue(of: key) { mdb_del(handle, table.handle, &$0, nil) }
+    if code != 0 && code != MDB_NOTFOUND { throw environment.noted(storeError(code, "write \(table.name)")) }
+  }
+
+  /// A row under a cursor.
+  struct Entry {
+    let table: Table
+    let key: [UInt8]
+    /// In LMDB's map: valid until the transaction changes or ends.
+    fileprivate let sealed: UnsafeRawBufferPointer
+
+    var byteCount: Int { sealed.count - StoredValue.overhead }
+
+    func value() throws(StoreError) -> [UInt8] {
+      do throws(DecodingFailure) { return try StoredValue.open([UInt8](sealed), key: key) } catch {
+        throw corrupt(error)
+      }
+    }
+
+    func corrupt(_ failure: DecodingFailure) -> StoreError {
+      .corrupt("\(table.name) \(key.hex): \(failure.reason) at byte \(failure.offset)")
+    }
+  }
+
+  /// Brings the rows from `first` on whose keys begin with `prefix`, in the order of keys, until `body` returns false.
+  func scan(
+    _ table: Table, from first: [UInt8], prefix: [UInt8] = [], _ body: (Entry) throws(StoreError) -> Bool
+  ) throws(StoreError) {
+    var opened: OpaquePointer?
+    try check(mdb_cursor_open(handle, table.handle, &opened), "read \(table.name)")
+    defer { mdb_cursor_close(opened) }
+    var value = MDB_val()
+    var found = MDB_val()
+    // LMDB refuses an empty key, even to begin with.
+    var code = withValue(of: first.isEmpty ? [0] : first) { key in
+      let code = mdb_cursor_get(opened, &key, &value, MDB_SET_RANGE)
+      found = key
+      return code
+    }
+    while code == 0 {
+      let key = [UInt8](found.bytes)
+      guard key.starts(with: prefix), try body(Entry(table: table, key: key, sealed: value.bytes)) else { return }
+      code = mdb_cursor_get(opened, &found, &value, MDB_NEXT)
+    }
+    if code != MDB_NOTFOUND { throw storeError(code, "read \(table.name)") }
+  }
+}
+
+extension MDB_val {
+  fileprivate var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: mv_data, count: mv_size) }
+}
+
+private func withValue(of bytes: [UInt8], _ body: (inout MDB_val) -> Int32) -> Int32 {
+  bytes.withUnsafeBytes { raw in
+    var value = MDB_val(mv_size: raw.count, mv_data: UnsafeMutableRawPointer(mutating: raw.baseAddress))
+    return body(&value)
+  }
+}

@@ -1,0 +1,12 @@
+package import JournalModel
+
+/// What the running node answers to those who ask about it: the control socket, the HTTP listener. Called from their
+/// threads.
+package protocol NodeControl: Sendable {
+  /// The state as it was last published. Never waits for the disk or the network.
+  func snapshot() -> NodeStatus
+  /// Rescans everything, notes every length and the journal's head, and waits until all of it is durable on every
+  /// server. Calls `done` exactly once, from any thread: when it is, or when `timeout` is over (then with the list of
+  /// what is not), or when the node stops.
+  func settle(timeout: Interval, done: @escaping @Sendable (SettleResult) -> Void)
+}

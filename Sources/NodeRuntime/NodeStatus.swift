@@ -1,0 +1,202 @@
+/// What `status --json` prints and `/status.json` serves. The names of the fields are a contract
+/// (`design/interfaces.md`): fields may be added, none renamed. Absent values are written as null, not left out.
+package struct NodeStatus: Codable, Sendable, Hashable {
+  package var name: String
+  /// `host`, `server` or both.
+  package var roles: [String]
+  /// Everything that the node has journaled is durable on every server, or lies in a gap.
+  package var settled: Bool
+  /// On a host: one for each destination, in the order of the configuration.
+  package var servers: [Server] = []
+  /// On a server: one for each configured peer.
+  package var peers: [Peer] = []
+  package var files = Files()
+  /// On a server: one for each host that ever delivered.
+  package var hosts: [Host] = []
+  /// Known losses, the newest first, at most `listed`; `gapCount` counts all.
+  package var gaps: [Gap] = []
+  package var gapCount = 0
+  /// Files that a server refused or that wait alone, at most `listed`.
+  package var waiting: [Waiting] = []
+  package var waitingCount = 0
+  /// Strings that disagree about the same file. This version refuses them, so there are none.
+  package var branches: [Branch] = []
+  /// Payload bytes since the start: handed to servers (host), received and committed (server).
+  package var sentBytes: UInt64 = 0
+  package var receivedBytes: UInt64 = 0
+  /// Refusals since the start: told to hosts (server), told by servers (host).
+  package var refusals: UInt64 = 0
+  package var journalRecords: UInt64 = 0
+  package var uptimeSeconds: Double = 0
+  /// What stops the node from going on (`journal blocked: ...`), if anything.
+  package var alarms: [String] = []
+
+  package static let listed = 1_000
+
+  package init(name: String, roles: [String], settled: Bool) {
+    self.name = name
+    self.roles = roles
+    self.settled = settled
+  }
+
+  package struct Server: Codable, Sendable, Hashable {
+    package var name: String
+    package var address: String
+    package var connected: Bool
+    /// Bytes and records that are journaled and not yet durable there.
+    package var lagBytes: UInt64
+    package var lagEvents: UInt64
+    /// Age of the oldest of them; 0 when there are none.
+    package var lagSeconds: Double
+    @Null package var lastError: String?
+    package var refusals: UInt64
+    package init(
+      name: String, address: String, connected: Bool, lagBytes: UInt64 = 0, lagEvents: UInt64 = 0,
+      lagSeconds: Double = 0, lastError: String? = nil, refusals: UInt64 = 0
+    ) {
+      self.name = name
+      self.address = address
+      self.connected = connected
+      self.lagBytes = lagBytes
+      self.lagEvents = lagEvents
+      self.lagSeconds = lagSeconds
+      self.lastError = lastError
+      self.refusals = refusals
+    }
+  }
+
+  package struct Peer: Codable, Sendable, Hashable {
+    package var name: String
+    package var address: String
+    package var connected: Bool
+    package var lagBytes: UInt64 = 0
+    package var lagEvents: UInt64 = 0
+    package var lagSeconds: Double = 0
+    @Null package var lastError: String?
+    /// Over all maximal strings (M2); null while it isn't known.
+    @Null package var digest: String?
+    @Null package var equal: Bool?
+    package init(name: String, address: String, connected: Bool, lastError: String?) {
+      self.name = name
+      self.address = address
+      self.connected = connected
+      self.lastError = lastError
+    }
+  }
+
+  package struct Files: Codable, Sendable, Hashable {
+    /// Files that the host follows, or that the server holds.
+    package var followed: Int
+    /// How many of them are not closed.
+    package var open: Int
+    package init(followed: Int = 0, open: Int = 0) {
+      self.followed = followed
+      self.open = open
+    }
+  }
+
+  package struct Host: Codable, Sendable, Hashable {
+    package var name: String
+    package var connected: Bool
+    /// RFC 3339, UTC; null when it wasn't seen since the node started.
+    @Null package var lastSeen: String?
+    package var files: Int
+    package var bytes: UInt64
+    package init(name: String, connected: Bool, lastSeen: String?, files: Int, bytes: UInt64) {
+      self.name = name
+      self.connected = connected
+      self.lastSeen = lastSeen
+      self.files = files
+      self.bytes = bytes
+    }
+  }
+
+  package struct Gap: Codable, Sendable, Hashable {
+    package var host: String
+    /// Null when the file was never known by more than its path.
+    @Null package var file: String?
+    /// Escaped as `BytePath.escaped` does.
+    @Null package var path: String?
+    package var from: UInt64
+    /// Null where the end is unknown.
+    @Null package var to: UInt64?
+    package var reason: String
+    package init(host: String, file: String?, path: String?, from: UInt64, to: UInt64?, reason: String) {
+      self.host = host
+      self.file = file
+      self.path = path
+      self.from = from
+      self.to = to
+      self.reason = reason
+    }
+  }
+
+  package struct Waiting: Codable, Sendable, Hashable {
+    @Null package var server: String?
+    package var file: String
+    package var path: String
+    package var reason: String
+    package init(server: String?, file: String, path: String, reason: String) {
+      self.server = server
+      self.file = file
+      self.path = path
+      self.reason = reason
+    }
+  }
+
+  package struct Branch: Codable, Sendable, Hashable {
+    package var host: String
+    package var file: String
+    package var offset: UInt64
+  }
+}
+
+/// What `status --settled` waited for.
+package struct SettleResult: Codable, Sendable, Hashable {
+  /// Everything noted at the moment of the request is durable on every server or lies in a gap.
+  package var reached: Bool
+  /// What is not, when not: at most `NodeStatus.listed`.
+  package var unsettled: [Unsettled]
+  /// The node's state when the wait ended.
+  package var status: NodeStatus
+  package init(reached: Bool, unsettled: [Unsettled], status: NodeStatus) {
+    self.reached = reached
+    self.unsettled = unsettled
+    self.status = status
+  }
+
+  package struct Unsettled: Codable, Sendable, Hashable {
+    /// The server that lacks it; null on a server.
+    @Null package var server: String?
+    /// Null for the journal's records.
+    @Null package var file: String?
+    @Null package var path: String?
+    /// Bytes (records for the journal) that were noted, and that are durable.
+    package var noted: UInt64
+    package var durable: UInt64
+    @Null package var reason: String?
+    package init(server: String?, file: String?, path: String?, noted: UInt64, durable: UInt64, reason: String?) {
+      self.server = server
+      self.file = file
+      self.path = path
+      self.noted = noted
+      self.durable = durable
+      self.reason = reason
+    }
+  }
+}
+
+/// An optional that is written as null.
+@propertyWrapper
+package struct Null<Value: Codable & Sendable & Hashable>: Codable, Sendable, Hashable {
+  package var wrappedValue: Value?
+  package init(wrappedValue: Value?) { self.wrappedValue = wrappedValue }
+  package init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    wrappedValue = container.decodeNil() ? nil : try container.decode(Value.self)
+  }
+  package func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    if let wrappedValue { try container.encode(wrappedValue) } else { try container.encodeNil() }
+  }
+}

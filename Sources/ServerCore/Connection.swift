@@ -1,0 +1,62 @@
+import HostCore
+import JournalModel
+import WireProtocol
+
+/// A connection from a host, from the handshake of the transport to its end.
+struct Connection {
+  let peer: Peer
+  var heard: Instant
+  /// Nil until `hello` was accepted.
+  var session: Session?
+}
+
+/// Whose connection it is, and the indices into the machine's tables.
+struct SessionFacts {
+  let host: HostName
+  let tally: Int
+  let journal: Int
+}
+
+/// What a connection is after `hello`.
+struct Session {
+  let facts: SessionFacts
+  var credit: CreditLine
+  /// Strings whose uncommitted payload came over this connection.
+  var owned: Set<Int> = []
+  /// Files whose payload is dropped until the host asks for them anew.
+  var refused: Set<FileUUID> = []
+  var queries: [ResumeQuery] = []
+}
+
+/// A page of W2, and the strings whose payload on its way must be settled before it can be answered.
+struct ResumeQuery {
+  var files: [FileUUID]
+  var waiting: Set<Int> = []
+}
+
+/// Payload that one connection may send (P2): the host may have sent `granted` bytes in all since it connected.
+struct CreditLine {
+  private(set) var granted: UInt64
+  private(set) var consumed: UInt64 = 0
+  /// Committed or dropped.
+  private(set) var released: UInt64 = 0
+
+  init(first: UInt64) { granted = first }
+
+  /// False when the host sends what it wasn't allowed to.
+  mutating func consume(_ bytes: UInt64) -> Bool {
+    let (sum, overflow) = consumed.addingReportingOverflow(bytes)
+    guard !overflow, sum <= granted else { return false }
+    consumed = sum
+    return true
+  }
+
+  /// The new total when it is worth a frame: a quarter of the limit came back.
+  mutating func release(_ bytes: UInt64, limit: UInt64) -> UInt64? {
+    released += bytes
+    let total = released + limit
+    guard total > granted, total - granted >= max(1, limit / 4) else { return nil }
+    granted = total
+    return total
+  }
+}

@@ -1,0 +1,21 @@
+import JournalModel
+import JournalStore
+
+/// Everything that the commit on its way makes durable, and what is then to be said.
+struct GroupCommit {
+  struct Row {
+    var index: Int
+    var row: StoredString
+    /// End of the payload that becomes committed.
+    var end: UInt64?
+    var isBulk: Bool
+    var newPromises: Int
+  }
+  struct Run {
+    var index: Int
+    var after: HeldJournal
+  }
+  var rows: [Row] = []
+  var runs: [Run] = []
+  var hasLogPayload = false
+}

@@ -1,0 +1,173 @@
+import HostCore
+import JournalModel
+import JournalStore
+import MerkleLog
+import WireProtocol
+
+// Admission (W5, mutual mode), the life of a connection, credit (P2).
+
+extension ServerMachine where H.Value == Digest {
+  static var protocolVersion: UInt16 { 1 }
+  /// Connections of one host at a time: a host needs one for each of its journals.
+  static var connectionsPerHost: Int { 8 }
+
+  mutating func accept(_ id: ConnectionID, _ peer: Peer) {
+    guard connections[id] == nil else { return }
+    guard phase == .serving else {
+      let code: RefusalCode = phase == .stopping ? .shuttingDown : .busy
+      out.append(.close(id, code, "the server is not serving"))
+      return
+    }
+    connections[id] = Connection(peer: peer, heard: now)
+    if silenceCheck == nil { silenceCheck = now + silencePeriod }
+  }
+
+  mutating func receive(_ frame: Frame, on id: ConnectionID) {
+    guard connections[id] != nil else { return }
+    heard(id)
+    guard connections[id]?.session != nil else {
+      if case .hello(let hello) = frame { admit(hello, on: id) } else { violated(id, "a frame before hello") }
+      return
+    }
+    switch frame {
+    case .records(let records): take(records, on: id)
+    case .resumeQuery(let files): query(files, on: id)
+    case .ping(let nonce): out.append(.send(id, .pong(nonce: nonce)))
+    case .pong: break
+    case .goodbye(let code, let text): cut(id, code, "goodbye: \(text)")
+    case .hello: violated(id, "a second hello")
+    case .payload: violated(id, "a payload frame without its bytes")
+    case .welcome, .recordsDurable, .resumeAnswer, .payloadDurable, .credit, .refusal:
+      violated(id, "a frame that only servers send")
+    }
+  }
+
+  private mutating func admit(_ hello: Hello, on id: ConnectionID) {
+    guard let peer = connections[id]?.peer else { return }
+    guard hello.oldest <= Self.protocolVersion, hello.newest >= Self.protocolVersion else {
+      return reject(id, peer, .versionUnsupported, "this server speaks version \(Self.protocolVersion)")
+    }
+    guard peer.names.contains(hello.host.text) else {
+      return reject(id, peer, .nameNotYours, "the certificate doesn't name \(hello.host)")
+    }
+    let key = JournalKey(host: hello.host, journal: hello.journal)
+    if let held = journalIndex[key], journals[held].held.publicKey != hello.publicKey {
+      return reject(id, peer, .journalFork, "journal \(hello.journal) is held under another key")
+    }
+    if let held = journalIndex[key], let older = journals[held].connection {
+      cut(older, .superseded, "a newer connection took over")
+    }
+    let tally = tally(of: hello.host)
+    guard tallies[tally].connections < Self.connectionsPerHost else {
+      return reject(id, peer, .busy, "too many connections of \(hello.host)")
+    }
+    open(id, hello, journal: journalIndex[key] ?? addJournal(newJournal(hello)), tally: tally)
+  }
+
+  private mutating func open(_ id: ConnectionID, _ hello: Hello, journal: Int, tally: Int) {
+    tallies[tally].connections += 1
+    journals[journal].connect(id)
+    let credit = CreditLine(first: creditLimit)
+    let held = journals[journal].held
+    let facts = SessionFacts(host: hello.host, tally: tally, journal: journal)
+    connections[id]?.session = Session(facts: facts, credit: credit)
+    heard(id)
+    let welcome = Welcome(
+      version: Self.protocolVersion, server: settings.name, journalLength: held.length, checkpoint: held.checkpoint,
+      credit: credit.granted)
+    out.append(.send(id, .welcome(welcome)))
+    out.append(.report(.hostConnected(hello.host, journal: hello.journal, records: held.length)))
+  }
+
+  private func newJournal(_ hello: Hello) -> HeldJournal {
+    HeldJournal(
+      host: hello.host, journal: hello.journal, publicKey: hello.publicKey, length: 0, checkpoint: nil, frontier: [])
+  }
+
+  /// Closes before admission.
+  private mutating func reject(_ id: ConnectionID, _ peer: Peer, _ code: RefusalCode, _ text: String) {
+    out.append(.report(.peerRefused(peer, code, text)))
+    cut(id, code, text)
+  }
+
+  /// Closes for a broken rule.
+  mutating func violated(_ id: ConnectionID, _ text: String) {
+    guard let peer = connections[id]?.peer else { return }
+    reject(id, peer, .protocolViolation, text)
+  }
+
+  mutating func endBroken(_ id: ConnectionID, _ text: String) {
+    guard let peer = connections[id]?.peer else { return }
+    out.append(.report(.peerRefused(peer, .protocolViolation, text)))
+    end(id, text)
+  }
+
+  mutating func cut(_ id: ConnectionID, _ code: RefusalCode, _ text: String) {
+    guard connections[id] != nil else { return }
+    out.append(.close(id, code, text))
+    end(id, text)
+  }
+
+  /// Forgets a connection. What it sent and no promise reaches is discarded; what is verified goes on.
+  mutating func end(_ id: ConnectionID, _ reason: String) {
+    guard let session = connections.removeValue(forKey: id)?.session else { return }
+    for index in session.owned.sorted() { abandon(index, of: id) }
+    let facts = session.facts
+    tallies[facts.tally].connections -= 1
+    waitingRecordBytes -= journals[facts.journal].disconnect()
+    removeIfEmpty(journal: facts.journal)
+    out.append(.report(.hostDisconnected(facts.host, reason)))
+  }
+
+  mutating func heard(_ id: ConnectionID) {
+    connections[id]?.heard = now
+    if let tally = connections[id]?.session?.facts.tally { tallies[tally].lastSeen = now }
+  }
+
+  // MARK: Silence
+
+  private var silencePeriod: Interval { Interval(nanoseconds: max(1, limits.silence.nanoseconds / 4)) }
+
+  mutating func closeSilent() {
+    let silent = connections.filter { now - $0.value.heard >= limits.silence }.keys.sorted()
+    for id in silent { cut(id, .silence, "nothing came for \(limits.silence.nanoseconds / 1_000_000) ms") }
+    silenceCheck = connections.isEmpty ? nil : now + silencePeriod
+  }
+
+  // MARK: Credit
+
+  /// What one connection may have on its way. What was granted earlier can't be taken back, hence the second bound,
+  /// `hasRoom`, on what is really held.
+  var creditLimit: UInt64 {
+    let share = max(0, settings.totalCredit) / max(1, connections.count)
+    return UInt64(max(1, limits.payloadFrameSize, min(limits.connectionCredit, share)))
+  }
+
+  /// Whether a host may have `more` bytes in memory: its own bound always, and while all together are beyond theirs
+  /// no more than its share, so that no host starves another (P6).
+  func hasRoom(tally: Int, more: UInt64) -> Bool {
+    let own = tallies[tally].pending + more
+    if own > UInt64(max(limits.connectionCredit, limits.payloadFrameSize)) { return false }
+    return pendingBytes + more <= UInt64(max(0, settings.totalCredit)) || own <= creditLimit
+  }
+
+  /// Bytes of a connection were committed or dropped.
+  mutating func release(_ bytes: UInt64, to id: ConnectionID?) {
+    guard bytes > 0, let id else { return }
+    let limit = creditLimit
+    if let total = connections[id]?.session?.credit.release(bytes, limit: limit) {
+      out.append(.send(id, .credit(total: total)))
+    }
+  }
+
+  /// Received bytes are held, or no longer held.
+  mutating func hold(_ bytes: UInt64, tally: Int) {
+    pendingBytes += bytes
+    tallies[tally].pending += bytes
+  }
+
+  mutating func unhold(_ bytes: UInt64, tally: Int) {
+    pendingBytes -= bytes
+    tallies[tally].pending -= bytes
+  }
+}

@@ -1,0 +1,254 @@
+import HostCore
+import JournalModel
+import JournalStore
+import MerkleLog
+import WireProtocol
+
+// Payload: admission of frames to a string's queue, and refusals that concern one file (W4).
+
+extension ServerMachine where H.Value == Digest {
+  mutating func receive(_ header: PayloadHeader, _ payload: PayloadID, on id: ConnectionID) {
+    guard let session = connections[id]?.session?.facts else {
+      out.append(.drop(payload))
+      violated(id, "payload before hello")
+      return
+    }
+    heard(id)
+    let (_, overflow) = header.offset.addingReportingOverflow(UInt64(max(0, header.length)))
+    guard header.length > 0, header.length <= limits.payloadFrameSize, !overflow,
+      connections[id]?.session?.credit.consume(UInt64(header.length)) == true
+    else {
+      out.append(.drop(payload))
+      return violated(id, "a payload frame beyond its bounds or its credit")
+    }
+    hold(UInt64(header.length), tally: session.tally)
+    let frame = StringIntake.Waiting(connection: id, header: header, payload: payload)
+    if connections[id]?.session?.refused.contains(header.file) != false { return drop(frame, tally: session.tally) }
+    guard let index = stringIndex[FileKey(host: session.host, file: header.file)] else {
+      return refuseUnknown(frame, session)
+    }
+    if strings[index].comparing == nil, strings[index].waiting.isEmpty {
+      take(frame, to: index)
+    } else if strings[index].owner != id {
+      refuse(frame, index, .busy, "another connection is delivering this file")
+    } else if strings[index].waiting.count < Self.framesWaiting {
+      strings[index].waiting.append(frame)
+    } else {
+      refuse(frame, index, .busy, "too many frames wait for a comparison")
+    }
+    advance(index)
+  }
+
+  /// Frames of one file that may wait for a comparison.
+  private static var framesWaiting: Int { 256 }
+  /// Unknown files that one connection may be refused.
+  private static var unknownFiles: Int { 65_536 }
+
+  /// Decides on a frame. False when it must wait (it is then in `waiting`).
+  @discardableResult
+  private mutating func take(_ frame: StringIntake.Waiting, to index: Int) -> Bool {
+    let offset = frame.header.offset
+    let end = offset + UInt64(frame.header.length)
+    let committed = strings[index].committed
+    let received = strings[index].received
+    if let (code, text) = objection(to: frame, index, end: end) {
+      refuse(frame, index, code, text)
+    } else if offset == received {
+      own(index, by: frame.connection)
+      strings[index].received = end
+      out.append(.admit(frame.payload, strings[index].row.key, offset: offset))
+    } else if offset > received {
+      refuse(frame, index, .protocolViolation, "payload at \(offset), but \(received) bytes were received")
+    } else if received > committed {
+      refuse(frame, index, .busy, "earlier bytes of this range are on their way")
+    } else if let failure = strings[index].failure {
+      refuse(frame, index, .diskFull, failure)
+    } else {
+      own(index, by: frame.connection)
+      guard strings[index].written == committed, strings[index].hasPlainFile else {
+        strings[index].waiting.insert(frame, at: 0)
+        return false
+      }
+      // W3: bytes that are held already are compared, and never written again.
+      strings[index].comparing = frame
+      comparisons[frame.payload] = index
+      let count = Int(min(end, committed) - offset)
+      let row = strings[index].row
+      out.append(.compare(frame.payload, row.key, row.stored, offset: offset, count: count))
+    }
+    return true
+  }
+
+  private func objection(
+    to frame: StringIntake.Waiting, _ index: Int, end: UInt64
+  ) -> (RefusalCode, String)? {
+    if let owner = strings[index].owner, owner != frame.connection {
+      return (.busy, "another connection is delivering this file")
+    }
+    if strings[index].isTailDoomed { return (.busy, "earlier payload is being discarded") }
+    if end <= strings[index].committed { return nil }
+    guard strings[index].plain != .broken else { return (.diskFull, "its plain file is being repaired") }
+    guard end <= strings[index].promises.greatest ?? 0 else {
+      return (.unknownFile, "no recorded length reaches \(end)")
+    }
+    if let blocked { return (.diskFull, blocked) }
+    if let failure = strings[index].failure { return (.diskFull, failure) }
+    // The frame itself is counted already.
+    if !hasRoom(tally: strings[index].tally, more: 0) { return (.busy, "too much payload is on its way") }
+    return nil
+  }
+
+  private mutating func own(_ index: Int, by id: ConnectionID) {
+    guard strings[index].owner != id else { return }
+    strings[index].owner = id
+    connections[id]?.session?.owned.insert(index)
+  }
+
+  mutating func compared(_ payload: PayloadID, _ isEqual: Bool?) {
+    guard let index = comparisons.removeValue(forKey: payload), let frame = strings[index].comparing else { return }
+    strings[index].comparing = nil
+    let committed = strings[index].committed
+    let end = frame.header.offset + UInt64(frame.header.length)
+    let file = frame.header.file
+    switch isEqual {
+    case true where strings[index].isComparisonVoid || end <= committed:
+      // A repeat is no event: the host learns how far it is.
+      drop(frame, tally: strings[index].tally)
+      acknowledge([FileLength(file: file, length: committed)], to: frame.connection)
+    case true:
+      let dropping = committed - frame.header.offset
+      strings[index].received = end
+      unhold(dropping, tally: strings[index].tally)
+      release(dropping, to: frame.connection)
+      out.append(
+        .admitTail(frame.payload, strings[index].row.key, offset: frame.header.offset, dropping: Int(dropping)))
+    case false: refuse(frame, index, .conflict, "other bytes are held from \(frame.header.offset) on")
+    case nil: refuse(frame, index, .busy, "the held bytes can't be read")
+    }
+    strings[index].isComparisonVoid = false
+    advance(index)
+  }
+
+  /// Frames that waited for a comparison or a fold.
+  mutating func takeWaiting(_ index: Int) {
+    while strings[index].comparing == nil, !strings[index].waiting.isEmpty {
+      let frame = strings[index].waiting.removeFirst()
+      let isRefused = connections[frame.connection]?.session?.refused.contains(frame.header.file) ?? true
+      if isRefused { drop(frame, tally: strings[index].tally) } else if !take(frame, to: index) { return }
+    }
+  }
+
+  mutating func drop(_ frame: StringIntake.Waiting, tally: Int) {
+    out.append(.drop(frame.payload))
+    unhold(UInt64(frame.header.length), tally: tally)
+    release(UInt64(frame.header.length), to: frame.connection)
+  }
+
+  // MARK: Refusals
+
+  /// Drops the frame and all that comes of this file on its connection, until the host asks for it anew.
+  private mutating func refuse(
+    _ frame: StringIntake.Waiting, _ index: Int, _ code: RefusalCode, _ text: String
+  ) {
+    drop(frame, tally: strings[index].tally)
+    sendRefusal(index, code, text, to: frame.connection)
+  }
+
+  mutating func sendRefusal(_ index: Int, _ code: RefusalCode, _ text: String, to id: ConnectionID) {
+    let file = strings[index].row.key.key.file
+    report(index, code, text)
+    guard connections[id]?.session != nil else { return }
+    connections[id]?.session?.refused.insert(file)
+    refusals += 1
+    let refusal = Refusal(file: file, code: code, length: strings[index].committed, text: text)
+    out.append(.send(id, .refusal(refusal)))
+  }
+
+  /// Once for each file and reason, until it gets on.
+  mutating func report(_ index: Int, _ code: RefusalCode, _ text: String) {
+    guard strings[index].reported != code else { return }
+    strings[index].reported = code
+    out.append(.report(.refused(strings[index].row.key.key, code, text)))
+  }
+
+  private mutating func refuseUnknown(_ frame: StringIntake.Waiting, _ session: SessionFacts) {
+    drop(frame, tally: session.tally)
+    let file = frame.header.file
+    guard connections[frame.connection]?.session?.refused.count ?? 0 < Self.unknownFiles else {
+      return violated(frame.connection, "payload of too many unknown files")
+    }
+    connections[frame.connection]?.session?.refused.insert(file)
+    refusals += 1
+    let text = "the file's birth isn't recorded"
+    out.append(.report(.refused(FileKey(host: session.host, file: file), .unknownFile, text)))
+    out.append(.send(frame.connection, .refusal(Refusal(file: file, code: .unknownFile, length: 0, text: text))))
+  }
+
+  mutating func acknowledge(_ lengths: [FileLength], to id: ConnectionID) {
+    guard connections[id]?.session != nil else { return }
+    var rest = lengths[...]
+    while !rest.isEmpty {
+      out.append(.send(id, .payloadDurable(Array(rest.prefix(FrameBounds.acknowledgements)))))
+      rest = rest.dropFirst(FrameBounds.acknowledgements)
+    }
+  }
+
+  // MARK: Resume (W2)
+
+  static var queriesInFlight: Int { 64 }
+
+  mutating func query(_ files: [FileUUID], on id: ConnectionID) {
+    guard let session = connections[id]?.session?.facts else { return }
+    let pages = connections[id]?.session?.queries.count ?? 0
+    guard files.count <= limits.resumePage, pages < Self.queriesInFlight else {
+      return violated(id, "too many files or pages in resume queries")
+    }
+    var query = ResumeQuery(files: files)
+    for file in files {
+      connections[id]?.session?.refused.remove(file)
+      guard let index = stringIndex[FileKey(host: session.host, file: file)] else { continue }
+      // The host begins anew: what it sent and no promise reaches is void.
+      if strings[index].owner == id { abandon(index, of: id) }
+      guard mustSettle(index, before: id) else { continue }
+      query.waiting.insert(index)
+      strings[index].resumers.append(id)
+    }
+    connections[id]?.session?.queries.append(query)
+    answerQueries(id)
+  }
+
+  /// Whether verified bytes of this or of a former connection are about to be committed. While they can't be, and while
+  /// another living connection delivers the file, the answer doesn't wait.
+  private func mustSettle(_ index: Int, before id: ConnectionID) -> Bool {
+    if strings[index].isDrained || blocked != nil || strings[index].failure != nil || phase != .serving { return false }
+    guard let owner = strings[index].owner else { return true }
+    return owner == id || connections[owner] == nil
+  }
+
+  mutating func answerQueries(_ id: ConnectionID) {
+    while let host = connections[id]?.session?.facts.host, let query = connections[id]?.session?.queries.first,
+      query.waiting.isEmpty
+    {
+      connections[id]?.session?.queries.removeFirst()
+      let answer = query.files.map { HeldFile(file: $0, strings: held(FileKey(host: host, file: $0))) }
+      out.append(.send(id, .resumeAnswer(answer)))
+    }
+  }
+
+  private func held(_ key: FileKey) -> [HeldString] {
+    guard let index = stringIndex[key], strings[index].committed > 0 else { return [] }
+    return [HeldString(length: strings[index].committed, root: strings[index].row.root)]
+  }
+
+  /// Answers no longer wait for this string.
+  mutating func releaseResumers(_ index: Int) {
+    if strings[index].resumers.isEmpty { return }
+    let resumers = strings[index].resumers
+    strings[index].resumers = []
+    for id in resumers {
+      guard let queries = connections[id]?.session?.queries else { continue }
+      for position in queries.indices { connections[id]?.session?.queries[position].waiting.remove(index) }
+      answerQueries(id)
+    }
+  }
+}

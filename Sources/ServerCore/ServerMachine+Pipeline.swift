@@ -1,0 +1,195 @@
+import DataPlane
+import HostCore
+import JournalModel
+import JournalStore
+import MerkleLog
+import WireProtocol
+
+// The pipeline of a string (P2): verify, then into the log or straight to the plain file, then commit. `advance` starts
+// whatever can be started; every input that changes a string ends in it.
+
+extension ServerMachine where H.Value == Digest {
+  /// Promises in one verification.
+  private var promisesPerVerification: Int { 256 }
+
+  mutating func advance(_ index: Int) {
+    guard phase == .serving || phase == .repairing else { return }
+    takeWaiting(index)
+    verifyNext(index)
+    writeNext(index)
+    if nextPoint(index, logged: logged) != nil { enqueue(index) }
+    settle(index)
+  }
+
+  // MARK: Verification (W3)
+
+  private mutating func verifyNext(_ index: Int) {
+    guard !strings[index].isVerifying else { return }
+    guard strings[index].received > strings[index].verified else {
+      strings[index].isTailDoomed = false
+      return
+    }
+    let from = strings[index].verified
+    let next = strings[index].promises.verifiable(
+      from: from, received: strings[index].received, span: UInt64(limits.syncSlice), count: promisesPerVerification)
+    guard !next.isEmpty else {
+      if strings[index].isTailDoomed { discardTail(index) }
+      return
+    }
+    let key = strings[index].row.key
+    strings[index].isVerifying = true
+    let promises = next.map { Promise(key: key.key, length: $0.length, root: $0.root) }
+    out.append(.verify(key, from: from, root: strings[index].verifiedRoot, promises: promises))
+  }
+
+  mutating func verified(_ key: StringKey, _ answer: VerifyAnswer) {
+    guard let index = index(of: key), strings[index].isVerifying else { return }
+    strings[index].isVerifying = false
+    if let reason = answer.unreadable {
+      discardTail(index)
+      fail(index, reason)
+      return advance(index)
+    }
+    let from = strings[index].verified
+    let isMet =
+      answer.upTo > from && answer.upTo <= strings[index].received
+      && strings[index].promises.root(at: answer.upTo) == answer.root
+    if isMet {
+      strings[index].points.append(
+        StringIntake.VerifiedPoint(end: answer.upTo, root: answer.root, leaves: answer.leaves))
+      strings[index].verified = answer.upTo
+      strings[index].verifiedRoot = answer.root
+    }
+    if answer.failedAt != nil || !isMet {
+      // What was met is committed, the host is told what is held, and looks at its file again.
+      if let failed = answer.failedAt { strings[index].promises.doubt(failed) }
+      let text = "the bytes up to \(answer.failedAt ?? answer.upTo) don't have the recorded root"
+      strings[index].refusal = (.rootMismatch, text)
+      if let owner = strings[index].owner {
+        connections[owner]?.session?.refused.insert(key.key.file)
+      }
+      discardTail(index)
+    }
+    advance(index)
+  }
+
+  /// Received bytes that no promise reaches are given up.
+  private mutating func discardTail(_ index: Int) {
+    strings[index].isTailDoomed = false
+    let from = strings[index].verified
+    let bytes = strings[index].received - from
+    guard bytes > 0 else { return }
+    out.append(.discard(strings[index].row.key, from: from))
+    strings[index].received = from
+    unhold(bytes, tally: strings[index].tally)
+    release(bytes, to: strings[index].owner)
+  }
+
+  /// The connection is gone, or the host begins anew with this file.
+  mutating func abandon(_ index: Int, of id: ConnectionID) {
+    guard strings[index].owner == id else { return }
+    dropWaiting(index)
+    strings[index].isComparisonVoid = strings[index].comparing != nil
+    strings[index].refusal = nil
+    strings[index].isTailDoomed = strings[index].received > strings[index].verified
+    advance(index)
+  }
+
+  private mutating func dropWaiting(_ index: Int) {
+    let frames = strings[index].waiting
+    strings[index].waiting = []
+    for frame in frames { drop(frame, tally: strings[index].tally) }
+  }
+
+  /// When nothing of a string is on its way any more, its connection lets go of it, and who waits for that is told.
+  private mutating func settle(_ index: Int) {
+    guard strings[index].isDrained else { return }
+    if let owner = strings[index].owner {
+      strings[index].owner = nil
+      connections[owner]?.session?.owned.remove(index)
+      if let refusal = strings[index].refusal { sendRefusal(index, refusal.code, refusal.text, to: owner) }
+    }
+    strings[index].refusal = nil
+    releaseResumers(index)
+  }
+
+  // MARK: Writing (P2)
+
+  func fitsLog(_ size: UInt64, logged: UInt64) -> Bool {
+    let capacity = UInt64(max(0, limits.logCapacity))
+    return !isLogSuspended && size <= UInt64(max(0, limits.logPayloadSize)) && logged <= capacity
+      && size <= capacity - logged
+  }
+
+  /// A write begins where the plain file ends. Earlier committed bytes come first: they are folded before a later range
+  /// goes straight to the file.
+  private mutating func writeNext(_ index: Int) {
+    guard strings[index].writing == nil, strings[index].plain == .named, strings[index].failure == nil else { return }
+    let committed = strings[index].committed
+    let written = strings[index].written
+    if written < committed { return write(index, upTo: committed, sync: false) }
+    if strings[index].bulk == nil, !strings[index].isPayloadInFlight, let first = strings[index].points.first,
+      !fitsLog(first.end - committed, logged: logged)
+    {
+      let slice = UInt64(limits.syncSlice)
+      strings[index].bulk = strings[index].points.last { $0.end - committed <= slice }?.end ?? first.end
+      requestSyncIfLogIsFull(first.end - committed)
+    }
+    if let bulk = strings[index].bulk, written < bulk {
+      write(index, upTo: written + min(bulk - written, UInt64(max(1, limits.syncSlice))), sync: true)
+    }
+  }
+
+  private mutating func write(_ index: Int, upTo end: UInt64, sync: Bool) {
+    strings[index].writing = end
+    let row = strings[index].row
+    out.append(.write(row.key, row.stored, from: strings[index].written, upTo: end, sync: sync))
+  }
+
+  mutating func written(_ key: StringKey, upTo: UInt64, _ outcome: DiskOutcome) {
+    guard let index = index(of: key), strings[index].plain == .named, let end = strings[index].writing else { return }
+    strings[index].writing = nil
+    switch outcome {
+    case .done:
+      let isFold = strings[index].bulk == nil
+      let bytes = end - strings[index].written
+      strings[index].written = end
+      if isFold {
+        out.append(.free(key, below: end))
+        noteUnsynced(index, bytes)
+      }
+    case .failed(let text): fail(index, text)
+    case .failedSync(let text): return halt("syncing \(key.key.file) of \(key.key.host): \(text)")
+    }
+    advance(index)
+  }
+
+  /// Writing, making or reading the plain file failed: this file's payload is refused for now, what is verified is kept,
+  /// and it is tried again (P4).
+  mutating func fail(_ index: Int, _ text: String) {
+    if strings[index].failure == nil { failing.append(index) }
+    strings[index].failure = text
+    if failingRetry == nil { failingRetry = now + limits.retry }
+    dropWaiting(index)
+    if strings[index].received > strings[index].verified { strings[index].isTailDoomed = true }
+    report(index, .diskFull, text)
+    if let owner = strings[index].owner { sendRefusal(index, .diskFull, text, to: owner) }
+    releaseResumers(index)
+    advance(index)
+  }
+
+  mutating func retryFailing() {
+    let indices = failing
+    failing = []
+    failingRetry = nil
+    for index in indices {
+      strings[index].failure = nil
+      switch strings[index].plain {
+      case .failed: create(index)
+      case .broken where strings[index].writing == nil: repair(index)
+      case .none, .creating, .made, .named, .broken: break
+      }
+      advance(index)
+    }
+  }
+}

@@ -1,0 +1,224 @@
+import HostCore
+import JournalModel
+import JournalStore
+import MerkleLog
+import WireProtocol
+
+// Records (W1, J2): a frame is taken whole or not at all, and every record that is taken is covered by a checkpoint that
+// the host signed over exactly this history.
+
+extension ServerMachine where H.Value == Digest {
+  private struct Refused: Error {
+    var code: RefusalCode
+    var text: String
+  }
+
+  /// Encoded records that may wait for a commit, of one journal and of all.
+  private var waitingRecordBytesPerJournal: Int { 64 * max(limits.recordBytesPerFrame, Record.maximumByteCount) }
+  private var waitingRecordBytesInAll: Int { max(settings.totalCredit, waitingRecordBytesPerJournal) }
+
+  mutating func take(_ frame: Records, on id: ConnectionID) {
+    guard let session = connections[id]?.session?.facts else { return }
+    do {
+      let fresh = try freshRecords(of: frame, in: session.journal)
+      if fresh.isEmpty { return advance(journal: session.journal, to: frame.first + UInt64(frame.encoded.count)) }
+      let (records, frontier) = try checked(fresh, frame.checkpoint, session)
+      journals[session.journal].frontier = frontier
+      journals[session.journal].checkpoint = frame.checkpoint
+      let bytes = fresh.reduce(0) { $0 + $1.count }
+      journals[session.journal].waiting.append(contentsOf: fresh)
+      journals[session.journal].waitingBytes += bytes
+      waitingRecordBytes += bytes
+      advance(journal: session.journal, to: frontier.size)
+      markDirty(journal: session.journal)
+      for record in records { apply(record, of: session) }
+    } catch {
+      refuseRecords(error, on: id, journal: session.journal)
+    }
+  }
+
+  /// The connection has shown records up to `end`; what it repeated may be durable already.
+  private mutating func advance(journal index: Int, to end: UInt64) {
+    waitingRecordBytes -= journals[index].advance(to: end)
+    acknowledgeRecords(index)
+  }
+
+  /// The host is told of durable records as far as this connection has shown them.
+  mutating func acknowledgeRecords(_ index: Int) {
+    guard let id = journals[index].connection, let length = journals[index].unacknowledged() else { return }
+    out.append(.send(id, .recordsDurable(length: length)))
+  }
+
+  /// The frame's records beyond those taken already; the others must be equal to what waits.
+  private func freshRecords(of frame: Records, in journal: Int) throws(Refused) -> ArraySlice<[UInt8]> {
+    let base = journals[journal].base
+    let length = journals[journal].length
+    let (end, overflow) = frame.first.addingReportingOverflow(UInt64(frame.encoded.count))
+    guard !overflow, !frame.encoded.isEmpty else { throw violation("a frame without records, or beyond every length") }
+    guard frame.first >= base, frame.first <= length else {
+      throw violation("records from \(frame.first), but they go on between \(base) and \(length)")
+    }
+    let waiting = journals[journal].waiting
+    let repeated = Int(min(end, length) - frame.first)
+    let offset = Int(frame.first - base)
+    for index in 0..<repeated where frame.encoded[index] != waiting[offset + index] {
+      throw Refused(code: .journalFork, text: "record \(frame.first + UInt64(index)) differs from the one taken")
+    }
+    let fresh = frame.encoded[repeated...]
+    let size = fresh.reduce(0) { $0 + $1.count }
+    // A host keeps to its window, so that only a store that takes no commits brings this about.
+    let isBeyondWindow = waiting.count + fresh.count > limits.recordWindow + limits.recordsPerFrame
+    if isBeyondWindow { throw violation("more than \(limits.recordWindow) records wait") }
+    if journals[journal].waitingBytes + size > waitingRecordBytesPerJournal
+      || waitingRecordBytes + size > waitingRecordBytesInAll
+    {
+      throw Refused(code: .busy, text: "too many bytes of records wait for the store")
+    }
+    return fresh
+  }
+
+  private func checked(
+    _ fresh: ArraySlice<[UInt8]>, _ checkpoint: Checkpoint, _ session: SessionFacts
+  ) throws(Refused) -> ([Record], Frontier<H>) {
+    let journal = journals[session.journal].held
+    let start = journals[session.journal].length
+    var frontier = journals[session.journal].frontier
+    for record in fresh { frontier.append(H.leaf(record.span.bytes)) }
+    guard checkpoint.host == journal.host, checkpoint.journal == journal.journal, checkpoint.length == frontier.size,
+      verifier.isValid(checkpoint, publicKey: journal.publicKey)
+    else { throw Refused(code: .badSignature, text: "the checkpoint at \(checkpoint.length) doesn't verify") }
+    guard checkpoint.root == frontier.root else {
+      // The host signed another history than the one that it sent here (M1).
+      throw Refused(code: .journalFork, text: "the checkpoint at \(checkpoint.length) covers other records")
+    }
+    var records: [Record] = []
+    records.reserveCapacity(fresh.count)
+    for (position, encoded) in fresh.enumerated() {
+      let number = start + UInt64(position)
+      guard let record = try? Record(decoding: encoded) else { throw violation("record \(number) is no record") }
+      try checkOpening(record, number: number, of: journal)
+      records.append(record)
+    }
+    return (records, frontier)
+  }
+
+  /// Record 0, and no other, opens the journal, as the one that `hello` named and with a binding of this server's own
+  /// authorities (W6).
+  private func checkOpening(_ record: Record, number: UInt64, of journal: HeldJournal) throws(Refused) {
+    guard case .journalOpened(let opened) = record.body else {
+      if number == 0 { throw violation("the journal doesn't begin with journal-opened") }
+      return
+    }
+    guard number == 0 else { throw violation("journal-opened as record \(number)") }
+    guard opened.host == journal.host, opened.journal == journal.journal, opened.publicKey == journal.publicKey else {
+      throw Refused(code: .badSignature, text: "journal-opened isn't that of the handshake")
+    }
+    if let reason = verifier.refusal(of: opened) { throw Refused(code: .badSignature, text: reason) }
+  }
+
+  private func violation(_ text: String) -> Refused { Refused(code: .protocolViolation, text: text) }
+
+  private mutating func refuseRecords(_ refused: Refused, on id: ConnectionID, journal: Int) {
+    guard let peer = connections[id]?.peer else { return }
+    let length = journals[journal].held.length
+    refusals += 1
+    out.append(.report(.peerRefused(peer, refused.code, refused.text)))
+    out.append(.send(id, .refusal(Refusal(file: nil, code: refused.code, length: length, text: refused.text))))
+    cut(id, refused.code, refused.text)
+  }
+
+  // MARK: What a record says about a file
+
+  private mutating func apply(_ record: Record, of session: SessionFacts) {
+    switch record.body {
+    case .journalOpened(let opened):
+      for file in opened.files { promise(FileKey(host: session.host, file: file.file), file.length, file.root) }
+    case .fileBorn(let born): apply(born, of: session)
+    case .bytesAppended(let appended):
+      let (end, overflow) = appended.offset.addingReportingOverflow(appended.length)
+      if !overflow { promise(FileKey(host: session.host, file: appended.file), end, appended.root) }
+    case .fileClosed(let closed):
+      let key = FileKey(host: session.host, file: closed.file)
+      promise(key, closed.length, closed.root)
+      guard let index = stringIndex[key] else { return }
+      strings[index].row.closed = closed.reason
+      markRowDirty(index)
+    case .gap(let gap): apply(gap, of: session)
+    case .rotated, .unknown: break
+    }
+  }
+
+  /// The first birth of a file is the one whose facts count; later ones (a journal lost and begun anew names the same
+  /// inode alike, D1) are records only.
+  private mutating func apply(_ born: FileBorn, of session: SessionFacts) {
+    let key = FileKey(host: session.host, file: born.file)
+    guard stringIndex[key] == nil else { return }
+    let row = StoredString(
+      key: StringKey(key: key, string: 0), identity: born.identity, isDerived: born.isDerived, path: born.path,
+      born: born.born, parent: born.parent, committed: 0, root: H.empty, synced: 0, stored: BytePath([]), recorded: 0)
+    markRowDirty(add(StringIntake(row: row, plain: .none, tally: session.tally)))
+  }
+
+  private mutating func apply(_ gap: Gap, of session: SessionFacts) {
+    out.append(.report(.gap(session.host, gap)))
+    guard case .file(let file) = gap.subject else { return }
+    let key = FileKey(host: session.host, file: file)
+    promise(key, gap.provenLength, gap.provenRoot)
+    guard let index = stringIndex[key] else { return }
+    strings[index].row.gapFrom = min(strings[index].row.gapFrom ?? gap.lower, gap.lower)
+    markRowDirty(index)
+    // The rest of a half-sent extent won't come.
+    if strings[index].received > strings[index].verified {
+      strings[index].isTailDoomed = true
+      advance(index)
+    }
+  }
+
+  /// The host signed that the file's first `length` bytes have this root (W3, J4).
+  private mutating func promise(_ key: FileKey, _ length: UInt64, _ root: Digest) {
+    guard let index = stringIndex[key], length > 0 else { return }
+    if length > strings[index].row.recorded {
+      strings[index].row.recorded = length
+      markRowDirty(index)
+    }
+    let isContradicted: Bool
+    if length <= strings[index].committed {
+      isContradicted = length == strings[index].committed && root != strings[index].row.root
+    } else {
+      switch strings[index].promises.insert(length, root) {
+      case .known: return
+      case .conflict: isContradicted = true
+      case .new:
+        isContradicted = false
+        strings[index].newPromises.append(Promise(key: key, length: length, root: root))
+        markRowDirty(index)
+        // Bytes may have come first; and one that isn't met may be passed over now.
+        if strings[index].received > strings[index].verified { advance(index) }
+      }
+    }
+    if isContradicted { report(index, .conflict, "the host signed another root for its first \(length) bytes") }
+  }
+
+  // MARK: The table of journals
+
+  mutating func addJournal(_ held: HeldJournal) -> Int {
+    let index: Int
+    if let free = freeJournals.popLast() {
+      index = free
+      journals[index] = JournalIntake(held)
+    } else {
+      index = journals.count
+      journals.append(JournalIntake(held))
+    }
+    journalIndex[held.key] = index
+    tallies[tally(of: held.host)].records += held.length
+    return index
+  }
+
+  /// A journal of which nothing came leaves nothing behind.
+  mutating func removeIfEmpty(journal index: Int) {
+    guard journals[index].length == 0, journals[index].connection == nil else { return }
+    journalIndex[journals[index].held.key] = nil
+    freeJournals.append(index)
+  }
+}

@@ -1,0 +1,97 @@
+import DataPlane
+import JournalModel
+import JournalStore
+import MerkleLog
+
+// Recovery on start (P3): the machine's whole state follows from rows, promises and log ranges.
+
+extension ServerMachine where H.Value == Digest {
+  mutating func start(
+    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange], counterMatches: Bool
+  ) {
+    guard phase == .new else { return }
+    phase = .repairing
+    mayCut = counterMatches
+    for journal in journals {
+      guard journal.frontier.count == journal.length.nonzeroBitCount,
+        (journal.length == 0) == (journal.checkpoint == nil)
+      else { return halt("corrupt: the row of journal \(journal.journal) of \(journal.host)") }
+      _ = addJournal(journal)
+    }
+    // String 0 is the only one until branches are kept; rows of others come from a later version and stay as they are.
+    for row in strings where row.key.string == 0 {
+      guard row.synced <= row.committed, row.committed == 0 || !row.stored.bytes.isEmpty else {
+        return halt("corrupt: the row of \(row.key.key.file) of \(row.key.key.host)")
+      }
+      addRecovered(row)
+    }
+    for promise in promises {
+      guard let index = stringIndex[promise.key], promise.length > self.strings[index].committed else { continue }
+      _ = self.strings[index].promises.insert(promise.length, promise.root)
+    }
+    for index in self.strings.indices {
+      if self.strings[index].plain == .named { repair(index) } else { create(index) }
+    }
+    serveWhenRepaired()
+  }
+
+  private mutating func addRecovered(_ row: StoredString) {
+    let isMade = !row.stored.bytes.isEmpty
+    if isMade {
+      reservedNames.insert(row.stored)
+      noteNewest(row)
+    }
+    let index = add(StringIntake(row: row, plain: isMade ? .named : .none, tally: tally(of: row.key.key.host)))
+    logged += strings[index].logged
+  }
+
+  /// Adds a string to the table and the sums.
+  mutating func add(_ string: StringIntake) -> Int {
+    strings.append(string)
+    stringIndex[string.row.key.key] = strings.count - 1
+    tallies[string.tally].files += 1
+    tallies[string.tally].bytes += string.committed
+    return strings.count - 1
+  }
+
+  mutating func repair(_ index: Int) {
+    repairsOutstanding += 1
+    strings[index].plain = .broken
+    strings[index].writing = strings[index].committed
+    out.append(.repair(strings[index].row, mayCut: mayCut))
+  }
+
+  mutating func repaired(_ key: StringKey, _ outcome: RepairOutcome) {
+    guard let index = index(of: key), strings[index].plain == .broken, strings[index].writing != nil else { return }
+    repairsOutstanding -= 1
+    strings[index].writing = nil
+    switch outcome {
+    case .done: repairDone(index)
+    case .setAside(let path):
+      out.append(.report(.setAside(key.key, path)))
+      repairDone(index)
+    case .failed(let text):
+      out.append(.report(.repairFailed(key.key, text)))
+      fail(index, text)
+    }
+    serveWhenRepaired()
+  }
+
+  /// The plain file holds exactly the committed bytes, synced: the log's part can go.
+  private mutating func repairDone(_ index: Int) {
+    strings[index].plain = .named
+    strings[index].syncedUpTo = strings[index].committed
+    if strings[index].logged > 0 { markRowDirty(index) }
+    let row = strings[index].row
+    if isNewest(row) {
+      out.append(.link(host: row.key.key.host, path: StoredName<H>.latest(row.path), to: row.stored))
+    }
+    advance(index)
+  }
+
+  private mutating func serveWhenRepaired() {
+    guard phase == .repairing, repairsOutstanding == 0 else { return }
+    phase = .serving
+    out.append(.serve)
+  }
+}

@@ -1,0 +1,39 @@
+package import JournalModel
+
+/// What an operator is shown of a server at one moment.
+package struct ServerStatus: Hashable, Sendable {
+  package struct Host: Hashable, Sendable {
+    package var name: HostName
+    package var connections: Int
+    /// When anything last came from it; nil when it hasn't been seen since the start.
+    package var lastSeen: Instant?
+    package var files: Int
+    /// Durably held.
+    package var bytes: UInt64
+    package var records: UInt64
+    /// Received and not yet committed.
+    package var pendingBytes: UInt64
+  }
+  package var hosts: [Host]
+  package var isServing: Bool
+  /// Why the store takes no commits at present.
+  package var blocked: String?
+  /// Strings whose plain file can't be written at present.
+  package var failing: Int
+  /// Bytes in the store's log.
+  package var loggedBytes: UInt64
+  /// Refusals sent since the start.
+  package var refusals: UInt64
+  package var connections: Int
+}
+
+/// The running sums of one host.
+struct HostTally {
+  let name: HostName
+  var connections = 0
+  var lastSeen: Instant?
+  var files = 0
+  var bytes: UInt64 = 0
+  var records: UInt64 = 0
+  var pending: UInt64 = 0
+}

@@ -1,0 +1,103 @@
+import DataPlane
+import HostCore
+import JournalModel
+import JournalStore
+import WireProtocol
+
+/// The pipeline of one string: received >= verified >= committed >= synced (P2).
+///
+/// Verified bytes are never given up: whatever fails is retried with the same bytes, so nothing that a plain file once
+/// got is ever contradicted by what is written there later (G5). Only bytes that no promise reaches are discarded.
+struct StringIntake {
+  /// Whether there is a plain file. Payload commits in the batch that makes its name durable at the earliest: after a
+  /// crash a row that names a file proves that the file is this string's own, and may be cut; a name that is merely
+  /// intended would let a repair cut what someone else put there.
+  enum PlainFile: Hashable {
+    /// The row isn't durable yet.
+    case none
+    case creating(BytePath, attempt: Int)
+    /// Made; the row that says so isn't durable yet.
+    case made
+    case named
+    case failed
+    /// The repair at start failed: what is held is stated and nothing is added.
+    case broken
+  }
+
+  struct VerifiedPoint {
+    var end: UInt64
+    var root: Digest
+    var leaves: LeafRange
+  }
+
+  struct Waiting {
+    var connection: ConnectionID
+    var header: PayloadHeader
+    var payload: PayloadID
+  }
+
+  let tally: Int
+  /// The newest image; `committed`, `root`, `synced` are the durable ones, `stored` as soon as the file is made.
+  var row: StoredString
+  var plain: PlainFile
+  var promises = PromiseList()
+  /// Promises that no commit has made durable.
+  var newPromises: [Promise] = []
+
+  var received: UInt64
+  var verified: UInt64
+  var verifiedRoot: Digest
+  var points: [VerifiedPoint] = []
+  var isVerifying = false
+  /// What verifies no further is discarded: its connection is gone, or the host said that the rest won't come.
+  var isTailDoomed = false
+
+  /// How far the plain file has been written.
+  var written: UInt64
+  /// End of the write that is on its way.
+  var writing: UInt64?
+  /// End of a range that goes straight to the plain file.
+  var bulk: UInt64?
+  /// The last write, creation or reading failed; tried again later. New payload is refused meanwhile.
+  var failure: String?
+
+  /// In the list of what the next commit takes, and why.
+  var isDirty = false
+  var isRowDirty = false
+  var isPayloadInFlight = false
+  var isUnsynced = false
+  /// Known to be on the disk, not yet in a durable row.
+  var syncedUpTo: UInt64
+
+  var owner: ConnectionID?
+  /// Frames that wait for a comparison or for a fold before it.
+  var waiting: [Waiting] = []
+  var comparing: Waiting?
+  /// The compared frame's connection is gone or began anew: nothing is taken from the frame.
+  var isComparisonVoid = false
+  /// Told to the owner when the verified bytes are committed.
+  var refusal: (code: RefusalCode, text: String)?
+  /// Connections whose resume query waits for this string.
+  var resumers: [ConnectionID] = []
+  var reported: RefusalCode?
+
+  init(row: StoredString, plain: PlainFile, tally: Int) {
+    self.tally = tally
+    self.row = row
+    self.plain = plain
+    received = row.committed
+    verified = row.committed
+    verifiedRoot = row.root
+    written = row.committed
+    syncedUpTo = row.synced
+  }
+
+  var committed: UInt64 { row.committed }
+  /// Bytes that the log holds for it.
+  var logged: UInt64 { row.committed - row.synced }
+  /// Nothing of anybody is on its way.
+  var isDrained: Bool {
+    received == committed && waiting.isEmpty && comparing == nil && !isVerifying && !isPayloadInFlight
+  }
+  var hasPlainFile: Bool { plain == .made || plain == .named }
+}

@@ -1,0 +1,229 @@
+import JournalModel
+import JournalStore
+import MerkleLog
+import Testing
+
+/// What every `HostJournalStore` promises.
+@Suite struct HostStoreConformance {
+  @Test(arguments: Backend.allCases) func `A new store is empty`(_ backend: Backend) throws {
+    let test = try HostStoreUnderTest(backend, created: false)
+    let store = test.store
+    #expect(try store.identity() == nil)
+    #expect(try store.length() == 0)
+    #expect(try store.root(at: 0) == CheapHash.empty)
+    #expect(try store.records(from: 0, count: 10, bytes: 1000).isEmpty)
+    #expect(try store.files().isEmpty)
+    #expect(try store.leaves(of: uuid(1), count: 0).isEmpty)
+    #expect(try store.delivered(to: "a").isEmpty)
+  }
+
+  @Test(arguments: Backend.allCases) func `A journal is created once, before the first commit`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend, created: false)
+    expect(.failed) { () throws(StoreError) in
+      _ = try test.store.commit(HostBatch { $0.records = [record(1)] })
+    }
+    #expect(try test.store.length() == 0)
+    let identity = try journalIdentity()
+    try test.store.create(identity)
+    #expect(try test.store.identity() == identity)
+    var other = identity
+    other.journal = journalID(2)
+    expect(.alreadyExists) { () throws(StoreError) in try test.store.create(other) }
+    try test.reopen()
+    #expect(try test.store.identity() == identity)
+  }
+
+  @Test(arguments: Backend.allCases) func `Records are numbered in order and read in pages`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    let store = test.store
+    let records = (0..<30).map { record($0, size: 10) }
+    let first = try store.commit(HostBatch { $0.records = Array(records[..<7]) })
+    #expect(first == JournalPosition(length: 7, root: naiveRoot(of: records[..<7])))
+    let second = try store.commit(HostBatch { $0.records = Array(records[7...]) })
+    #expect(second == JournalPosition(length: 30, root: naiveRoot(of: records)))
+    #expect(try store.commit(HostBatch()) == second)
+
+    #expect(try store.records(from: 0, count: .max, bytes: .max) == records)
+    #expect(try store.records(from: 5, count: 4, bytes: .max) == Array(records[5..<9]))
+    #expect(try store.records(from: 5, count: .max, bytes: 25) == Array(records[5..<7]))
+    #expect(try store.records(from: 5, count: .max, bytes: 0) == [records[5]])
+    #expect(try store.records(from: 29, count: 9, bytes: .max) == [records[29]])
+    #expect(try store.records(from: 30, count: 9, bytes: .max).isEmpty)
+    #expect(try store.records(from: .max, count: 9, bytes: .max).isEmpty)
+    #expect(try store.records(from: 3, count: 0, bytes: .max).isEmpty)
+  }
+
+  @Test(arguments: Backend.allCases) func `The root at every length is that of the naive tree`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    let records = (0..<70).map { record($0) }
+    var sizes = SeededNumbers(seed: 4)
+    var next = 0
+    while next < records.count {
+      let end = min(records.count, next + Int.random(in: 1...9, using: &sizes))
+      _ = try test.store.commit(HostBatch { $0.records = Array(records[next..<end]) })
+      next = end
+    }
+    try test.reopen()
+    for length in 0...records.count {
+      #expect(try test.store.root(at: UInt64(length)) == naiveRoot(of: records[..<length]))
+    }
+    expect(.outOfRange) { () throws(StoreError) in _ = try test.store.root(at: 71) }
+    expect(.outOfRange) { () throws(StoreError) in _ = try test.store.root(at: .max) }
+  }
+
+  @Test(arguments: Backend.allCases) func `The file table holds the last row of each file, in the order of uuids`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    var closed = knownFile(2, identity: btrfsIdentity)
+    closed.closed = .truncated
+    closed.gapFrom = .max
+    closed.isDerived = false
+    let rows = [knownFile(1), closed, knownFile(300, length: 0, identity: poorIdentity)]
+    _ = try test.store.commit(HostBatch { $0.files = [rows[2], knownFile(2), rows[0]] })
+    _ = try test.store.commit(HostBatch { $0.files = [rows[1]] })
+    try test.reopen()
+    #expect(try test.store.files() == rows)
+  }
+
+  @Test(arguments: Backend.allCases) func `Leaves are added without holes and never changed`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    let store = test.store
+    let hashes = (0..<10).map { digest($0) }
+    func put(_ first: UInt64, _ hashes: [Digest], file: UInt64 = 1) throws(StoreError) {
+      _ = try store.commit(HostBatch { $0.leaves = [LeafRange(file: uuid(file), first: first, hashes: hashes)] })
+    }
+    try put(0, Array(hashes[..<3]))
+    try put(2, Array(hashes[2..<6]))
+    try put(0, Array(hashes[..<2]))
+    _ = try store.commit(
+      HostBatch {
+        $0.leaves = [
+          LeafRange(file: uuid(1), first: 6, hashes: [hashes[6]]),
+          LeafRange(file: uuid(2), first: 0, hashes: [hashes[9]]),
+          LeafRange(file: uuid(1), first: 7, hashes: [hashes[7]]),
+        ]
+      })
+    expect(.corrupt) { () throws(StoreError) in try put(3, [hashes[3], hashes[9]]) }
+    expect(.failed) { () throws(StoreError) in try put(9, [hashes[9]]) }
+    expect(.failed) { () throws(StoreError) in try put(1, [hashes[9]], file: 3) }
+    #expect(try store.leaves(of: uuid(1), count: 8) == Array(hashes[..<8]))
+    #expect(try store.leaves(of: uuid(1), count: 5) == Array(hashes[..<5]))
+    #expect(try store.leaves(of: uuid(2), count: 1) == [hashes[9]])
+    expect(.outOfRange) { () throws(StoreError) in _ = try store.leaves(of: uuid(1), count: 9) }
+    expect(.outOfRange) { () throws(StoreError) in _ = try store.leaves(of: uuid(3), count: 1) }
+  }
+
+  @Test(arguments: Backend.allCases) func `Two different hashes of one leaf in a batch are refused`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    let store = test.store
+    expect(.corrupt) { () throws(StoreError) in
+      _ = try store.commit(
+        HostBatch {
+          $0.leaves = [
+            LeafRange(file: uuid(1), first: 0, hashes: [digest(1), digest(2)]),
+            LeafRange(file: uuid(1), first: 1, hashes: [digest(3)]),
+          ]
+        })
+    }
+    expect(.outOfRange) { () throws(StoreError) in _ = try store.leaves(of: uuid(1), count: 1) }
+  }
+
+  @Test(arguments: Backend.allCases) func `What servers acknowledged is kept for each server`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    _ = try test.store.commit(
+      HostBatch {
+        $0.delivered = [
+          Delivered(server: "a", file: uuid(1), length: 5), Delivered(server: "ab", file: uuid(1), length: 6),
+          Delivered(server: "a", file: uuid(2), length: .max),
+        ]
+      })
+    _ = try test.store.commit(HostBatch { $0.delivered = [Delivered(server: "a", file: uuid(1), length: 4)] })
+    try test.reopen()
+    #expect(try test.store.delivered(to: "a") == [uuid(1): 4, uuid(2): .max])
+    #expect(try test.store.delivered(to: "ab") == [uuid(1): 6])
+    #expect(try test.store.delivered(to: "b").isEmpty)
+  }
+
+  @Test(arguments: Backend.allCases) func `A commit that throws changes nothing, now or after a restart`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    let good = HostBatch {
+      $0.records = [record(1), record(2)]
+      $0.files = [knownFile(1)]
+      $0.leaves = [LeafRange(file: uuid(1), first: 0, hashes: [digest(1)])]
+      $0.delivered = [Delivered(server: "a", file: uuid(1), length: 5)]
+    }
+    let position = try test.store.commit(good)
+    let counts: [FileUUID: UInt64] = [uuid(1): 1]
+    let before = try HostStoreContents(test.store, leaves: counts, servers: ["a", ""])
+    let bad = HostBatch {
+      $0.records = [record(3)]
+      $0.files = [knownFile(1, length: 999), knownFile(2)]
+      $0.delivered = [Delivered(server: "a", file: uuid(1), length: 50)]
+      $0.leaves = [LeafRange(file: uuid(1), first: 0, hashes: [digest(2)])]
+    }
+    var unstorable = good
+    unstorable.files[0].path = BytePath("")
+    var nameless = good
+    nameless.delivered[0].server = ""
+    for batch in [bad, unstorable, nameless] {
+      #expect(throws: StoreError.self) { try test.store.commit(batch) }
+      #expect(try HostStoreContents(test.store, leaves: counts, servers: ["a", ""]) == before)
+    }
+    try test.reopen()
+    #expect(try HostStoreContents(test.store, leaves: counts, servers: ["a", ""]) == before)
+    #expect(try test.store.commit(HostBatch()) == position)
+  }
+}
+
+/// The fault point of the store in memory.
+@Suite struct HostStoreFaults {
+  @Test func `A full disk takes nothing and passes`() throws {
+    let store = InMemoryHostStore<CheapHash>()
+    try store.create(try journalIdentity())
+    store.failNextCommit(with: .full("no space"))
+    let batch = HostBatch { $0.records = [record(1)] }
+    expect(.full) { () throws(StoreError) in _ = try store.commit(batch) }
+    #expect(try store.length() == 0)
+    #expect(try store.commit(batch).length == 1)
+  }
+
+  @Test(arguments: [false, true]) func `P4: after a failed sync nothing is accepted until a restart`(
+    isApplied: Bool
+  ) throws {
+    let store = InMemoryHostStore<CheapHash>()
+    try store.create(try journalIdentity())
+    let batch = HostBatch { $0.records = [record(1)] }
+    store.failNextCommit(with: .failedSync("EIO"), isApplied: isApplied)
+    for _ in 0..<2 { expect(.failedSync) { () throws(StoreError) in _ = try store.commit(batch) } }
+    let restarted = InMemoryHostStore<CheapHash>(state: store.snapshot())
+    #expect(try restarted.length() == (isApplied ? 1 : 0))
+    #expect(try restarted.commit(batch).length == (isApplied ? 2 : 1))
+  }
+
+  @Test func `A snapshot stays as it was`() throws {
+    let store = InMemoryHostStore<CheapHash>()
+    try store.create(try journalIdentity())
+    _ = try store.commit(HostBatch { $0.records = [record(1)] })
+    let snapshot = store.snapshot()
+    _ = try store.commit(HostBatch { $0.records = [record(2)] })
+    let old = InMemoryHostStore<CheapHash>(state: snapshot)
+    _ = try old.commit(HostBatch { $0.records = [record(3)] })
+    #expect(try store.records(from: 0, count: 9, bytes: .max) == [record(1), record(2)])
+    #expect(try old.records(from: 0, count: 9, bytes: .max) == [record(1), record(3)])
+  }
+}

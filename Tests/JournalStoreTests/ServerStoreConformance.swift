@@ -1,0 +1,341 @@
+import JournalModel
+import JournalStore
+import MerkleLog
+import Testing
+
+/// What every `ServerHoldingsStore` promises.
+@Suite struct ServerStoreConformance {
+  @Test(arguments: Backend.allCases) func `A new store is empty`(_ backend: Backend) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let empty = try ServerStoreContents(test.store)
+    #expect(empty.counter == nil)
+    #expect(empty.journals.isEmpty && empty.strings.isEmpty && empty.promises.isEmpty && empty.ranges.isEmpty)
+    let web1 = try host("web1")
+    #expect(try test.store.records(host: web1, journal: journalID(1), from: 0, count: 9, bytes: 9).isEmpty)
+    #expect(try test.store.files(host: web1, identity: plainIdentity).isEmpty)
+    expect(.outOfRange) { () throws(StoreError) in
+      _ = try test.store.logPayload(of: stringKey(web1, 1), offset: 0)
+    }
+  }
+
+  @Test(arguments: Backend.allCases) func `P3: the start counter is kept`(_ backend: Backend) throws {
+    let test = try ServerStoreUnderTest(backend)
+    try test.store.setStartCounter(41)
+    try test.store.setStartCounter(.max)
+    try test.reopen()
+    #expect(try test.store.startCounter() == .max)
+  }
+
+  @Test(arguments: Backend.allCases) func `Records of each journal go on where they ended`(_ backend: Backend) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let web1 = try host("web1")
+    let web = try host("web")
+    let records = (0..<12).map { record($0, size: 10) }
+    try test.store.commit(
+      ServerBatch {
+        $0.records = [
+          run(web1, Array(records[..<3])), run(web, journal: 2, Array(records[..<1])),
+          run(web1, held: Array(records[..<3]), Array(records[3..<5])), run(web1, journal: 9, []),
+        ]
+      })
+    try test.store.commit(
+      ServerBatch { $0.records = [run(web1, held: Array(records[..<5]), Array(records[5...]))] })
+    try test.reopen()
+    let rows = [run(web, journal: 2, Array(records[..<1])), run(web1, records), run(web1, journal: 9, [])].map(\.after)
+    #expect(try test.store.journals() == rows)
+    func page(_ host: HostName, _ journal: UInt64, _ first: UInt64, _ count: Int, _ bytes: Int) throws -> [[UInt8]] {
+      try test.store.records(host: host, journal: journalID(journal), from: first, count: count, bytes: bytes)
+    }
+    #expect(try page(web1, 1, 0, .max, .max) == records)
+    #expect(try page(web1, 1, 4, 3, .max) == Array(records[4..<7]))
+    #expect(try page(web1, 1, 4, .max, 5) == [records[4]])
+    #expect(try page(web1, 1, 12, 3, .max).isEmpty)
+    #expect(try page(web, 2, 0, .max, .max) == [records[0]])
+    #expect(try page(web, 1, 0, .max, .max).isEmpty)
+  }
+
+  @Test(arguments: Backend.allCases) func `G5: records that don't continue the held ones change nothing`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let web1 = try host("web1")
+    let records = (0..<6).map { record($0) }
+    try test.store.commit(ServerBatch { $0.records = [run(web1, Array(records[..<3]))] })
+    let before = try ServerStoreContents(test.store)
+    func refuse(
+      _ kind: StoreError.Kind, _ run: ServerBatch.RecordRun, _ location: SourceLocation = #_sourceLocation
+    ) throws {
+      expect(kind, location) { () throws(StoreError) in
+        try test.store.commit(
+          ServerBatch {
+            $0.strings = [storedString(stringKey(web1, 1))]
+            $0.records = [run]
+          })
+      }
+      #expect(try ServerStoreContents(test.store) == before, sourceLocation: location)
+    }
+    let next = run(web1, held: Array(records[..<3]), [records[3]])
+    try refuse(.failed, run(web1, held: Array(records[..<4]), [records[4]]))
+    try refuse(.failed, run(web1, held: Array(records[..<2]), [records[2]]))
+    try refuse(.failed, run(web1, [records[5]]))
+    try refuse(.corrupt, run(web1, held: Array(records[..<3]), [records[3]], key: digest(78)))
+    var wrong = next
+    wrong.after.length = 5
+    try refuse(.failed, wrong)
+    wrong = next
+    wrong.after.frontier[0] = digest(1)
+    try refuse(.failed, wrong)
+    wrong = next
+    wrong.encoded = [records[4]]
+    try refuse(.failed, wrong)
+    wrong = next
+    wrong.after.checkpoint = nil
+    try refuse(.failed, wrong)
+    wrong = next
+    wrong.after.checkpoint = try #require(before.journals.first?.checkpoint)
+    try refuse(.failed, wrong)
+    wrong = next
+    wrong.after.checkpoint?.signature = []
+    try refuse(.failed, wrong)
+    try test.store.commit(ServerBatch { $0.records = [next] })
+    #expect(try test.store.journals() == [next.after])
+  }
+
+  @Test(arguments: Backend.allCases) func `Strings come back whole, ordered by host, file and string`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    var rows: [StoredString] = []
+    for name in ["a", "a-b", "a.b", "a1", "aa", "b"] {
+      rows.append(storedString(stringKey(try host(name), 1)))
+      rows.append(storedString(stringKey(try host(name), 2), identity: poorIdentity))
+      rows.append(storedString(stringKey(try host(name), 2, 1), committed: 5, identity: btrfsIdentity))
+    }
+    rows[3].parent = Parent(file: uuid(8), length: 4, root: digest(3), why: .truncated)
+    rows[3].closed = .vanished
+    rows[3].gapFrom = 0
+    rows[3].isDerived = false
+    rows[3].path = BytePath([0xFE, 0x0A])
+    try test.store.commit(ServerBatch { $0.strings = rows.reversed() })
+    try test.reopen()
+    #expect(try test.store.strings() == rows)
+  }
+
+  @Test(arguments: Backend.allCases) func `G5: a string never shrinks, changes its bytes or moves`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let key = stringKey(try host("web1"), 1)
+    var row = storedString(key)
+    let name = row.stored
+    row.stored = BytePath([])  // no plain file is made yet
+    try test.store.commit(ServerBatch { $0.strings = [row] })
+    #expect(try test.store.strings() == [row])
+    row.committed = 10
+    row.synced = 10
+    row.root = digest(10)
+    expect(.failed) { () throws(StoreError) in try test.store.commit(ServerBatch { [row] in $0.strings = [row] }) }
+    row.stored = name
+    try test.store.commit(ServerBatch { $0.strings = [row] })
+
+    func refuse(
+      _ kind: StoreError.Kind, _ location: SourceLocation = #_sourceLocation, _ change: (inout StoredString) -> Void
+    ) throws {
+      var changed = row
+      change(&changed)
+      expect(kind, location) { () throws(StoreError) in
+        try test.store.commit(
+          ServerBatch {
+            $0.promises = [Promise(key: key.key, length: 90, root: digest(90))]
+            $0.strings = [changed]
+          })
+      }
+      #expect(try test.store.strings() == [row], sourceLocation: location)
+      #expect(try test.store.promises().isEmpty, sourceLocation: location)
+    }
+    try refuse(.failed) {
+      $0.committed = 9; $0.synced = 9
+    }
+    try refuse(.corrupt) { $0.root = digest(11) }
+    try refuse(.failed) { $0.stored = BytePath("files/other") }
+    try refuse(.failed) { $0.synced = 11 }
+    try refuse(.failed) { $0.path = BytePath([0]) }
+    row.recorded = 50
+    row.closed = .deleted
+    try test.store.commit(ServerBatch { $0.strings = [row] })
+    #expect(try test.store.strings() == [row])
+  }
+
+  @Test(arguments: Backend.allCases) func `G2: bytes become committed only out of the log or a synced file`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let key = stringKey(try host("web1"), 1)
+    func commit(_ committed: UInt64, synced: UInt64, _ log: [(UInt64, [UInt8])]) throws(StoreError) {
+      try test.store.commit(
+        ServerBatch {
+          $0.strings = [storedString(key, committed: committed, synced: synced)]
+          $0.log = log.map { logPayload(key, at: $0.0, $0.1) }
+        })
+    }
+    expect(.failed) { () throws(StoreError) in try commit(5, synced: 0, []) }
+    expect(.failed) { () throws(StoreError) in try commit(5, synced: 0, [(0, [1, 2, 3, 4])]) }
+    expect(.failed) { () throws(StoreError) in try commit(5, synced: 0, [(1, [2, 3, 4, 5])]) }
+    expect(.failed) { () throws(StoreError) in try commit(5, synced: 0, [(0, [1, 2, 3, 4, 5, 6])]) }
+    expect(.failed) { () throws(StoreError) in try commit(6, synced: 0, [(0, [1, 2]), (3, [4, 5, 6])]) }
+    expect(.failed) { () throws(StoreError) in
+      try test.store.commit(ServerBatch { $0.log = [logPayload(key, at: 0, [1])] })
+    }
+    #expect(try test.store.strings().isEmpty && test.store.logRanges().isEmpty)
+    try commit(5, synced: 0, [(0, [1, 2]), (2, [3, 4, 5]), (5, [])])
+    try commit(7, synced: 2, [(5, [6, 7])])
+    try commit(20, synced: 20, [])
+    try commit(25, synced: 22, [(22, [23, 24, 25])])
+    try test.reopen()
+    #expect(
+      try test.store.logRanges() == [
+        LogRange(key: key, offset: 0, length: 2), LogRange(key: key, offset: 2, length: 3),
+        LogRange(key: key, offset: 5, length: 2), LogRange(key: key, offset: 22, length: 3),
+      ])
+    #expect(try test.store.logPayload(of: key, offset: 2) == [3, 4, 5])
+    expect(.outOfRange) { () throws(StoreError) in _ = try test.store.logPayload(of: key, offset: 3) }
+  }
+
+  @Test(arguments: Backend.allCases) func `G5: log payload is never overwritten; a repeat is a no-op`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let key = stringKey(try host("web1"), 1)
+    let batch = ServerBatch {
+      $0.strings = [storedString(key, committed: 3, synced: 0)]
+      $0.log = [logPayload(key, at: 0, [1, 2, 3])]
+    }
+    try test.store.commit(batch)
+    try test.store.commit(batch)
+    var other = batch
+    other.log = [logPayload(key, at: 0, [1, 2, 4])]
+    expect(.corrupt) { () throws(StoreError) in try test.store.commit(other) }
+    other.log = [logPayload(key, at: 1, [2, 3])]
+    expect(.failed) { () throws(StoreError) in try test.store.commit(other) }
+    #expect(try test.store.logRanges() == [LogRange(key: key, offset: 0, length: 3)])
+    #expect(try test.store.logPayload(of: key, offset: 0) == [1, 2, 3])
+  }
+
+  @Test(arguments: Backend.allCases) func `G2: the log is trimmed only as far as the plain file is synced`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let web1 = try host("web1")
+    let keys = [stringKey(web1, 1), stringKey(web1, 1, 1), stringKey(web1, 2)]
+    try test.store.commit(
+      ServerBatch {
+        $0.strings = keys.map { storedString($0, committed: 6, synced: 0) }
+        $0.log = keys.flatMap { [logPayload($0, at: 0, [1, 2, 3]), logPayload($0, at: 3, [4, 5, 6])] }
+      })
+    func trim(_ key: StringKey, below: UInt64, synced: UInt64) throws(StoreError) {
+      try test.store.commit(
+        ServerBatch {
+          $0.strings = [storedString(key, committed: 6, synced: synced)]
+          $0.trims = [ServerBatch.Trim(key: key, below: below)]
+        })
+    }
+    expect(.failed) { () throws(StoreError) in try trim(keys[0], below: 3, synced: 2) }
+    expect(.failed) { () throws(StoreError) in
+      try test.store.commit(ServerBatch { $0.trims = [ServerBatch.Trim(key: stringKey(web1, 7), below: 1)] })
+    }
+    #expect(try test.store.logRanges().count == 6)
+    try trim(keys[0], below: 5, synced: 5)
+    try trim(keys[1], below: 6, synced: 6)
+    try test.reopen()
+    #expect(
+      try test.store.logRanges() == [
+        LogRange(key: keys[0], offset: 3, length: 3), LogRange(key: keys[2], offset: 0, length: 3),
+        LogRange(key: keys[2], offset: 3, length: 3),
+      ])
+  }
+
+  @Test(arguments: Backend.allCases) func `W3: promises stay, two roots at one length both, until they are met`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let web1 = try host("web1")
+    func promise(_ file: UInt64, _ length: UInt64, _ root: UInt64) -> Promise {
+      Promise(key: FileKey(host: web1, file: uuid(file)), length: length, root: digest(root))
+    }
+    let all = [
+      promise(1, 5, 1), promise(1, 300, 2), promise(1, 300, 3), promise(1, 70_000, 1), promise(2, 5, 1),
+    ]
+    try test.store.commit(ServerBatch { $0.promises = all.reversed() })
+    try test.store.commit(ServerBatch { $0.promises = [all[1]] })
+    #expect(try test.store.promises() == all)
+    try test.store.commit(ServerBatch { $0.met = [ServerBatch.MetLength(key: all[0].key, length: 300)] })
+    try test.reopen()
+    #expect(try test.store.promises() == [all[3], all[4]])
+    try test.store.commit(
+      ServerBatch {
+        $0.promises = [promise(1, 6, 6)]
+        $0.met = [ServerBatch.MetLength(key: all[0].key, length: .max)]
+      })
+    #expect(try test.store.promises() == [all[4]])
+  }
+
+  @Test(arguments: Backend.allCases) func `Leaves are kept for each string, without holes, and never changed`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let key = stringKey(try host("web1"), 1)
+    let branch = stringKey(try host("web1"), 1, 1)
+    func put(_ key: StringKey, _ first: UInt64, _ hashes: [Digest]) throws(StoreError) {
+      try test.store.commit(
+        ServerBatch { $0.leaves = [ServerBatch.Leaves(key: key, first: first, hashes: hashes)] })
+    }
+    try put(key, 0, [digest(0), digest(1)])
+    try put(key, 1, [digest(1), digest(2)])
+    try put(branch, 0, [digest(9)])
+    expect(.corrupt) { () throws(StoreError) in try put(key, 2, [digest(3)]) }
+    expect(.failed) { () throws(StoreError) in try put(branch, 2, [digest(3)]) }
+    try test.reopen()
+    #expect(try test.store.leaves(of: key, count: 3) == [digest(0), digest(1), digest(2)])
+    #expect(try test.store.leaves(of: branch, count: 1) == [digest(9)])
+    expect(.outOfRange) { () throws(StoreError) in _ = try test.store.leaves(of: key, count: 4) }
+  }
+
+  @Test(arguments: Backend.allCases) func `D3: files are found by the identity that the host recorded`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let web1 = try host("web1")
+    let web2 = try host("web2")
+    try test.store.commit(
+      ServerBatch {
+        $0.strings = [
+          storedString(stringKey(web1, 3)), storedString(stringKey(web1, 1)), storedString(stringKey(web1, 1, 1)),
+          storedString(stringKey(web1, 2), identity: poorIdentity), storedString(stringKey(web2, 4)),
+        ]
+      })
+    try test.reopen()
+    #expect(try test.store.files(host: web1, identity: plainIdentity) == [uuid(1), uuid(3)])
+    #expect(try test.store.files(host: web1, identity: poorIdentity) == [uuid(2)])
+    #expect(try test.store.files(host: web2, identity: plainIdentity) == [uuid(4)])
+    #expect(try test.store.files(host: web2, identity: btrfsIdentity).isEmpty)
+  }
+
+  @Test(arguments: Backend.allCases) func `The longest names fit into the keys`(_ backend: Backend) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let long = try host(String(repeating: "x", count: HostName.maximumByteCount))
+    let key = stringKey(long, .max >> 8, .max)
+    let row = storedString(key, committed: 1, synced: 0, identity: btrfsIdentity)
+    try test.store.commit(
+      ServerBatch {
+        $0.records = [run(long, [record(1)])]
+        $0.strings = [row]
+        $0.log = [logPayload(key, at: 0, [7])]
+        $0.promises = [Promise(key: key.key, length: .max, root: digest(1))]
+        $0.leaves = [ServerBatch.Leaves(key: key, first: 0, hashes: [digest(1)])]
+      })
+    let contents = try ServerStoreContents(test.store, leaves: [key: 1])
+    #expect(contents.strings == [row])
+    #expect(contents.payload == [[7]])
+    #expect(contents.owned == [[key.key.file]])
+  }
+}

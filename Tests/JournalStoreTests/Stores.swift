@@ -1,0 +1,117 @@
+import Foundation
+import JournalModel
+import JournalStore
+import LMDBStore
+import Testing
+
+/// The implementations that the conformance suites are held over.
+enum Backend: CaseIterable, Sendable {
+  case memory, lmdb
+}
+
+/// A directory for one test, removed with it.
+final class TemporaryDirectory: Sendable {
+  let path = NSTemporaryDirectory() + "stores-" + UUID().uuidString
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+}
+
+/// A host's store that can be closed and opened again.
+final class HostStoreUnderTest {
+  private let backend: Backend
+  let directory = TemporaryDirectory()
+  private var memory = InMemoryHostStore<CheapHash>()
+  private var lmdb: LMDBHostStore<CheapHash>?
+
+  init(_ backend: Backend, created: Bool = true) throws {
+    self.backend = backend
+    try reopen()
+    if created { try store.create(try journalIdentity()) }
+  }
+
+  var store: any HostJournalStore { lmdb ?? memory }
+
+  func reopen() throws {
+    switch backend {
+    case .memory: memory = InMemoryHostStore(state: memory.snapshot())
+    case .lmdb:
+      lmdb = nil
+      lmdb = try LMDBHostStore(at: directory.path)
+    }
+  }
+
+  func close() { lmdb = nil }
+}
+
+/// A server's store that can be closed and opened again.
+final class ServerStoreUnderTest {
+  private let backend: Backend
+  let directory = TemporaryDirectory()
+  private var memory = InMemoryServerStore<CheapHash>()
+  private var lmdb: LMDBServerStore<CheapHash>?
+
+  init(_ backend: Backend) throws {
+    self.backend = backend
+    try reopen()
+  }
+
+  var store: any ServerHoldingsStore { lmdb ?? memory }
+
+  func reopen() throws {
+    switch backend {
+    case .memory: memory = InMemoryServerStore(state: memory.snapshot())
+    case .lmdb:
+      lmdb = nil
+      lmdb = try LMDBServerStore(at: directory.path)
+    }
+  }
+
+  func close() { lmdb = nil }
+}
+
+/// All that a host's store says, to compare two of them.
+struct HostStoreContents: Equatable {
+  var identity: JournalIdentity?
+  var records: [[UInt8]]
+  var roots: [Digest]
+  var files: [KnownFile]
+  var leaves: [[Digest]]
+  var delivered: [[FileUUID: UInt64]]
+
+  init(_ store: any HostJournalStore, leaves counts: [FileUUID: UInt64] = [:], servers: [String] = []) throws {
+    identity = try store.identity()
+    let length = try store.length()
+    records = try store.records(from: 0, count: .max, bytes: .max)
+    #expect(UInt64(records.count) == length)
+    roots = try [length, length / 2, length * 7 / 8].map { try store.root(at: $0) }
+    files = try store.files()
+    leaves = try counts.sorted { $0.key < $1.key }.map { try store.leaves(of: $0.key, count: $0.value) }
+    delivered = try servers.map { try store.delivered(to: $0) }
+  }
+}
+
+/// All that a server's store says.
+struct ServerStoreContents: Equatable {
+  var counter: UInt64?
+  var journals: [HeldJournal]
+  var records: [[[UInt8]]]
+  var strings: [StoredString]
+  var promises: [Promise]
+  var ranges: [LogRange]
+  var payload: [[UInt8]]
+  var leaves: [[Digest]]
+  var owned: [[FileUUID]]
+
+  init(_ store: any ServerHoldingsStore, leaves counts: [StringKey: UInt64] = [:]) throws {
+    counter = try store.startCounter()
+    journals = try store.journals()
+    records = try journals.map {
+      try store.records(host: $0.host, journal: $0.journal, from: 0, count: .max, bytes: .max)
+    }
+    strings = try store.strings()
+    promises = try store.promises()
+    ranges = try store.logRanges()
+    payload = try ranges.map { try store.logPayload(of: $0.key, offset: $0.offset) }
+    leaves = try counts.sorted { $0.key < $1.key }.map { try store.leaves(of: $0.key, count: $0.value) }
+    owned = try strings.map { try store.files(host: $0.key.key.host, identity: $0.identity) }
+  }
+}

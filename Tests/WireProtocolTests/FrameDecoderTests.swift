@@ -1,0 +1,186 @@
+import JournalModel
+import Testing
+import WireProtocol
+
+@Suite struct FrameDecoderTests {
+  @Test("However the stream is cut into pieces, the frames are the same")
+  func randomChunks() throws {
+    var random = Seeded(2)
+    for round in 0..<200 {
+      let frames = (0..<random.number(1...20)).map { _ in random.decoded() }
+      var stream: [UInt8] = []
+      for frame in frames { frame.encode(into: &stream) }
+      let greatest = [1, 3, 7, 64, 1_000, 100_000][round % 6]
+      #expect(try decode(stream, pieces: { random.number(0...greatest) }) == frames)
+    }
+  }
+
+  private func decode(_ stream: [UInt8], pieces: () -> Int) throws -> [DecodedFrame] {
+    var decoder = FrameDecoder(limits: Samples.limits)
+    var frames: [DecodedFrame] = []
+    var start = 0
+    while start < stream.count {
+      let end = min(stream.count, start + pieces())
+      decoder.feed(stream.span.bytes.extracting(start..<end))
+      start = end
+      while let frame = try decoder.next() { frames.append(frame) }
+    }
+    #expect(decoder.isAtBoundary)
+    return frames
+  }
+
+  @Test("Bytes may be fed many times before frames are taken")
+  func feedAhead() throws {
+    var random = Seeded(3)
+    let frames = (0..<200).map { _ in random.decoded() }
+    var decoder = FrameDecoder(limits: Samples.limits)
+    for frame in frames { decoder.feed(frame.encoded.span.bytes) }
+    for frame in frames { #expect(try decoder.next() == frame) }
+    #expect(try decoder.next() == nil)
+    #expect(decoder.isAtBoundary)
+  }
+
+  @Test("The stream's end in the middle of a frame can be told")
+  func boundary() throws {
+    var decoder = FrameDecoder(limits: Samples.limits)
+    #expect(decoder.isAtBoundary)
+    let bytes = try #require([UInt8](hex: FrameVectors.payload))
+    for count in 1..<bytes.count {
+      decoder.feed(bytes.span.bytes.extracting((count - 1)..<count))
+      #expect(try decoder.next() == nil)
+      #expect(!decoder.isAtBoundary)
+    }
+  }
+
+  @Test("An unknown type is refused by its header", arguments: [0, 14, 255] as [UInt8])
+  func unknownType(type: UInt8) {
+    #expect(decodeAll([0, 0, 0, 0, type]).error == .unknownType(type, at: 0))
+  }
+
+  @Test("A size outside its type's bounds is refused by 5 bytes, before a body is held", arguments: FrameType.allCases)
+  func sizes(type: FrameType) {
+    let allowed = type.bodySizes(Samples.limits)
+    for size in [allowed.lowerBound - 1, allowed.upperBound + 1, 0xffff_ffff] {
+      let header = (0..<4).map { UInt8(truncatingIfNeeded: size >> (24 - 8 * $0)) } + [type.rawValue]
+      #expect(decodeAll(header).error == .badSize(type, size: size, allowed: allowed, at: 0))
+    }
+    for size in [allowed.lowerBound, allowed.upperBound] {
+      let header = (0..<4).map { UInt8(truncatingIfNeeded: size >> (24 - 8 * $0)) } + [type.rawValue]
+      #expect(decodeAll(header).error == nil)
+    }
+  }
+
+  @Test("The greatest frame of each type passes")
+  func greatestFrames() throws {
+    let limits = Samples.limits
+    let longName = try #require(HostName(String(repeating: "h", count: HostName.maximumByteCount)))
+    var checkpoint = Samples.checkpoint
+    checkpoint.host = longName
+    let features = Array(repeating: String(repeating: "f", count: 64), count: 64)
+    let text = String(repeating: "t", count: 512)
+    let strings = Array(repeating: HeldString(length: 1, root: Samples.root), count: FrameBounds.stringsPerFile)
+    let record = [UInt8](repeating: 1, count: Record.maximumByteCount / limits.recordsPerFrame)
+    let lastRecord = record + [UInt8](repeating: 1, count: Record.maximumByteCount % limits.recordsPerFrame)
+    let frames: [Frame] = [
+      .hello(
+        Hello(
+          oldest: 1, newest: 1, host: longName, journal: Samples.journal, publicKey: Samples.key, features: features)),
+      .welcome(
+        Welcome(
+          version: 1, server: String(repeating: "s", count: 253), journalLength: 1, checkpoint: checkpoint, credit: 1,
+          features: features)),
+      .records(
+        Records(
+          first: 0, encoded: Array(repeating: record, count: limits.recordsPerFrame - 1) + [lastRecord],
+          checkpoint: checkpoint)),
+      .resumeQuery(Array(repeating: Samples.file, count: limits.resumePage)),
+      .resumeAnswer(Array(repeating: HeldFile(file: Samples.file, strings: strings), count: limits.resumePage)),
+      .payloadDurable(
+        Array(repeating: FileLength(file: Samples.file, length: 1), count: FrameBounds.acknowledgements)),
+      .refusal(Refusal(file: Samples.file, code: .quota, length: 1, text: text)),
+      .goodbye(code: .quota, text: text),
+    ]
+    for frame in frames {
+      let bytes = frame.encoded()
+      #expect(bytes.count - FrameBounds.headerSize == frame.type.bodySizes(limits).upperBound, "\(frame.type)")
+      #expect(decodeAll(bytes).frames == [.frame(frame)], "\(frame.type)")
+    }
+  }
+
+  @Test("An error says where the frame began, and stays")
+  func errorsStay() throws {
+    var stream = Frame.ping(nonce: 1).encoded() + (try #require([UInt8](hex: FrameVectors.payload)))
+    let position = UInt64(stream.count)
+    stream += [0, 0, 0, 9, 11] + [UInt8](repeating: 0, count: 9)
+    stream += Frame.ping(nonce: 2).encoded()
+    let expected = FrameError.badSize(.ping, size: 9, allowed: 8...8, at: position)
+    for size in [1, 5, 1_000] {
+      var decoder = FrameDecoder(limits: Samples.limits)
+      var frames = 0
+      var error: FrameError?
+      for start in stride(from: 0, to: stream.count, by: size) {
+        decoder.feed(stream.span.bytes.extracting(start..<min(stream.count, start + size)))
+        do {
+          while try decoder.next() != nil { frames += 1 }
+        } catch let found {
+          error = found
+        }
+      }
+      #expect(frames == 2)
+      #expect(error == expected)
+      #expect(throws: expected) { try decoder.next() }
+      #expect(!decoder.isAtBoundary)
+    }
+    #expect("\(expected)" == "frame at byte \(position): a ping of 9 bytes, allowed are 8 to 8")
+  }
+
+  @Test("Values that no frame may carry are refused")
+  func badValues() {
+    let file = Samples.file
+    let beyond = UInt64(1) << 63
+    let frames: [Frame] = [
+      .recordsDurable(length: beyond), .credit(total: beyond),
+      .payload(PayloadHeader(file: file, offset: beyond, length: 1)),
+      .payload(PayloadHeader(file: file, offset: beyond - 1, length: 1)),
+      .payloadDurable([FileLength(file: file, length: beyond)]),
+      .resumeAnswer([HeldFile(file: file, strings: [HeldString(length: beyond, root: Samples.root)])]),
+      .hello(Hello(oldest: 2, newest: 1, host: Samples.host, journal: Samples.journal, publicKey: Samples.key)),
+      .records(Records(first: 0, encoded: [], checkpoint: Samples.checkpoint)),
+      .resumeQuery(Array(repeating: file, count: Samples.limits.resumePage + 1)),
+    ]
+    for frame in frames {
+      #expect(decodeAll(frame.encoded()).error != nil, "\(frame)")
+    }
+    let largest = PayloadHeader(file: file, offset: beyond - 2, length: 1)
+    #expect(decodeAll(Frame.payload(largest).encoded() + [7]).frames == [.payload(largest, [7])])
+  }
+
+  @Test("Fuzz: 200,000 mutated and random streams decode to what re-encodes alike, or fail")
+  func fuzz() {
+    var random = Seeded(4)
+    let seeds = Samples.frames.map(\.frame.encoded) + (0..<100).map { _ in random.decoded().encoded }
+    var decoded = 0
+    for round in 0..<200_000 {
+      let bytes: [UInt8]
+      if round.isMultiple(of: 8) {
+        let body = random.bytes(0...120)
+        bytes = [0, 0, 0, UInt8(body.count), UInt8(random.number(0...14))] + body
+      } else {
+        bytes = random.mutated(seeds[random.number(0...(seeds.count - 1))])
+      }
+      if expectCanonical(bytes) { decoded += 1 }
+    }
+    #expect(decoded > 10_000)
+  }
+
+  @Test("A million bytes, one by one, give what they give in one piece")
+  func byteByByte() throws {
+    var random = Seeded(5)
+    var stream: [UInt8] = []
+    while stream.count < 1_000_000 { random.decoded().encode(into: &stream) }
+    let bytewise = try decode(stream, pieces: { 1 })
+    let atOnce = decodeAll(stream)
+    #expect(atOnce.error == nil)
+    #expect(bytewise == atOnce.frames)
+  }
+}

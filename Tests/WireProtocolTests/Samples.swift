@@ -1,0 +1,77 @@
+import JournalModel
+import WireProtocol
+
+/// The frames whose bytes `FrameVectors` holds.
+enum Samples {
+  /// Small lists, so that every bound is met within a few kilobytes.
+  static let limits: Limits = {
+    var limits = Limits()
+    limits.payloadFrameSize = 500
+    limits.recordsPerFrame = 5
+    limits.resumePage = 10
+    return limits
+  }()
+
+  static let host = HostName("web1") ?? fallback
+  private static var fallback: HostName { preconditionFailure("web1 is a host name") }
+  static let journal = JournalID(UUIDBytes(high: 0x0011_2233_4455_4677, low: 0x8899_aabb_ccdd_eeff))
+  static let file = FileUUID(UUIDBytes(high: 0x0f0e_0d0c_0b0a_8908, low: 0x8706_0504_0302_0100))
+  static let other = FileUUID(UUIDBytes(high: 0xf0f1_f2f3_f4f5_4ef7, low: 0xb8f9_fafb_fcfd_feff))
+  static let root = Digest(
+    words: 0xa0a1_a2a3_a4a5_a6a7, 0xa8a9_aaab_acad_aeaf, 0xb0b1_b2b3_b4b5_b6b7, 0xb8b9_babb_bcbd_bebf)
+  static let key = Digest(
+    words: 0x2021_2223_2425_2627, 0x2829_2a2b_2c2d_2e2f, 0x3031_3233_3435_3637, 0x3839_3a3b_3c3d_3e3f)
+  static let checkpoint = Checkpoint(
+    host: host, journal: journal, length: 1_000, root: root, signature: [UInt8](0x40..<0x80))
+  private static let time = WallTime(nanoseconds: 1_700_000_000_123_456_789)
+
+  static let frames: [(hex: String, frame: DecodedFrame)] = [
+    (
+      FrameVectors.hello,
+      .frame(
+        .hello(Hello(oldest: 1, newest: 1, host: host, journal: journal, publicKey: key, features: ["zstd"])))
+    ),
+    (FrameVectors.welcomeNew, .frame(.welcome(welcome(length: 0, nil)))),
+    (FrameVectors.welcome, .frame(.welcome(welcome(length: 1_000, checkpoint)))),
+    (FrameVectors.records, .frame(.records(records))),
+    (FrameVectors.recordsDurable, .frame(.recordsDurable(length: 1_000))),
+    (FrameVectors.resumeQuery, .frame(.resumeQuery([file, other]))),
+    (
+      FrameVectors.resumeAnswer,
+      .frame(
+        .resumeAnswer([
+          HeldFile(file: file, strings: [HeldString(length: 65_537, root: root)]), HeldFile(file: other, strings: []),
+        ]))
+    ),
+    (
+      FrameVectors.payload,
+      .payload(PayloadHeader(file: file, offset: 65_536, length: 6), Array("hello\n".utf8))
+    ),
+    (FrameVectors.payloadDurable, .frame(.payloadDurable([FileLength(file: file, length: 65_542)]))),
+    (FrameVectors.credit, .frame(.credit(total: 33_554_438))),
+    (
+      FrameVectors.refusal,
+      .frame(.refusal(Refusal(file: file, code: .diskFull, length: 65_536, text: "disk full: 0 bytes free")))
+    ),
+    (
+      FrameVectors.refusalOfRecords,
+      .frame(.refusal(Refusal(file: nil, code: .journalFork, length: 1_000, text: "")))
+    ),
+    (FrameVectors.ping, .frame(.ping(nonce: 0x0123_4567_89ab_cdef))),
+    (FrameVectors.pong, .frame(.pong(nonce: 0x0123_4567_89ab_cdef))),
+    (FrameVectors.goodbye, .frame(.goodbye(code: .shuttingDown, text: "bis später"))),
+  ]
+
+  private static func welcome(length: UInt64, _ checkpoint: Checkpoint?) -> Welcome {
+    Welcome(version: 1, server: "logs-a", journalLength: length, checkpoint: checkpoint, credit: 33_554_432)
+  }
+
+  private static let records = Records(
+    first: 998,
+    encoded: [
+      Record(
+        time: time, body: .bytesAppended(BytesAppended(file: file, offset: 65_536, length: 4_096, root: root))
+      ).encoded(),
+      Record(time: time, body: .unknown(type: 500, body: [0x00, 0xff, 0x10])).encoded(),
+    ], checkpoint: checkpoint)
+}

@@ -1,0 +1,133 @@
+import JournalModel
+import WireProtocol
+
+/// SplitMix64: the same values for the same seed, everywhere.
+struct Seeded: RandomNumberGenerator {
+  private var state: UInt64
+  init(_ seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+
+  mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &self) }
+  mutating func chance(_ one: Int, in all: Int) -> Bool { number(1...all) <= one }
+  mutating func bytes(_ count: ClosedRange<Int>) -> [UInt8] {
+    (0..<number(count)).map { _ in UInt8(truncatingIfNeeded: next() >> 24) }
+  }
+
+  /// One to three edits: a bit flipped, a byte changed, bytes inserted, removed, repeated, or the end cut off.
+  mutating func mutated(_ bytes: [UInt8]) -> [UInt8] {
+    var bytes = bytes
+    for _ in 0..<number(1...3) {
+      let place = number(0...bytes.count)
+      switch number(0...5) {
+      case 0 where place < bytes.count: bytes[place] ^= 1 << UInt8(number(0...7))
+      case 1 where place < bytes.count: bytes[place] = [0, 1, 0x7f, 0x80, 0xff].randomElement(using: &self) ?? 0
+      case 2: bytes.insert(contentsOf: self.bytes(1...9), at: place)
+      case 3: bytes.removeSubrange(place..<min(bytes.count, place + number(1...9)))
+      case 4: bytes.insert(contentsOf: bytes[place..<min(bytes.count, place + 16)], at: place)
+      default: bytes.removeSubrange(place...)
+      }
+    }
+    return bytes
+  }
+}
+
+/// Arbitrary frames, within the bounds of `Samples.limits`.
+extension Seeded {
+  mutating func uuid() -> UUIDBytes { UUIDBytes(high: next(), low: next()) }
+  mutating func file() -> FileUUID { FileUUID(uuid()) }
+  mutating func digest() -> Digest { Digest(words: next(), next(), next(), next()) }
+  mutating func length() -> UInt64 { next() >> UInt64(number(2...63)) }
+  mutating func text() -> String { String((0..<number(0...60)).map { _ in Array("aé😀 z")[number(0...4)] }) }
+  mutating func code() -> RefusalCode { RefusalCode.allCases.randomElement(using: &self) ?? .other }
+  mutating func features() -> [String] { (0..<number(0...4)).map { _ in "f" + text().prefix(10) } }
+
+  mutating func checkpoint() -> Checkpoint {
+    Checkpoint(
+      host: Samples.host, journal: JournalID(uuid()), length: length(), root: digest(), signature: bytes(64...64))
+  }
+
+  /// A frame, with the bytes that follow it if it is a payload.
+  mutating func decoded() -> DecodedFrame {
+    switch number(0...12) {
+    case 0:
+      .frame(
+        .hello(
+          Hello(
+            oldest: 1, newest: UInt16(number(1...9)), host: Samples.host, journal: JournalID(uuid()),
+            publicKey: digest(), features: features())))
+    case 1:
+      .frame(
+        .welcome(
+          Welcome(
+            version: UInt16(number(0...9)), server: text(), journalLength: length(),
+            checkpoint: chance(1, in: 2) ? checkpoint() : nil, credit: length(), features: features())))
+    case 2:
+      .frame(
+        .records(
+          Records(
+            first: length(), encoded: (0..<number(1...Samples.limits.recordsPerFrame)).map { _ in bytes(0...90) },
+            checkpoint: checkpoint())))
+    case 3: .frame(.recordsDurable(length: length()))
+    case 4: .frame(.resumeQuery((0..<number(0...Samples.limits.resumePage)).map { _ in file() }))
+    case 5:
+      .frame(
+        .resumeAnswer(
+          (0..<number(0...Samples.limits.resumePage)).map { _ in
+            HeldFile(
+              file: file(),
+              strings: (0..<number(0...3)).map { _ in HeldString(length: length(), root: digest()) })
+          }))
+    case 6: .frame(.payloadDurable((0..<number(0...20)).map { _ in FileLength(file: file(), length: length()) }))
+    case 7: .frame(.credit(total: length()))
+    case 8:
+      .frame(
+        .refusal(Refusal(file: chance(1, in: 2) ? file() : nil, code: code(), length: length(), text: text())))
+    case 9: .frame(.ping(nonce: next()))
+    case 10: .frame(.pong(nonce: next()))
+    case 11: .frame(.goodbye(code: code(), text: text()))
+    default: payload(bytes(1...Samples.limits.payloadFrameSize))
+    }
+  }
+
+  private mutating func payload(_ bytes: [UInt8]) -> DecodedFrame {
+    .payload(PayloadHeader(file: file(), offset: length(), length: bytes.count), bytes)
+  }
+}
+
+extension DecodedFrame {
+  /// As it stands on the wire.
+  func encode(into bytes: inout [UInt8]) {
+    switch self {
+    case .frame(let frame): frame.encode(into: &bytes)
+    case .payload(let header, let payload):
+      Frame.payload(header).encode(into: &bytes)
+      bytes += payload
+    }
+  }
+
+  var encoded: [UInt8] {
+    var bytes: [UInt8] = []
+    encode(into: &bytes)
+    return bytes
+  }
+}
+
+/// All frames of a byte stream that is fed at once, and how it ends.
+func decodeAll(_ bytes: [UInt8], limits: Limits = Samples.limits) -> (frames: [DecodedFrame], error: FrameError?) {
+  var decoder = FrameDecoder(limits: limits)
+  decoder.feed(bytes.span.bytes)
+  var frames: [DecodedFrame] = []
+  do {
+    while let frame = try decoder.next() { frames.append(frame) }
+    return (frames, nil)
+  } catch {
+    return (frames, error)
+  }
+}
