@@ -93,7 +93,7 @@ package final class SimulatedDisk {
   package var writesFail = false
   /// The next sync fails, drops what it should have written from the page cache's dirty set, and says so once.
   package var nextSyncFails = false
-  package private(set) var faultsMet = 0
+  private(set) var deniedInodes: [Inode] = []
 
   var lostPages: Set<ObjectIdentifier> = []
   private var freeNumbers: Set<UInt64> = []
@@ -237,7 +237,7 @@ package final class SimulatedDisk {
     var partial = BytePath("/")
     for component in Self.components(path) {
       partial = partial.appending(component)
-      do { try makeDirectory(partial) } catch { guard error == .exists else { throw error } }
+      do throws(Failure) { try makeDirectory(partial) } catch { guard error == .exists else { throw error } }
     }
   }
 
@@ -320,8 +320,11 @@ package final class SimulatedDisk {
 
   package func open(_ path: BytePath, writing: Bool, creating: Bool = false) throws(Failure) -> Descriptor {
     var found: Entry?
-    do { found = try entry(path) } catch { guard error == .notFound, creating else { throw error } }
-    let target = try found ?? createEntry(path, mode: 0o100644)
+    do throws(Failure) { found = try entry(path) } catch {
+      guard error == .notFound, creating else { throw error }
+    }
+    let target: Entry
+    if let found { target = found } else { target = try createEntry(path, mode: 0o100644) }
     guard target.inode.kind == .regular else { throw .isDirectory }
     guard writing || !target.inode.isDenied else { throw .denied }
     return open(target.inode, entry: target, writing: writing)
@@ -341,13 +344,24 @@ package final class SimulatedDisk {
     releaseIfUnused(descriptor.inode)
   }
 
+  func deny(_ inode: Inode) {
+    inode.isDenied = true
+    deniedInodes.append(inode)
+  }
+
+  func allow(_ inode: Inode) {
+    inode.isDenied = false
+    deniedInodes.removeAll { $0 === inode }
+  }
+
   // MARK: Bytes
 
   package func append(_ descriptor: Descriptor, _ bytes: [UInt8]) throws(Failure) {
-    guard !isFull else { throw .noSpace }
-    guard !writesFail else { throw .inputOutput }
-    descriptor.inode.bytes += bytes
-    changed(descriptor.inode)
+    // A write that fails may have written a part.
+    let taken = isFull || writesFail ? random.below(bytes.count) : bytes.count
+    descriptor.inode.bytes += bytes.prefix(taken)
+    if taken > 0 { changed(descriptor.inode) }
+    guard taken == bytes.count else { throw isFull ? .noSpace : .inputOutput }
     if let entry = descriptor.entry, entry.parent.entries[entry.name] === entry {
       watcher?.modified(entry.parent, entry.name)
     }

@@ -1,19 +1,176 @@
+import DataPlane
 package import JournalModel
+import JournalStore
 package import MerkleLog
 
 /// The whole decision of a host, sans-IO: following, journaling, one delivery for each server.
+///
+/// Any input is legal in any state; one that comes too late, or that nobody asked for, changes nothing.
 package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   package let settings: HostSettings
+  private let files = FileTable()
+  private let journal: JournalWriter
+  private let deliveries: [Delivery]
+  private let follower: Follower
+  private var settlements: [Settlement] = []
+  private var phase = Phase.new
+  private var notesDue: Instant?
 
-  package init(settings: HostSettings) { self.settings = settings }
+  private enum Phase { case new, running, stopped }
+  /// Notes of what was delivered are written at most this often, on a fixed grid of time [so that no server's
+  /// acknowledgements shift another's: G3].
+  private static var notesInterval: UInt64 { 1_000_000_000 }
+  private static var notesAtOnce: Int { 4_096 }
+
+  package init(settings: HostSettings) {
+    self.settings = settings
+    let (files, journal) = (files, JournalWriter(limits: settings.limits))
+    self.journal = journal
+    deliveries = settings.servers.indices.map {
+      Delivery(index: ServerIndex($0), settings: settings, files: files, journal: journal)
+    }
+    follower = Follower(
+      settings: settings, source: IdentitySource(H.self, host: settings.host), files: files, journal: journal,
+      deliveries: deliveries)
+  }
 
   /// Takes one input and appends the effects that follow from it, in the order in which they are to be performed.
   /// `wall` is written into records and decides nothing.
   package mutating func step(
     _ input: HostInput, at now: Instant, wall: WallTime, into effects: inout [HostEffect]
   ) {
+    var turn = Turn(now: now, wall: wall, effects: [], isSettling: !settlements.isEmpty)
+    swap(&turn.effects, &effects)
+    defer { swap(&turn.effects, &effects) }
+    if phase == .new, case .started(let known, let position, let delivered) = input {
+      start(known, position, delivered, &turn)
+    } else if phase == .running {
+      take(input, &turn)
+    }
+    if phase == .running { settle(&turn) }
   }
 
   /// When `tick` is due next, if nothing else comes before.
-  package var nextDeadline: Instant? { nil }
+  package var nextDeadline: Instant? {
+    guard phase == .running else { return nil }
+    var least = follower.nextDeadline
+    func consider(_ due: Instant?) {
+      if let due { least = least.map { min($0, due) } ?? due }
+    }
+    consider(journal.retryDue)
+    consider(notesDue)
+    for delivery in deliveries { consider(delivery.nextDeadline) }
+    return least
+  }
+
+  /// What `status --json` says of a host; costs time in proportion to the number of files.
+  package var status: HostStatus { HostStatus(follower, settlements) }
+
+  // MARK: Inputs
+
+  private mutating func start(
+    _ known: [KnownFile], _ position: JournalPosition, _ delivered: [[FileUUID: UInt64]], _ turn: inout Turn
+  ) {
+    phase = .running
+    journal.start(at: position)
+    follower.start(known, &turn)
+    for (index, delivery) in deliveries.enumerated() {
+      delivery.start(noted: delivered.indices.contains(index) ? delivered[index] : [:], &turn)
+    }
+  }
+
+  private mutating func take(_ input: HostInput, _ turn: inout Turn) {
+    switch input {
+    case .started: break
+    case .tick: tick(&turn)
+    case .hinted(let hint): follower.hinted(hint, &turn)
+    case .listed(let listing): follower.listed(listing, &turn)
+    case .ingested(let id, let answer): follower.ingested(id, answer, &turn)
+    case .writersProbed(let id, let hasWriters): follower.writersProbed(id, hasWriters, &turn)
+    case .committed(let position): committed(position, &turn)
+    case .commitFailed(let error): journal.failed(error, &turn)
+    case .rootComputed(let id, let length, let root):
+      guard let file = files[id] else { break }
+      for delivery in deliveries { delivery.rootComputed(file, length: length, root, &turn) }
+    case .connected(let server, let id): delivery(server)?.connected(id, &turn)
+    case .disconnected(let server, let id, let reason): delivery(server)?.disconnected(id, reason, &turn)
+    case .received(let id, let frame): delivery(id)?.received(id, frame, &turn)
+    case .headVerified(let id, let isOurs): delivery(id)?.headVerified(id, isOurs, &turn)
+    case .payloadSent(let id, let file, let end): delivery(id)?.payloadSent(id, file, end: end, &turn)
+    case .payloadUnavailable(let id, let file, let offset, let reason):
+      delivery(id)?.payloadUnavailable(id, file, offset: offset, reason, &turn)
+    case .settle(let token):
+      settlements.append(Settlement(token: token, afterScan: follower.scan.number))
+      follower.wantScan(at: turn.now, &turn)
+    case .cancelSettle(let token): settlements.removeAll { $0.token == token }
+    case .stop: stop(&turn)
+    }
+  }
+
+  private func delivery(_ server: ServerIndex) -> Delivery? {
+    deliveries.indices.contains(server.value) ? deliveries[server.value] : nil
+  }
+
+  /// Only the current connection of a server is heard.
+  private func delivery(_ connection: ConnectionID) -> Delivery? {
+    deliveries.first { $0.connection == connection }
+  }
+
+  private mutating func tick(_ turn: inout Turn) {
+    journal.tick(&turn)
+    follower.tick(&turn)
+    for delivery in deliveries { delivery.tick(&turn) }
+  }
+
+  /// From here on servers may hear of it (J1).
+  private func committed(_ position: JournalPosition, _ turn: inout Turn) {
+    let changed = journal.committed(position, &turn)
+    for delivery in deliveries {
+      delivery.markRecords(turn.now)
+      delivery.isDue = true
+    }
+    for file in changed where files[file.id] === file {
+      for delivery in deliveries { delivery.journaled(file, &turn) }
+      turn.touch(file.id)
+    }
+  }
+
+  private mutating func stop(_ turn: inout Turn) {
+    phase = .stopped
+    if journal.hasWork(notes: deliveries.contains { $0.hasNotes }) { journal.commit(notes: takeNotes(), &turn) }
+    for delivery in deliveries { delivery.stop(&turn) }
+  }
+
+  // MARK: What follows from an input
+
+  private mutating func settle(_ turn: inout Turn) {
+    for id in turn.checks { if let file = files[id] { follower.check(file) } }
+    if !settlements.isEmpty { reviewSettlements(&turn) }
+    for delivery in deliveries where delivery.isDue { delivery.flow(&turn) }
+    follower.pump(&turn)
+    commit(&turn)
+  }
+
+  private mutating func reviewSettlements(_ turn: inout Turn) {
+    var done: [UInt64] = []
+    for index in settlements.indices where settlements[index].review(follower, turn) {
+      done.append(settlements[index].token)
+    }
+    settlements.removeAll { done.contains($0.token) }
+    for token in done { turn.emit(.settled(token: token)) }
+  }
+
+  private mutating func commit(_ turn: inout Turn) {
+    if notesDue == nil, deliveries.contains(where: { $0.hasNotes }) {
+      let passed = turn.now.nanoseconds / Self.notesInterval
+      notesDue = Instant(nanoseconds: (passed &+ 1) &* Self.notesInterval)
+    }
+    let areNotesDue = notesDue.map { $0 <= turn.now } ?? false
+    guard journal.hasWork(notes: areNotesDue) else { return }
+    let isRetry = journal.isRetry
+    journal.commit(notes: areNotesDue && !isRetry ? takeNotes() : [], &turn)
+    if areNotesDue, !isRetry { notesDue = nil }
+  }
+
+  private func takeNotes() -> [Delivered] { deliveries.flatMap { $0.takeNotes(Self.notesAtOnce) } }
 }

@@ -1,0 +1,45 @@
+import JournalModel
+import WireProtocol
+
+/// Where a delivery stands with one file.
+final class Cursor {
+  enum State: Hashable {
+    /// Nothing is known on this connection.
+    case unknown
+    /// Waits for its page of questions.
+    case unasked
+    case asked
+    /// The data plane computes the root at the first one's length.
+    case comparing([HeldString])
+    /// The server holds more than is committed.
+    case ahead(HeldString)
+    case active
+    /// Answered, but the file isn't at hand.
+    case parked
+    /// Asked again when its time has come.
+    case retrying
+    /// Waits alone, until the next connection.
+    case stuck
+  }
+  var state = State.unknown
+  /// Acknowledged; handed to the connection; covered by a record that was sent on it (W1).
+  var durable: UInt64
+  var sent: UInt64 = 0
+  var promised: UInt64 = 0
+  var isInTurns = false
+  var isUnpromised = false
+  var isNoteDirty = false
+  /// The server itself has said what it holds, since this process began.
+  var hasAnswered = false
+  /// What keeps it waiting, as last reported.
+  var trouble: String?
+  /// A length not durable yet, and since when it is journaled.
+  private(set) var mark: (length: UInt64, since: Instant)?
+
+  init(durable: UInt64) { self.durable = durable }
+
+  func mark(_ length: UInt64, at now: Instant) {
+    if let mark, durable >= mark.length { self.mark = nil }
+    if mark == nil, durable < length { mark = (length, now) }
+  }
+}

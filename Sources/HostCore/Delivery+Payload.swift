@@ -1,0 +1,105 @@
+import JournalModel
+import WireProtocol
+
+// Payload (W1): only bytes whose record went ahead on this connection, a frame of one file after a frame of another,
+// never more than the server's credit.
+
+extension Delivery {
+  /// Lets payload follow the records that were sent; what has none yet waits for it.
+  func promise(_ file: FollowedFile, _ cursor: Cursor) {
+    if file.lastRecord < sentRecords {
+      cursor.promised = file.committedLength
+    } else if !cursor.isUnpromised {
+      cursor.isUnpromised = true
+      unpromised.push(file.lastRecord, file.id)
+    }
+    takeTurn(file.id, cursor)
+  }
+
+  func promiseSent() {
+    while let (_, id) = unpromised.pop(if: { $0 < sentRecords }) {
+      guard let file = files[id], let cursor = cursors[id], cursor.isUnpromised else { continue }
+      cursor.isUnpromised = false
+      if cursor.state == .active { promise(file, cursor) }
+    }
+  }
+
+  private func takeTurn(_ id: FileID, _ cursor: Cursor) {
+    guard cursor.state == .active, cursor.sent < cursor.promised, !cursor.isInTurns else { return }
+    cursor.isInTurns = true
+    turns.append(id)
+    isDue = true
+  }
+
+  /// One frame at a time, the next file's turn after it (F4).
+  func sendPayload(_ connection: ConnectionID, _ turn: inout Turn) {
+    while inFlight == nil, let id = turns.first {
+      guard let cursor = cursors[id], let file = files[id], cursor.isInTurns else {
+        _ = turns.popFirst()
+        continue
+      }
+      guard cursor.state == .active, cursor.sent < cursor.promised, file.isAttached else {
+        _ = turns.popFirst()
+        cursor.isInTurns = false
+        if cursor.state == .active, !file.isAttached { cursor.state = .parked }
+        continue
+      }
+      let allowed = credit > spent ? credit - spent : 0
+      guard allowed > 0 else { return }
+      _ = turns.popFirst()
+      cursor.isInTurns = false
+      let length = min(UInt64(max(1, limits.payloadFrameSize)), allowed, cursor.promised - cursor.sent)
+      let header = PayloadHeader(file: file.uuid, offset: cursor.sent, length: Int(length))
+      cursor.sent += length
+      spent &+= length
+      inFlight = (id, cursor.sent)
+      noteSent(turn)
+      turn.emit(.sendPayload(connection, id, header))
+    }
+  }
+
+  func payloadSent(_ id: ConnectionID, _ file: FileID, end: UInt64, _ turn: inout Turn) {
+    guard connection == id, let sent = inFlight, sent.file == file, sent.end == end else { return }
+    inFlight = nil
+    isDue = true
+    noteSent(turn)
+    if let cursor = cursors[file] { takeTurn(file, cursor) }
+  }
+
+  func payloadUnavailable(
+    _ id: ConnectionID, _ fileID: FileID, offset: UInt64, _ reason: String, _ turn: inout Turn
+  ) {
+    guard connection == id, let sent = inFlight, sent.file == fileID, offset < sent.end else { return }
+    inFlight = nil
+    isDue = true
+    spent = spent &- (sent.end - offset)
+    guard let file = files[fileID], let cursor = cursors[fileID] else { return }
+    if file.isAttached { turn.checks.append(fileID) }
+    guard cursor.state == .active else { return }
+    cursor.sent = offset
+    setAside(file, cursor, reason, &turn)
+  }
+
+  func payloadDurable(_ lengths: [FileLength], _ turn: inout Turn) {
+    for acknowledged in lengths {
+      guard let file = files[acknowledged.file], let cursor = cursors[file.id] else { continue }
+      switch cursor.state {
+      case .unknown, .unasked, .asked, .comparing, .ahead, .parked: continue
+      case .active, .retrying, .stuck: break
+      }
+      guard acknowledged.length <= cursor.sent else {
+        return cut("the server acknowledges bytes that it never got", &turn)
+      }
+      guard acknowledged.length > cursor.durable else { continue }
+      cursor.durable = acknowledged.length
+      cursor.mark(file.committedLength, at: turn.now)
+      if cursor.state == .active, cursor.trouble != nil {
+        cursor.trouble = nil
+        turn.report(.resumed(file.uuid, file.path))
+      }
+      noteDirty(file.id, cursor)
+      noteProgress()
+      turn.touch(file.id)
+    }
+  }
+}

@@ -1,0 +1,230 @@
+import JournalModel
+import WireProtocol
+
+// Resume (W2): the server says what it holds of a file, the host goes on only from a length where its own root is the
+// same. A file whose answer doesn't fit waits alone.
+
+extension Delivery {
+  /// More strings of one file than this aren't looked at.
+  static let mostStrings = 8
+
+  func cursor(of file: FollowedFile) -> Cursor {
+    if let cursor = cursors[file.id] { return cursor }
+    let cursor = Cursor(durable: 0)
+    cursors[file.id] = cursor
+    return cursor
+  }
+
+  func durable(_ id: FileID) -> UInt64 { cursors[id]?.durable ?? 0 }
+
+  func hasAnswered(about file: FollowedFile) -> Bool {
+    guard let cursor = cursors[file.id] else { return false }
+    return cursor.hasAnswered || cursor.durable >= file.length
+  }
+
+  /// A connection opened.
+  func begin(_ file: FollowedFile, forgetting: Bool) {
+    let cursor = cursor(of: file)
+    cursor.state = .unknown
+    cursor.isInTurns = false
+    cursor.isUnpromised = false
+    if forgetting { cursor.durable = 0 }
+    cursor.sent = cursor.durable
+    cursor.promised = cursor.durable
+    ask(file, cursor)
+  }
+
+  /// The file is gone for good.
+  func forget(_ id: FileID) {
+    guard let cursor = cursors.removeValue(forKey: id) else { return }
+    if case .comparing = cursor.state { comparisons = max(0, comparisons - 1) }
+  }
+
+  /// Something of the file was committed.
+  func journaled(_ file: FollowedFile, _ turn: inout Turn) {
+    let cursor = cursor(of: file)
+    cursor.mark(file.committedLength, at: turn.now)
+    isDue = true
+    guard isOpen else { return }
+    switch cursor.state {
+    case .unknown:
+      // A random uuid born since the connection opened is on no server: no question needed.
+      if !file.isDerived, file.bornRecord >= openedAt {
+        activate(file, cursor, from: 0, &turn)
+      } else {
+        ask(file, cursor)
+      }
+    case .active: promise(file, cursor)
+    case .ahead(let held): if held.length <= file.committedLength { examine(file, cursor, [held], &turn) }
+    case .unasked, .asked, .comparing, .parked, .retrying, .stuck: break
+    }
+  }
+
+  /// The file is at hand now.
+  func attached(_ file: FollowedFile) {
+    guard isOpen, let cursor = cursors[file.id], cursor.state == .parked else { return }
+    cursor.state = .unknown
+    ask(file, cursor)
+    isDue = true
+  }
+
+  func retry(_ id: FileID) {
+    guard let cursor = cursors[id], cursor.state == .retrying, let file = files[id] else { return }
+    cursor.state = .unknown
+    ask(file, cursor)
+    isDue = true
+  }
+
+  /// Only files that the server lacks something of are asked about.
+  private func ask(_ file: FollowedFile, _ cursor: Cursor) {
+    guard file.isCommitted, file.closed != .vanished, cursor.durable < file.committedLength else { return }
+    cursor.state = .unasked
+    toAsk.append(file.id)
+  }
+
+  /// One page of questions at a time, and no more comparisons than a page has files.
+  func askNext(_ turn: inout Turn) {
+    guard askedPage.isEmpty, !toAsk.isEmpty, comparisons < limits.resumePage else { return }
+    var page: [FileUUID] = []
+    while page.count < max(1, limits.resumePage), let id = toAsk.popFirst() {
+      guard let file = files[id], let cursor = cursors[id], cursor.state == .unasked else { continue }
+      cursor.state = .asked
+      askedPage.append(id)
+      page.append(file.uuid)
+    }
+    if !page.isEmpty { send(.resumeQuery(page), &turn) }
+  }
+
+  func resumeAnswered(_ answer: [HeldFile], _ turn: inout Turn) {
+    guard !askedPage.isEmpty else { return }
+    let held = Dictionary(answer.map { ($0.file, $0.strings) }, uniquingKeysWith: { first, _ in first })
+    let page = askedPage
+    askedPage = []
+    noteProgress()
+    isDue = true
+    for id in page {
+      guard let file = files[id], let cursor = cursors[id], cursor.state == .asked else { continue }
+      cursor.hasAnswered = true
+      let strings = (held[file.uuid] ?? []).sorted { $0.length > $1.length }
+      examine(file, cursor, Array(strings.prefix(Self.mostStrings)), &turn)
+    }
+  }
+
+  /// Goes on from the longest of the strings whose root the file has at its length.
+  private func examine(_ file: FollowedFile, _ cursor: Cursor, _ strings: [HeldString], _ turn: inout Turn) {
+    var rest = strings[...]
+    while let held = rest.first {
+      if held.length == 0 { break }
+      if held.length == file.committedLength {
+        if held.root == file.committedRoot { return activate(file, cursor, from: held.length, &turn) }
+        rest.removeFirst()
+        continue
+      }
+      guard file.isAttached else {
+        cursor.state = .parked
+        return
+      }
+      if held.length > file.committedLength {
+        // The inode may be ahead of the journal (W2): read, journal, compare then.
+        cursor.state = .ahead(held)
+        file.isAwaited = true
+        turn.checks.append(file.id)
+        return
+      }
+      cursor.state = .comparing(Array(rest))
+      comparisons += 1
+      turn.emit(.computeRoot(file.id, length: held.length))
+      return
+    }
+    guard !strings.isEmpty, rest.isEmpty else { return activate(file, cursor, from: 0, &turn) }
+    stick(file, cursor, "\(name) holds other bytes under this file's uuid: a rewind or a branch", &turn)
+  }
+
+  func rootComputed(_ file: FollowedFile, length: UInt64, _ root: Digest?, _ turn: inout Turn) {
+    guard let cursor = cursors[file.id], case .comparing(let strings) = cursor.state, let held = strings.first,
+      held.length == length
+    else { return }
+    comparisons = max(0, comparisons - 1)
+    isDue = true
+    guard let root else {
+      turn.checks.append(file.id)
+      return setAside(file, cursor, "the root at \(length) can't be computed", &turn)
+    }
+    if root == held.root { return activate(file, cursor, from: length, &turn) }
+    let rest = Array(strings.dropFirst())
+    guard !rest.isEmpty else {
+      return stick(file, cursor, "\(name) holds other bytes under this file's uuid: a rewind or a branch", &turn)
+    }
+    examine(file, cursor, rest, &turn)
+  }
+
+  /// Everything that the inode has is read, and the server still claims more: a rewind, which waits alone.
+  func readToEnd(_ file: FollowedFile, _ turn: inout Turn) {
+    guard let cursor = cursors[file.id], case .ahead(let held) = cursor.state, held.length > file.length else { return }
+    trouble(file, cursor, "\(name) holds \(held.length) bytes, the file has \(file.length): a rewind", &turn)
+  }
+
+  /// From here on payload flows.
+  private func activate(_ file: FollowedFile, _ cursor: Cursor, from length: UInt64, _ turn: inout Turn) {
+    cursor.state = .active
+    cursor.sent = length
+    cursor.promised = length
+    if cursor.durable != length {
+      cursor.durable = length
+      noteDirty(file.id, cursor)
+      turn.touch(file.id)
+    }
+    cursor.mark(file.committedLength, at: turn.now)
+    if cursor.trouble != nil {
+      cursor.trouble = nil
+      turn.report(.resumed(file.uuid, file.path))
+    }
+    promise(file, cursor)
+  }
+
+  // MARK: Files that wait alone
+
+  func trouble(_ file: FollowedFile, _ cursor: Cursor, _ text: String, _ turn: inout Turn) {
+    guard cursor.trouble != text else { return }
+    cursor.trouble = text
+    turn.report(.waiting(file.uuid, file.path, text))
+  }
+
+  private func stick(_ file: FollowedFile, _ cursor: Cursor, _ text: String, _ turn: inout Turn) {
+    cursor.state = .stuck
+    trouble(file, cursor, text, &turn)
+  }
+
+  /// Asked about again after `retry`.
+  func setAside(_ file: FollowedFile, _ cursor: Cursor, _ text: String, _ turn: inout Turn) {
+    cursor.state = .retrying
+    retries.append((turn.now + limits.retry, file.id))
+    trouble(file, cursor, text, &turn)
+  }
+
+  func refused(_ refusal: Refusal, _ turn: inout Turn) {
+    isDue = true
+    guard let uuid = refusal.file else {
+      turn.report(.refused(index, nil, nil, refusal.code, refusal.text))
+      switch refusal.code {
+      case .diskFull, .quota, .busy: return
+      default: return cut("refused: \(refusal.code): \(refusal.text)", &turn)
+      }
+    }
+    guard let file = files[uuid], let cursor = cursors[file.id] else { return }
+    let text = "\(name) refuses: \(refusal.code): \(refusal.text)"
+    if cursor.trouble != text {
+      turn.report(.refused(index, uuid, file.path, refusal.code, refusal.text))
+      cursor.trouble = text
+    }
+    if case .comparing = cursor.state { comparisons = max(0, comparisons - 1) }
+    switch refusal.code {
+    case .diskFull, .quota, .busy: setAside(file, cursor, text, &turn)
+    case .rootMismatch:
+      // The bytes aren't what was journaled: a truncation shows itself when the file is looked at (D5).
+      turn.checks.append(file.id)
+      setAside(file, cursor, text, &turn)
+    default: cursor.state = .stuck
+    }
+  }
+}

@@ -1,0 +1,340 @@
+import JournalModel
+import JournalStore
+import WireProtocol
+
+/// Delivery to one server: connection, records, resume, payload, acknowledgements. It shares nothing with the others
+/// (G3): it reads the file table and what is committed, and keeps cursors of its own.
+final class Delivery {
+  enum Phase: Hashable {
+    case idle
+    case backingOff(until: Instant)
+    case connecting
+    case greeting(ConnectionID)
+    case verifying(ConnectionID, Welcome)
+    case open(ConnectionID)
+    case stopped
+  }
+
+  let index: ServerIndex
+  let name: String
+  let settings: HostSettings
+  let files: FileTable
+  let journal: JournalWriter
+  var limits: Limits { settings.limits }
+
+  // The connection.
+  private(set) var phase = Phase.idle
+  private var attempts: UInt64 = 0
+  private var jitter: UInt64
+  private var lastReceived = Instant(nanoseconds: 0)
+  private var lastSent = Instant(nanoseconds: 0)
+  private var pings: UInt64 = 0
+  private(set) var lastError: String?
+  private var reportedDown: String?
+
+  // Records (W1: one flow, one acknowledgement).
+  private(set) var sentRecords: UInt64 = 0
+  private(set) var durableRecords: UInt64 = 0
+  /// The greatest length that this server ever acknowledged.
+  private var notedRecords: UInt64 = 0
+  private var isRecordNoteDirty = false
+  private(set) var recordsMark: (length: UInt64, since: Instant)?
+  /// The journal's length when the connection opened: files born later can't be known to the server by accident.
+  private(set) var openedAt: UInt64 = 0
+
+  // Files (`Delivery+Resume`, `Delivery+Payload`).
+  var cursors: [FileID: Cursor] = [:]
+  var toAsk = Fifo<FileID>()
+  var askedPage: [FileID] = []
+  var comparisons = 0
+  var unpromised = Heap<UInt64, FileID>()
+  var turns = Fifo<FileID>()
+  var inFlight: (file: FileID, end: UInt64)?
+  var credit: UInt64 = 0
+  var spent: UInt64 = 0
+  var retries = Fifo<(due: Instant, file: FileID)>()
+  private var dirtyNotes: [FileID] = []
+  /// There may be something to send.
+  var isDue = false
+
+  init(index: ServerIndex, settings: HostSettings, files: FileTable, journal: JournalWriter) {
+    self.index = index
+    self.settings = settings
+    self.files = files
+    self.journal = journal
+    name = settings.servers[index.value]
+    jitter = settings.jitterSeed ^ (UInt64(index.value) &+ 1) &* 0x9E37_79B9_7F4A_7C15
+  }
+
+  /// `noted`: what this server had acknowledged when it was last written down; under the nil uuid (RFC 9562) the
+  /// journal itself.
+  func start(noted: [FileUUID: UInt64], _ turn: inout Turn) {
+    for file in files.all {
+      let cursor = Cursor(durable: min(noted[file.uuid] ?? 0, file.committedLength))
+      cursor.mark(file.committedLength, at: turn.now)
+      cursors[file.id] = cursor
+    }
+    notedRecords = min(noted[Self.journalNote] ?? 0, journal.position.length)
+    durableRecords = notedRecords
+    markRecords(turn.now)
+    connect(&turn)
+  }
+
+  static let journalNote = FileUUID(UUIDBytes(high: 0, low: 0))
+
+  var connection: ConnectionID? {
+    switch phase {
+    case .greeting(let id), .verifying(let id, _), .open(let id): id
+    case .idle, .backingOff, .connecting, .stopped: nil
+    }
+  }
+  var isOpen: Bool { if case .open = phase { true } else { false } }
+
+  // MARK: Connecting, for ever (W4)
+
+  private func connect(_ turn: inout Turn) {
+    phase = .connecting
+    turn.emit(.connect(index))
+  }
+
+  func connected(_ id: ConnectionID, _ turn: inout Turn) {
+    guard phase == .connecting else {
+      if connection != id { turn.emit(.disconnect(id, reason: "nobody asked for this connection")) }
+      return
+    }
+    phase = .greeting(id)
+    lastReceived = turn.now
+    let hello = Hello(
+      oldest: 1, newest: 1, host: settings.host, journal: settings.journal, publicKey: settings.publicKey)
+    send(.hello(hello), &turn)
+  }
+
+  func disconnected(_ id: ConnectionID?, _ reason: String, _ turn: inout Turn) {
+    guard id == nil ? phase == .connecting : connection == id else { return }
+    goDown(reason, &turn)
+  }
+
+  /// Ends the connection from this side.
+  func cut(_ reason: String, _ turn: inout Turn) {
+    guard let id = connection else { return }
+    turn.emit(.disconnect(id, reason: reason))
+    goDown(reason, &turn)
+  }
+
+  private func goDown(_ reason: String, _ turn: inout Turn) {
+    attempts &+= 1
+    phase = .backingOff(until: turn.now + backoff())
+    lastError = reason
+    toAsk.removeAll()
+    askedPage = []
+    comparisons = 0
+    unpromised.removeAll()
+    turns.removeAll()
+    inFlight = nil
+    retries.removeAll()
+    guard reportedDown != reason else { return }
+    reportedDown = reason
+    turn.report(.serverDown(index, reason: reason))
+  }
+
+  /// Doubles up to the greatest delay; half of it is chance, so that a fleet doesn't come back as one.
+  private func backoff() -> Interval {
+    let factor: UInt64 = 1 << min(attempts &- 1, 20)
+    let (product, isOverflow) = limits.backoffFirst.nanoseconds.multipliedReportingOverflow(by: factor)
+    let delay = min(isOverflow ? .max : product, limits.backoffLast.nanoseconds)
+    jitter &+= 0x9E37_79B9_7F4A_7C15
+    var mixed = (jitter ^ (jitter >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+    mixed ^= mixed >> 31
+    return Interval(nanoseconds: delay / 2 &+ mixed % (delay / 2 &+ 1))
+  }
+
+  func stop(_ turn: inout Turn) {
+    if let id = connection {
+      turn.emit(.send(id, .goodbye(code: .shuttingDown, text: "the host stops")))
+      turn.emit(.disconnect(id, reason: "the host stops"))
+    }
+    phase = .stopped
+  }
+
+  // MARK: Time
+
+  var nextDeadline: Instant? {
+    switch phase {
+    case .idle, .connecting, .stopped: nil
+    case .backingOff(let until): until
+    case .greeting, .verifying: lastReceived + limits.silence
+    case .open:
+      min(lastReceived + limits.silence, lastSent + limits.heartbeat, retries.first?.due ?? lastSent + limits.heartbeat)
+    }
+  }
+
+  func tick(_ turn: inout Turn) {
+    if case .backingOff(let until) = phase, until <= turn.now { return connect(&turn) }
+    guard connection != nil else { return }
+    if lastReceived + limits.silence <= turn.now { return cut("nothing heard for too long", &turn) }
+    guard isOpen else { return }
+    while let first = retries.first, first.due <= turn.now {
+      _ = retries.popFirst()
+      retry(first.file)
+    }
+    if lastSent + limits.heartbeat <= turn.now {
+      pings &+= 1
+      send(.ping(nonce: pings), &turn)
+    }
+  }
+
+  func send(_ frame: Frame, _ turn: inout Turn) {
+    guard let id = connection else { return }
+    lastSent = turn.now
+    turn.emit(.send(id, frame))
+  }
+
+  func noteSent(_ turn: Turn) { lastSent = turn.now }
+  /// The server does something with what it gets: the next backoff begins small again.
+  func noteProgress() { attempts = 0 }
+}
+
+// MARK: Frames
+
+extension Delivery {
+  func received(_ id: ConnectionID, _ frame: Frame, _ turn: inout Turn) {
+    guard connection == id else { return }
+    lastReceived = turn.now
+    switch (frame, phase) {
+    case (.goodbye(let code, let text), _): cut("the server says goodbye: \(code): \(text)", &turn)
+    case (.ping(let nonce), _): send(.pong(nonce: nonce), &turn)
+    case (.welcome(let welcome), .greeting): welcomed(id, welcome, &turn)
+    case (.refusal(let refusal), .greeting), (.refusal(let refusal), .verifying):
+      cut("refused: \(refusal.code): \(refusal.text)", &turn)
+    case (_, .open): flowing(frame, &turn)
+    default: cut("the server broke the protocol: an unexpected frame", &turn)
+    }
+  }
+
+  private func flowing(_ frame: Frame, _ turn: inout Turn) {
+    switch frame {
+    case .pong: noteProgress()
+    case .credit(let total):
+      credit = max(credit, total)
+      isDue = true
+    case .recordsDurable(let length): recordsDurable(length, &turn)
+    case .payloadDurable(let lengths): payloadDurable(lengths, &turn)
+    case .resumeAnswer(let held): resumeAnswered(held, &turn)
+    case .refusal(let refusal): refused(refusal, &turn)
+    case .hello, .welcome, .records, .resumeQuery, .payload, .ping, .goodbye:
+      cut("the server broke the protocol: an unexpected frame", &turn)
+    }
+  }
+
+  /// The server states a head; it counts only if it lies on this journal, with the host's own signature (W2, J6).
+  private func welcomed(_ id: ConnectionID, _ welcome: Welcome, _ turn: inout Turn) {
+    guard welcome.version == 1 else { return cut("the server chose protocol version \(welcome.version)", &turn) }
+    guard welcome.journalLength > 0 else { return open(id, welcome, &turn) }
+    guard welcome.journalLength <= journal.position.length else {
+      return cut(
+        "the server holds \(welcome.journalLength) records, this journal has \(journal.position.length)", &turn)
+    }
+    guard let checkpoint = welcome.checkpoint, checkpoint.length == welcome.journalLength else {
+      return cut("the server shows no checkpoint over the records that it claims to hold", &turn)
+    }
+    phase = .verifying(id, welcome)
+    turn.emit(.verifyHead(id, length: welcome.journalLength, checkpoint))
+  }
+
+  func headVerified(_ id: ConnectionID, _ isOurs: Bool, _ turn: inout Turn) {
+    guard case .verifying(let current, let welcome) = phase, current == id else { return }
+    guard isOurs else { return cut("the records that the server holds are not on this journal", &turn) }
+    open(id, welcome, &turn)
+  }
+
+  private func open(_ id: ConnectionID, _ welcome: Welcome, _ turn: inout Turn) {
+    phase = .open(id)
+    lastError = nil
+    reportedDown = nil
+    sentRecords = welcome.journalLength
+    durableRecords = welcome.journalLength
+    openedAt = journal.position.length
+    credit = welcome.credit
+    spent = 0
+    let hasLess = welcome.journalLength < notedRecords
+    noteRecords(welcome.journalLength)
+    markRecords(turn.now)
+    for file in files.all { begin(file, forgetting: hasLess) }
+    isDue = true
+    turn.report(.serverUp(index, records: welcome.journalLength))
+  }
+
+  // MARK: Records
+
+  private func recordsDurable(_ length: UInt64, _ turn: inout Turn) {
+    guard length <= sentRecords else { return cut("the server acknowledges records that it never got", &turn) }
+    guard length > durableRecords else { return }
+    durableRecords = length
+    noteRecords(length)
+    noteProgress()
+    if let mark = recordsMark, length >= mark.length { recordsMark = nil }
+    markRecords(turn.now)
+    isDue = true
+  }
+
+  private func noteRecords(_ length: UInt64) {
+    guard length != notedRecords else { return }
+    notedRecords = length
+    isRecordNoteDirty = true
+  }
+
+  /// Remembers since when something is undelivered.
+  func markRecords(_ now: Instant) {
+    guard recordsMark == nil, durableRecords < journal.position.length else { return }
+    recordsMark = (journal.position.length, now)
+  }
+
+  /// Records go first, as far as the window allows (W1).
+  private func sendRecords(_ id: ConnectionID, _ turn: inout Turn) {
+    let end = min(journal.position.length, durableRecords.saturatingAdd(limits.recordWindow))
+    while sentRecords < end {
+      let upTo = min(end, sentRecords.saturatingAdd(max(1, limits.recordsPerFrame)))
+      turn.emit(.sendRecords(id, from: sentRecords, upTo: upTo))
+      sentRecords = upTo
+      lastSent = turn.now
+    }
+  }
+
+  /// Sends what may be sent now: records, questions, payload.
+  func flow(_ turn: inout Turn) {
+    defer { isDue = false }
+    guard case .open(let id) = phase else { return }
+    sendRecords(id, &turn)
+    promiseSent()
+    askNext(&turn)
+    sendPayload(id, &turn)
+  }
+
+  // MARK: Notes
+
+  func noteDirty(_ id: FileID, _ cursor: Cursor) {
+    guard !cursor.isNoteDirty else { return }
+    cursor.isNoteDirty = true
+    dirtyNotes.append(id)
+  }
+
+  var hasNotes: Bool { isRecordNoteDirty || !dirtyNotes.isEmpty }
+
+  /// At most `count` notes of what this server has acknowledged, for the store.
+  func takeNotes(_ count: Int) -> [Delivered] {
+    var notes: [Delivered] = []
+    if isRecordNoteDirty {
+      isRecordNoteDirty = false
+      notes.append(Delivered(server: name, file: Self.journalNote, length: notedRecords))
+    }
+    let taken = dirtyNotes.prefix(count)
+    for id in taken {
+      guard let cursor = cursors[id] else { continue }
+      cursor.isNoteDirty = false
+      if let file = files[id] { notes.append(Delivered(server: name, file: file.uuid, length: cursor.durable)) }
+    }
+    dirtyNotes.removeFirst(taken.count)
+    return notes
+  }
+}

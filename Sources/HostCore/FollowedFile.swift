@@ -1,0 +1,218 @@
+import DataPlane
+import JournalModel
+import JournalStore
+
+/// One incarnation of an inode's content, from its birth (or the process's start) until its end is journaled.
+final class FollowedFile {
+  enum Presence: Hashable {
+    /// Known from the journal, not seen by this process, or let go of: the data plane knows nothing of it.
+    case absent
+    case named
+    /// The last known name is gone, the descriptor is pinned. `isJournaled` once that is certain and recorded.
+    case nameless(isJournaled: Bool)
+  }
+  /// At most one read of a file is under way.
+  enum Reading: Hashable { case idle, queued, underWay }
+
+  let id: FileID
+  let uuid: FileUUID
+  var inode: InodeKey
+  let isDerived: Bool
+  let born: WallTime
+
+  // Journaled, though perhaps not committed yet.
+  var length: UInt64
+  var root: Digest
+  var tail: Digest
+  var closed: FileClosed.Reason?
+  var gapFrom: UInt64?
+
+  // Committed: what deliveries may speak of (J1).
+  var isCommitted: Bool
+  var committedLength: UInt64
+  var committedRoot: Digest
+  /// Journal index of the last committed record about its birth or growth, and of its birth (0 for older ones).
+  var lastRecord: UInt64 = 0
+  var bornRecord: UInt64 = 0
+
+  // The inode as last seen.
+  var size: UInt64
+  var modified: WallTime
+  /// The greatest size ever seen: bytes that were there, whether or not they were read.
+  var furthest: UInt64
+  var links: UInt32 = 1
+
+  // Names.
+  var presence = Presence.absent
+  var names: [Name] = []
+  /// The primary name's path; the last one when there is none.
+  var path: BytePath
+  /// What the next random uuid of this inode is drawn from (D2).
+  var entropy = UUIDBytes(high: 0, low: 0)
+  var mode: UInt32 = 0
+  var owner: UInt32 = 0
+  var group: UInt32 = 0
+
+  // Reading.
+  var reading = Reading.idle
+  var readsAgain = false
+  var readDue: Instant?
+  var lastAppend: Instant?
+  var unreadable: String?
+  /// The data plane holds no descriptor and no path leads to the inode.
+  var isGone = false
+  /// How often it was read to its end, for settlements.
+  var readsToEnd: UInt64 = 0
+  /// The answer under way is about an attachment that was let go.
+  var discardsRead = false
+  /// Must be read although size and times haven't moved.
+  var needsCheck = false
+  /// A delivery wants to hear when there is nothing more to read.
+  var isAwaited = false
+
+  // Without a name.
+  var pollDue: Instant?
+  var isProbing = false
+  /// No writer is left (and none can come: there is no name to open).
+  var hasNoWriter = false
+  /// The answer under way is from before it had a name again.
+  var discardsProbe = false
+  /// Its last name was a symbolic link: the link's directory says nothing about the file's file system.
+  var wasLink = false
+  /// The scan during which its name was missed, and when.
+  var isMissed = false
+  var missedInScan: UInt64 = 0
+  var missedAt: Instant?
+
+  // Gathering: see `JournalWriter`.
+  var isRowDirty = false
+  var pendingAppend: Int?
+  var pendingLast: Int?
+  var pendingBirth: Int?
+
+  init(
+    id: FileID, uuid: FileUUID, inode: InodeKey, isDerived: Bool, born: WallTime, path: BytePath, empty: Digest
+  ) {
+    self.id = id
+    self.uuid = uuid
+    self.inode = inode
+    self.isDerived = isDerived
+    self.born = born
+    self.path = path
+    length = 0
+    root = empty
+    tail = empty
+    isCommitted = false
+    committedLength = 0
+    committedRoot = empty
+    size = 0
+    furthest = 0
+    modified = born
+  }
+
+  init(id: FileID, known: KnownFile) {
+    self.id = id
+    uuid = known.file
+    inode = known.inode
+    isDerived = known.isDerived
+    born = known.born
+    path = known.path
+    length = known.length
+    root = known.root
+    tail = known.tail
+    closed = known.closed
+    gapFrom = known.gapFrom
+    isCommitted = true
+    committedLength = known.length
+    committedRoot = known.root
+    size = known.size
+    furthest = known.size
+    modified = known.modified
+  }
+
+  var isAttached: Bool { presence != .absent }
+  var isNameless: Bool { if case .nameless = presence { true } else { false } }
+
+  /// Where the settled part ends from which on a gap lies; `length` where there is none.
+  var gapStart: UInt64 { min(gapFrom ?? length, length) }
+
+  /// Where the data plane finds the inode.
+  var openPath: BytePath { primary?.realPath ?? path }
+  var primary: Name? { names.first { $0.path == path } }
+
+  var row: KnownFile {
+    KnownFile(
+      file: uuid, inode: inode, isDerived: isDerived, path: path, born: born, length: length, root: root, tail: tail,
+      size: size, modified: modified, closed: closed, gapFrom: gapFrom)
+  }
+}
+
+/// A name of a followed file in a watched directory. Symbolic links are names as well (D9).
+struct Name {
+  var directory: Directory
+  var name: [UInt8]
+  var isLink: Bool
+  /// Where a symbolic link leads.
+  var realPath: BytePath?
+  var path: BytePath { directory.path.appending(name) }
+}
+
+/// All followed files of a process.
+final class FileTable {
+  private var byID: [FileID: FollowedFile] = [:]
+  private var byInode: [InodeKey: FileID] = [:]
+  /// The present incarnation by identity alone: a file system may come back under another id.
+  private var byIdentity: [InodeIdentity: FileID] = [:]
+  private var byUUID: [FileUUID: FileID] = [:]
+  /// Every uuid that the journal ever named.
+  private var used: Set<FileUUID> = []
+  private var order: [FileID] = []
+  private var nextID: UInt32 = 0
+
+  var count: Int { byID.count }
+
+  func makeID() -> FileID {
+    defer { nextID &+= 1 }
+    return FileID(nextID)
+  }
+
+  /// Enters a file; one of the same inode is no longer found by it.
+  func insert(_ file: FollowedFile) {
+    byID[file.id] = file
+    byUUID[file.uuid] = file.id
+    used.insert(file.uuid)
+    index(file)
+    order.append(file.id)
+    if order.count > 64, order.count > 2 * byID.count { order.removeAll { byID[$0] == nil } }
+  }
+
+  func markUsed(_ uuid: FileUUID) { used.insert(uuid) }
+  func isUsed(_ uuid: FileUUID) -> Bool { used.contains(uuid) }
+
+  func remove(_ file: FollowedFile) {
+    byID[file.id] = nil
+    byUUID[file.uuid] = nil
+    if byInode[file.inode] == file.id { byInode[file.inode] = nil }
+    if byIdentity[file.inode.identity] == file.id { byIdentity[file.inode.identity] = nil }
+  }
+
+  /// The inode is found under another file system's id.
+  func move(_ file: FollowedFile, to inode: InodeKey) {
+    if byInode[file.inode] == file.id { byInode[file.inode] = nil }
+    file.inode = inode
+    index(file)
+  }
+
+  private func index(_ file: FollowedFile) {
+    byInode[file.inode] = file.id
+    if file.inode.identity.isUsable { byIdentity[file.inode.identity] = file.id }
+  }
+
+  subscript(id: FileID) -> FollowedFile? { byID[id] }
+  subscript(uuid: FileUUID) -> FollowedFile? { byUUID[uuid].flatMap { byID[$0] } }
+  subscript(inode: InodeKey) -> FollowedFile? { byInode[inode].flatMap { byID[$0] } }
+  subscript(identity: InodeIdentity) -> FollowedFile? { byIdentity[identity].flatMap { byID[$0] } }
+
+  /// In the order in which they were entered.
+  var all: [FollowedFile] { order.compactMap { byID[$0] } }
+}

@@ -1,0 +1,309 @@
+import DataPlane
+import JournalModel
+
+// Births, names and the lack of them.
+
+extension Follower {
+  /// A name that a pattern finds, of an inode that nobody knows.
+  func bear(_ entry: DirectoryEntry, in directory: Directory, _ touched: inout [FileID], _ turn: inout Turn) {
+    guard let facts = entry.facts else { return }
+    let path = directory.path.appending(entry.name)
+    guard path.bytes.count <= BytePath.maximumByteCount else { return }
+    let identity = facts.inode.identity
+    if identity.isUsable, let known = files[identity], known.presence == .absent {
+      // The same inode on a file system that came back under another id: content confirms it (D2, D4).
+      files.move(known, to: facts.inode)
+      known.needsCheck = true
+      journal.markDirty(known)
+      return adopt(known, entry, in: directory, &touched, &turn)
+    }
+    let (uuid, isDerived) = uuid(of: identity, entry)
+    let file = FollowedFile(
+      id: files.makeID(), uuid: uuid, inode: facts.inode, isDerived: isDerived,
+      born: identity.birth ?? turn.wall, path: path, empty: source.empty)
+    file.entropy = entry.freshUUID
+    file.mode = facts.mode
+    file.owner = facts.owner
+    file.group = facts.group
+    file.modified = facts.modified
+    file.presence = .named
+    files.insert(file)
+    bind(entry, to: file, in: directory)
+    refresh(file, facts, entry, &turn)
+    record(birthOf: file, parent: nil, realPath: entry.realPath ?? path, &turn)
+    turn.emit(.attach(file.id, file: uuid, inode: facts.inode, path: file.openPath))
+    check(file)
+  }
+
+  private func adopt(
+    _ file: FollowedFile, _ entry: DirectoryEntry, in directory: Directory, _ touched: inout [FileID],
+    _ turn: inout Turn
+  ) {
+    bind(entry, to: file, in: directory)
+    touched.append(file.id)
+    if let facts = entry.facts { refresh(file, facts, entry, &turn) }
+  }
+
+  /// Derived for incarnation 0 (D1), random where the identity is not usable or another file has the derived one (D2).
+  private func uuid(of identity: InodeIdentity, _ entry: DirectoryEntry) -> (FileUUID, isDerived: Bool) {
+    if identity.isUsable {
+      let derived = source.derive(identity)
+      if !files.isUsed(derived) { return (derived, true) }
+    }
+    var entropy = entry.freshUUID
+    return (freshUUID(&entropy), false)
+  }
+
+  /// A random uuid that no file of this journal has had.
+  func freshUUID(_ entropy: inout UUIDBytes) -> FileUUID {
+    while true {
+      let drawn = source.draw(entropy)
+      entropy = drawn.rest
+      if !files.isUsed(drawn.uuid) { return drawn.uuid }
+    }
+  }
+
+  func record(birthOf file: FollowedFile, parent: Parent?, realPath: BytePath, _ turn: inout Turn) {
+    let born = FileBorn(
+      file: file.uuid, identity: file.inode.identity, isDerived: file.isDerived, path: file.path, realPath: realPath,
+      mode: file.mode, owner: file.owner, group: file.group, born: file.born, modified: file.modified,
+      parent: parent)
+    journal.appendBirth(of: file, born, at: turn.wall)
+    turn.report(.born(file.uuid, file.path))
+  }
+
+  /// After its names changed: which one is primary, whether any is left.
+  func reviewNames(of file: FollowedFile, _ turn: inout Turn) {
+    guard !file.names.isEmpty else {
+      if file.presence == .named { loseLastName(of: file, &turn) }
+      return
+    }
+    let before = file.path
+    let primary = file.primary ?? file.names.first { !$0.isLink } ?? file.names[0]
+    file.path = primary.path
+    file.wasLink = primary.isLink
+    let wasUnnamed = file.presence == .nameless(isJournaled: true)
+    if file.path != before || wasUnnamed {
+      journal.append(.rotated(Rotated(file: file.uuid, from: before, to: file.path)), at: turn.wall)
+      journal.markDirty(file)
+      turn.report(.rotated(file.uuid, from: before, to: file.path))
+    }
+    switch file.presence {
+    case .absent: attach(file, &turn)
+    case .nameless: rename(file, &turn)
+    case .named: if file.path != before { rename(file, &turn) }
+    }
+  }
+
+  private func rename(_ file: FollowedFile, _ turn: inout Turn) {
+    let wasNameless = file.isNameless
+    file.presence = .named
+    file.discardsProbe = file.isProbing
+    turn.emit(.relocate(file.id, path: file.openPath, isPinned: false))
+    if wasNameless || file.isGone {
+      file.isGone = false
+      check(file)
+    }
+  }
+
+  /// A file that the journal knew, or that was let go of, is seen (again).
+  private func attach(_ file: FollowedFile, _ turn: inout Turn) {
+    file.presence = .named
+    file.isGone = false
+    turn.emit(.attach(file.id, file: file.uuid, inode: file.inode, path: file.openPath))
+    if file.closed == .vanished || file.gapFrom != nil {
+      // Its bytes can be had after all: nothing of it is settled by the gap alone any more.
+      if file.gapFrom.map({ $0 < file.length }) ?? false { gaps -= 1 }
+      file.closed = nil
+      file.gapFrom = nil
+      journal.markDirty(file)
+    }
+    if file.needsCheck || !file.inode.identity.isUsable { check(file) }
+    for delivery in deliveries { delivery.attached(file) }
+  }
+}
+
+// MARK: Without a name
+
+extension Follower {
+  private func loseLastName(of file: FollowedFile, _ turn: inout Turn) {
+    file.presence = .nameless(isJournaled: false)
+    file.hasNoWriter = false
+    turn.emit(.relocate(file.id, path: file.path, isPinned: true))
+    miss(file, &turn)
+    wantScan(at: turn.now + limits.pollInterval, &turn)
+    check(file)
+    schedulePoll(file, &turn)
+  }
+
+  func schedulePoll(_ file: FollowedFile, _ turn: inout Turn) {
+    guard file.isNameless, file.pollDue == nil else { return }
+    let due = turn.now + limits.pollInterval
+    file.pollDue = due
+    timers.push(due, .poll(file.id))
+  }
+
+  /// From here on a clean scan that doesn't find it decides.
+  func miss(_ file: FollowedFile, _ turn: inout Turn) {
+    file.missedInScan = scan.number
+    file.missedAt = turn.now
+    guard !file.isMissed else { return }
+    file.isMissed = true
+    missing.append(file.id)
+  }
+
+  func judgeMissing(_ turn: inout Turn) {
+    guard !missing.isEmpty else { return }
+    let candidates = missing
+    missing = []
+    var isWaiting = false
+    for id in candidates {
+      guard let file = files[id] else { continue }
+      let judgement = file.names.isEmpty ? judge(file, &turn) : .decided
+      file.isMissed = judgement != .decided
+      if file.isMissed { missing.append(id) }
+      if judgement == .awaitsAnswers { isWaiting = true }
+    }
+    if isWaiting { timers.push(turn.now + limits.pollInterval, .judge) }
+  }
+
+  private enum Judgement { case decided, undecided, awaitsAnswers }
+
+  private func judge(_ file: FollowedFile, _ turn: inout Turn) -> Judgement {
+    if case .nameless(isJournaled: true) = file.presence, !file.isGone { return .decided }
+    guard scan.lastClean > file.missedInScan, isOnListedFileSystem(file) else { return .undecided }
+    if file.isNameless, !file.isGone {
+      journalNameless(file, &turn)
+      return .decided
+    }
+    // What a server holds is its own statement; notes may be older. Wait for it, but not for ever.
+    let isOverdue = file.missedAt.map { $0 + limits.rescanInterval <= turn.now } ?? true
+    if isOwed(file), !isOverdue, deliveries.contains(where: { !$0.hasAnswered(about: file) }) {
+      return .awaitsAnswers
+    }
+    vanish(file, &turn)
+    return .decided
+  }
+
+  /// Whether the nearest directory that still exists lies on the file's own file system: an unmounted one takes no
+  /// file away (D10).
+  private func isOnListedFileSystem(_ file: FollowedFile) -> Bool {
+    if file.wasLink { return true }
+    var path = file.path
+    while path.bytes.count > 1 {
+      path = path.directory
+      guard let directory = directories[path], !directory.isRemoved, directory.condition == .listed else { continue }
+      return directory.filesystem == file.inode.filesystem
+    }
+    return false
+  }
+
+  func journalNameless(_ file: FollowedFile, _ turn: inout Turn) {
+    guard case .nameless(isJournaled: false) = file.presence else { return }
+    file.presence = .nameless(isJournaled: true)
+    journal.append(.rotated(Rotated(file: file.uuid, from: file.path, to: nil)), at: turn.wall)
+    journal.markDirty(file)
+    turn.report(.rotated(file.uuid, from: file.path, to: nil))
+  }
+
+  /// No name, no descriptor: what wasn't delivered can't be any more (G7).
+  private func vanish(_ file: FollowedFile, _ turn: inout Turn) {
+    recordGapIfOwed(file, .vanished, &turn)
+    close(file, .vanished, &turn)
+    letGo(of: file, &turn)
+    turn.touch(file.id)
+  }
+
+  func isOwed(_ file: FollowedFile) -> Bool {
+    leastDurable(file) < file.gapStart || file.furthest > file.length || file.committedLength < file.length
+  }
+
+  /// What every server holds of it.
+  func leastDurable(_ file: FollowedFile) -> UInt64 {
+    deliveries.reduce(file.length) { min($0, $1.durable(file.id)) }
+  }
+
+  func recordGapIfOwed(_ file: FollowedFile, _ reason: Gap.Reason, _ turn: inout Turn) {
+    let lower = min(leastDurable(file), file.gapStart)
+    let upper = max(file.length, file.furthest)
+    guard lower < upper else { return }
+    let gap = Gap(
+      subject: .file(file.uuid), lower: lower, upper: upper, reason: reason, provenLength: 0,
+      provenRoot: source.empty)
+    file.gapFrom = lower
+    gaps += 1
+    journal.append(.gap(gap), at: turn.wall)
+    journal.markDirty(file)
+    turn.report(.gap(gap, file.path))
+  }
+
+  func close(_ file: FollowedFile, _ reason: FileClosed.Reason, _ turn: inout Turn) {
+    file.closed = reason
+    let closed = FileClosed(file: file.uuid, length: file.length, root: file.root, reason: reason)
+    journal.append(.fileClosed(closed), at: turn.wall)
+    journal.markDirty(file)
+    turn.report(.closed(file.uuid, file.path, length: file.length, reason))
+  }
+
+  /// The data plane forgets it; it stays known and goes on if it is ever seen again.
+  func letGo(of file: FollowedFile, _ turn: inout Turn) {
+    guard file.isAttached else { return }
+    file.presence = .absent
+    file.pollDue = nil
+    file.discardsProbe = file.isProbing
+    file.discardsRead = file.reading == .underWay
+    if file.reading == .queued { file.reading = .idle }
+    turn.emit(.release(file.id))
+  }
+
+  // MARK: Polling
+
+  /// A nameless file is looked at until nothing is new, every server has its bytes and no writer is left (F2).
+  func poll(_ file: FollowedFile, _ turn: inout Turn) {
+    guard file.isNameless else { return }
+    if file.reading == .idle, !file.isProbing {
+      file.hasNoWriter = false
+      check(file)
+    }
+    schedulePoll(file, &turn)
+  }
+
+  /// After a read of a nameless file; `isUnchanged`: it brought nothing new.
+  func reviewNameless(_ file: FollowedFile, isUnchanged: Bool, _ turn: inout Turn) {
+    guard file.isNameless else { return }
+    if file.links == 0 { journalNameless(file, &turn) }
+    guard file.presence == .nameless(isJournaled: true), isUnchanged, !isOwed(file), file.length == file.committedLength
+    else { return }
+    guard file.hasNoWriter else {
+      guard !file.isProbing else { return }
+      file.isProbing = true
+      return turn.emit(.probeWriters(file.id))
+    }
+    // Read to the end after the last writer had gone: what it wrote before it closed is in.
+    if file.links == 0 {
+      close(file, .deleted, &turn)
+      letGo(of: file, &turn)
+      forget(file, &turn)
+    } else {
+      // Moved out of sight. It is no longer held open; a name that turns up goes on with it.
+      letGo(of: file, &turn)
+    }
+  }
+
+  func writersProbed(_ id: FileID, _ hasWriters: Bool?, _ turn: inout Turn) {
+    guard let file = files[id], file.isProbing else { return }
+    file.isProbing = false
+    let isStale = file.discardsProbe
+    file.discardsProbe = false
+    guard hasWriters == false, file.isNameless, !isStale else { return }
+    file.hasNoWriter = true
+    check(file)
+  }
+
+  /// Its end is journaled and nothing of it can be wanted any more.
+  func forget(_ file: FollowedFile, _ turn: inout Turn) {
+    files.remove(file)
+    for delivery in deliveries { delivery.forget(file.id) }
+    turn.touch(file.id)
+  }
+}

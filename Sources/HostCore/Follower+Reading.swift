@@ -1,0 +1,191 @@
+import DataPlane
+import JournalModel
+
+extension Follower {
+  /// New bytes are likely: read at once when the file was idle, else when its coalescing time is over (J3).
+  func wantRead(_ file: FollowedFile, _ turn: inout Turn) {
+    guard file.isAttached else { return }
+    switch file.reading {
+    case .underWay: file.readsAgain = true
+    case .queued: break
+    case .idle:
+      guard let last = file.lastAppend, turn.now < last + limits.coalescing else { return check(file) }
+      schedule(file, at: last + limits.coalescing)
+    }
+  }
+
+  /// Reads as soon as it is this file's turn.
+  func check(_ file: FollowedFile) {
+    guard file.isAttached else { return }
+    switch file.reading {
+    case .underWay: file.readsAgain = true
+    case .queued: break
+    case .idle:
+      file.reading = .queued
+      readQueue.append(file.id)
+    }
+  }
+
+  private func schedule(_ file: FollowedFile, at due: Instant) {
+    if let earlier = file.readDue, earlier <= due { return }
+    file.readDue = due
+    timers.push(due, .read(file.id))
+  }
+
+  /// Starts the reads whose turn it is.
+  func pump(_ turn: inout Turn) {
+    while readsUnderWay.count < Self.readsAtOnce, !journal.isFull, let id = readQueue.popFirst() {
+      guard let file = files[id], file.reading == .queued else { continue }
+      file.reading = .underWay
+      readsUnderWay.insert(id)
+      turn.emit(.ingest(id, from: file.length, root: file.root, limit: limits.extentSize))
+    }
+  }
+
+  func ingested(_ id: FileID, _ answer: IngestAnswer, _ turn: inout Turn) {
+    guard readsUnderWay.remove(id) != nil, let file = files[id] else { return }
+    file.reading = .idle
+    let again = file.readsAgain
+    file.readsAgain = false
+    if file.discardsRead {
+      file.discardsRead = false
+      return check(file)
+    }
+    guard file.isAttached else { return }
+    switch answer.outcome {
+    case .appended(let appended) where appended.length > file.length: grew(file, appended, answer, &turn)
+    case .appended, .unchanged: stood(file, answer, &turn)
+    case .shrunk, .diverged:
+      if file.length > 0 { return truncated(file, &turn) }
+      schedule(file, at: turn.now + limits.retry)
+    case .gone: gone(file, &turn)
+    case .failed(let reason):
+      if file.unreadable != reason {
+        file.unreadable = reason
+        turn.report(.unreadable(file.path, reason))
+      }
+      schedule(file, at: turn.now + limits.retry)
+    }
+    turn.touch(id)
+    if again { wantRead(file, &turn) }
+  }
+
+  private func grew(_ file: FollowedFile, _ appended: Appended, _ answer: IngestAnswer, _ turn: inout Turn) {
+    let from = file.length
+    journal.appendGrowth(of: file, appended, at: turn.wall)
+    file.length = appended.length
+    file.root = appended.root
+    file.tail = appended.tail
+    file.furthest = max(file.furthest, file.length)
+    file.closed = nil
+    look(at: file, answer, &turn)
+    file.lastAppend = turn.now
+    // A backlog goes on in its next turn; a few bytes more wait with those that follow them (J3).
+    if appended.length - from >= UInt64(limits.extentSize)
+      || answer.size > appended.length.saturatingAdd(limits.leafSize)
+    {
+      check(file)
+    } else if answer.size > appended.length {
+      wantRead(file, &turn)
+    }
+    reviewNameless(file, isUnchanged: false, &turn)
+  }
+
+  private func stood(_ file: FollowedFile, _ answer: IngestAnswer, _ turn: inout Turn) {
+    look(at: file, answer, &turn)
+    if file.furthest > answer.size, answer.size >= file.length { lostUnread(file, answer.size, &turn) }
+    if file.isAwaited {
+      file.isAwaited = false
+      for delivery in deliveries { delivery.readToEnd(file, &turn) }
+    }
+    reviewNameless(file, isUnchanged: true, &turn)
+  }
+
+  private func look(at file: FollowedFile, _ answer: IngestAnswer, _ turn: inout Turn) {
+    file.size = answer.size
+    file.modified = answer.modified
+    file.links = answer.links
+    file.needsCheck = false
+    file.isGone = false
+    if answer.size <= file.length { file.readsToEnd &+= 1 }
+    if file.unreadable != nil {
+      file.unreadable = nil
+      turn.report(.resumed(file.uuid, file.path))
+    }
+  }
+
+  /// Bytes that were seen by their size alone were cut off again before they were read (G7). What was journaled stands,
+  /// so the file goes on; its next bytes have these offsets, hence the gap names the path.
+  private func lostUnread(_ file: FollowedFile, _ size: UInt64, _ turn: inout Turn) {
+    let gap = Gap(
+      subject: .path(file.path), lower: file.length, upper: file.furthest, reason: .truncated,
+      provenLength: file.length, provenRoot: file.root)
+    file.furthest = max(size, file.length)
+    gaps += 1
+    journal.append(.gap(gap), at: turn.wall)
+    turn.report(.gap(gap, file.path))
+  }
+
+  private func gone(_ file: FollowedFile, _ turn: inout Turn) {
+    file.isGone = true
+    if file.isNameless {
+      // Decided once a scan has looked for it everywhere.
+      guard !file.isMissed else { return }
+      miss(file, &turn)
+      return wantScan(at: turn.now + limits.pollInterval, &turn)
+    }
+    // The name leads elsewhere by now: ask where.
+    for name in file.names {
+      name.directory.want(name: name.name)
+      request(name.directory, &turn)
+    }
+    schedule(file, at: turn.now + limits.pollInterval)
+  }
+
+  /// The incarnation ends, the next one of the same inode begins at 0 (D5).
+  private func truncated(_ file: FollowedFile, _ turn: inout Turn) {
+    recordGapIfOwed(file, .truncated, &turn)
+    close(file, .truncated, &turn)
+    let uuid = freshUUID(&file.entropy)
+    turn.report(.truncated(file.uuid, file.path, length: file.length, next: uuid))
+    let next = FollowedFile(
+      id: files.makeID(), uuid: uuid, inode: file.inode, isDerived: false, born: turn.wall, path: file.path,
+      empty: source.empty)
+    next.inherit(from: file)
+    for name in next.names { name.directory.names[name.name]?.file = next.id }
+    forget(file, &turn)
+    files.insert(next)
+    turn.touch(file.id, rebornAs: next.id)
+    if next.isMissed, let index = missing.firstIndex(of: file.id) { missing[index] = next.id }
+    let parent = Parent(file: file.uuid, length: file.length, root: file.root, why: .truncated)
+    record(birthOf: next, parent: parent, realPath: next.openPath, &turn)
+    turn.emit(.reborn(file.id, as: next.id, file: uuid))
+    check(next)
+    schedulePoll(next, &turn)
+  }
+}
+
+extension FollowedFile {
+  /// What the next incarnation takes over: all that is the inode's and not the content's.
+  func inherit(from parent: FollowedFile) {
+    presence = parent.presence
+    names = parent.names
+    entropy = parent.entropy
+    mode = parent.mode
+    owner = parent.owner
+    group = parent.group
+    links = parent.links
+    modified = parent.modified
+    wasLink = parent.wasLink
+    isMissed = parent.isMissed
+    missedInScan = parent.missedInScan
+    missedAt = parent.missedAt
+  }
+}
+
+extension UInt64 {
+  func saturatingAdd(_ count: Int) -> UInt64 {
+    let (sum, isOverflow) = addingReportingOverflow(UInt64(clamping: count))
+    return isOverflow ? .max : sum
+  }
+}

@@ -1,0 +1,219 @@
+import DataPlane
+import JournalModel
+import JournalStore
+
+/// Following: which names lead to which files, what is new in them, and when they end. Facts come in, records go to the
+/// `JournalWriter`. Names are learnt from listings alone; hints only cause listings or reads (F1).
+final class Follower {
+  enum Timer: Hashable {
+    case read(FileID)
+    case poll(FileID)
+    case directory(BytePath)
+    case judge
+  }
+  /// One pass over all directories (F1). A name that no clean scan finds that began after it was missed is gone.
+  struct Scan {
+    var number: UInt64 = 0
+    var isUnderWay = false
+    var pending = 0
+    var isClean = true
+    var isWantedAgain = false
+    var due: Instant?
+    var lastEnded: UInt64 = 0
+    var lastClean: UInt64 = 0
+  }
+  /// Reads under way at once; the others wait their turn (F4).
+  static let readsAtOnce = 8
+
+  let limits: Limits
+  let excluded: Set<InodeKey>
+  let patterns: FollowPatterns
+  let source: IdentitySource
+  let files: FileTable
+  let journal: JournalWriter
+  let deliveries: [Delivery]
+
+  var directories: [BytePath: Directory] = [:]
+  var bases: [Directory] = []
+  var scan = Scan()
+  var listings: UInt64 = 0
+  var timers = Heap<Instant, Timer>()
+
+  var readQueue = Fifo<FileID>()
+  var readsUnderWay: Set<FileID> = []
+
+  /// Files that lost their last name, until that is certain or a name turns up.
+  var missing: [FileID] = []
+  var hasLookedForAbsent = false
+  var gaps = 0
+
+  init(
+    settings: HostSettings, source: IdentitySource, files: FileTable, journal: JournalWriter, deliveries: [Delivery]
+  ) {
+    limits = settings.limits
+    excluded = settings.excluded
+    patterns = FollowPatterns(settings.follow)
+    self.source = source
+    self.files = files
+    self.journal = journal
+    self.deliveries = deliveries
+  }
+
+  func start(_ known: [KnownFile], _ turn: inout Turn) {
+    for row in known {
+      if let from = row.gapFrom, from < row.length { gaps += 1 }
+      switch row.closed {
+      case .deleted, .truncated: files.markUsed(row.file)
+      case .vanished, nil:
+        let file = FollowedFile(id: files.makeID(), known: row)
+        // Its last record may be any of them.
+        file.lastRecord = journal.position.length &- 1
+        files.insert(file)
+      }
+    }
+    for path in patterns.bases where directories[path] == nil {
+      let base = Directory(path: path, parent: nil, position: patterns.position(at: path))
+      directories[path] = base
+      bases.append(base)
+    }
+    startScan(&turn)
+  }
+
+  var nextDeadline: Instant? { [timers.leastKey, scan.due].compactMap { $0 }.min() }
+
+  func tick(_ turn: inout Turn) {
+    while let (due, timer) = timers.pop(if: { $0 <= turn.now }) {
+      switch timer {
+      case .read(let id):
+        guard let file = files[id], file.readDue == due else { continue }
+        file.readDue = nil
+        check(file)
+      case .poll(let id):
+        guard let file = files[id], file.pollDue == due else { continue }
+        file.pollDue = nil
+        poll(file, &turn)
+      case .directory(let path):
+        guard let directory = directories[path], directory.pollDue == due else { continue }
+        directory.pollDue = nil
+        poll(directory, &turn)
+      case .judge: judgeMissing(&turn)
+      }
+    }
+    if let due = scan.due, due <= turn.now, !scan.isUnderWay { startScan(&turn) }
+  }
+
+  func hinted(_ hint: WatchHint, _ turn: inout Turn) {
+    switch hint {
+    case .modified(let path, let name):
+      guard let directory = directories[path], !directory.isRemoved else { return }
+      if let binding = directory.names[name] {
+        if let file = files[binding.file] { wantRead(file, &turn) }
+      } else if patterns.isFollowed(name, in: directory.position) {
+        directory.want(name: name)
+        request(directory, &turn)
+      }
+    case .changed(let path, let name):
+      guard let directory = directories[path], !directory.isRemoved else { return }
+      directory.want(name: name)
+      request(directory, &turn)
+    case .lost(let path):
+      guard let directory = directories[path], !directory.isRemoved else { return }
+      directory.isWatched = false
+      directory.wantEverything()
+      request(directory, &turn)
+    case .overflow:
+      wantScan(at: turn.now, &turn)
+    }
+  }
+
+  func request(_ directory: Directory, _ turn: inout Turn) {
+    if let effect = directory.nextRequest() { turn.emit(effect) }
+  }
+}
+
+// MARK: Scans
+
+extension Follower {
+  /// A scan that begins not before now is wanted by then.
+  func wantScan(at due: Instant, _ turn: inout Turn) {
+    if scan.isUnderWay, due <= turn.now {
+      scan.isWantedAgain = true
+    } else if due <= turn.now {
+      startScan(&turn)
+    } else if scan.isUnderWay || scan.due.map({ due < $0 }) ?? true {
+      // While one is under way `due` is kept for afterwards.
+      scan.due = min(due, scan.due ?? due)
+    }
+  }
+
+  func startScan(_ turn: inout Turn) {
+    scan.number += 1
+    scan.isUnderWay = true
+    scan.isClean = true
+    scan.isWantedAgain = false
+    scan.pending = 0
+    scan.due = nil
+    for base in bases { include(base, &turn) }
+    endScanIfDone(&turn)
+  }
+
+  private func include(_ directory: Directory, _ turn: inout Turn) {
+    require(directory, &turn)
+    let children = directory.children.sorted { $0.key.lexicographicallyPrecedes($1.key) }
+    for child in children { include(child.value.directory, &turn) }
+  }
+
+  /// Lists all of the directory; a scan under way waits for it.
+  func require(_ directory: Directory, _ turn: inout Turn) {
+    if scan.isUnderWay, directory.neededByScan != scan.number {
+      directory.neededByScan = scan.number
+      scan.pending += 1
+    }
+    directory.wantEverything()
+    request(directory, &turn)
+  }
+
+  func discharge(_ directory: Directory, isClean: Bool) {
+    guard scan.isUnderWay, directory.neededByScan == scan.number, directory.doneInScan != scan.number else { return }
+    directory.doneInScan = scan.number
+    scan.pending -= 1
+    if !isClean { scan.isClean = false }
+  }
+
+  func endScanIfDone(_ turn: inout Turn) {
+    guard scan.isUnderWay, scan.pending == 0 else { return }
+    scan.isUnderWay = false
+    scan.lastEnded = scan.number
+    if scan.isClean { scan.lastClean = scan.number }
+    if scan.isClean, !hasLookedForAbsent {
+      hasLookedForAbsent = true
+      for file in files.all where file.presence == .absent && file.closed == nil { miss(file, &turn) }
+    }
+    judgeMissing(&turn)
+    let regular = turn.now + limits.rescanInterval
+    scan.due = min(scan.due ?? regular, regular)
+    let isUnsure = missing.contains { files[$0].map { $0.missedInScan >= scan.lastClean } ?? false }
+    if isUnsure { wantScan(at: turn.now + (scan.isClean ? limits.pollInterval : limits.retry), &turn) }
+    if scan.isWantedAgain { scan.due = turn.now }
+  }
+
+  func poll(_ directory: Directory, _ turn: inout Turn) {
+    guard !directory.isRemoved else { return }
+    if directory.isWatched, directory.condition == .listed {
+      for name in directory.links + directory.unexamined { directory.want(name: name) }
+    } else {
+      directory.wantEverything()
+    }
+    request(directory, &turn)
+  }
+
+  /// Looks again where no watch tells: an unwatched or missing directory, targets of links, entries that couldn't be
+  /// examined.
+  func schedulePoll(_ directory: Directory, _ turn: inout Turn) {
+    let isSeen = directory.isWatched && directory.condition == .listed
+    guard !isSeen || !directory.links.isEmpty || !directory.unexamined.isEmpty, directory.pollDue == nil else { return }
+    let due = turn.now + (directory.condition == .failed ? limits.retry : limits.pollInterval)
+    directory.pollDue = due
+    timers.push(due, .directory(directory.path))
+  }
+}

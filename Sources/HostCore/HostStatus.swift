@@ -1,0 +1,108 @@
+package import JournalModel
+import JournalStore
+
+/// What a host can say of itself, computed when asked: `status --json`.
+package struct HostStatus: Hashable, Sendable {
+  package struct WaitingFile: Hashable, Sendable {
+    package var file: FileUUID
+    package var path: BytePath
+    package var reason: String
+  }
+  package struct Server: Hashable, Sendable {
+    package var name: String
+    package var isConnected: Bool
+    /// Journaled bytes and records that the server hasn't acknowledged; ranges in gaps aren't counted.
+    package var lagBytes: UInt64
+    package var lagEvents: UInt64
+    /// Since when the oldest of them is journaled (as far as this process knows); nil when there is none.
+    package var oldestUndelivered: Instant?
+    package var lastError: String?
+    /// Files that wait alone: refused, ahead, or of other bytes. At most `mostListed`.
+    package var waiting: [WaitingFile]
+  }
+  package struct Settlement: Hashable, Sendable {
+    package var token: UInt64
+    /// False while the scan that it began with isn't over.
+    package var isScanned: Bool
+    package var unsettledCount: Int
+    /// At most `mostListed` of them.
+    package var unsettled: [WaitingFile]
+  }
+  package static let mostListed = 100
+
+  /// Every byte and record journaled is durable on every server, or in a gap.
+  package var isSettled: Bool
+  package var journalLength: UInt64
+  package var journalBlocked: String?
+  package var servers: [Server]
+  /// Files that the data plane follows now, and incarnations not closed.
+  package var filesFollowed: Int
+  package var filesOpen: Int
+  /// Files of the journal that weren't found and may still turn up (D10).
+  package var filesMissing: Int
+  /// Gaps recorded and not healed: those of the file table, and those of paths since this process began.
+  package var gaps: Int
+  package var directories: Int
+  package var unwatchedDirectories: [BytePath]
+  package var unreadableDirectories: [BytePath]
+  package var settlements: [Settlement]
+}
+
+extension HostStatus {
+  init(_ follower: Follower, _ settlements: [HostCore.Settlement]) {
+    let files = follower.files.all
+    let directories = follower.directories.values.filter { !$0.isRemoved }.sorted { $0.path < $1.path }
+    servers = follower.deliveries.map { Server($0, files) }
+    journalLength = follower.journal.position.length
+    journalBlocked = follower.journal.blocked
+    filesFollowed = files.count { $0.isAttached }
+    filesOpen = files.count { $0.closed == nil }
+    filesMissing = files.count { $0.presence == .absent && $0.closed == nil && follower.isOwed($0) }
+    gaps = follower.gaps
+    self.directories = directories.count
+    unwatchedDirectories = directories.filter { $0.condition == .listed && !$0.isWatched }.map(\.path)
+    unreadableDirectories = directories.filter { $0.condition == .failed }.map(\.path)
+    self.settlements = settlements.map { Settlement($0, follower) }
+    isSettled =
+      follower.journal.expectedLength == journalLength && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }
+  }
+}
+
+extension HostStatus.Server {
+  init(_ delivery: Delivery, _ files: [FollowedFile]) {
+    name = delivery.name
+    isConnected = delivery.isOpen
+    let length = delivery.journal.position.length
+    lagEvents = length > delivery.durableRecords ? length - delivery.durableRecords : 0
+    oldestUndelivered = delivery.recordsMark?.since
+    lastError = delivery.lastError
+    lagBytes = 0
+    waiting = []
+    for file in files {
+      let owed = min(file.committedLength, file.gapStart)
+      let durable = delivery.durable(file.id)
+      guard durable < owed else { continue }
+      lagBytes &+= owed - durable
+      guard let cursor = delivery.cursors[file.id] else { continue }
+      if let since = cursor.mark?.since { oldestUndelivered = min(oldestUndelivered ?? since, since) }
+      if let reason = cursor.trouble, waiting.count < HostStatus.mostListed {
+        waiting.append(HostStatus.WaitingFile(file: file.uuid, path: file.path, reason: reason))
+      }
+    }
+  }
+}
+
+extension HostStatus.Settlement {
+  init(_ settlement: Settlement, _ follower: Follower) {
+    token = settlement.token
+    isScanned = settlement.hasTargets
+    unsettledCount = settlement.targets.count
+    unsettled = []
+    for id in settlement.targets.keys.sorted() where unsettled.count < HostStatus.mostListed {
+      guard let file = follower.files[id], let target = settlement.targets[id],
+        let reason = Settlement.missing(file, target, follower)
+      else { continue }
+      unsettled.append(HostStatus.WaitingFile(file: file.uuid, path: file.path, reason: reason))
+    }
+  }
+}

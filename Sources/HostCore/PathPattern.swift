@@ -1,0 +1,247 @@
+package import JournalModel
+
+/// A glob pattern over paths (see `FollowRule`), compiled into components.
+///
+/// `*` and `?` match a leading dot as well [in doubt deliver, never lose]. A pattern that doesn't begin with `/` may
+/// begin at any depth. `**` as a whole component stands for any number of components, none included; elsewhere it is
+/// the same as `*`. A backslash takes the next byte literally. A `[` without its `]` is literal.
+package struct PathPattern: Hashable, Sendable {
+  enum Token: Hashable, Sendable {
+    case byte(UInt8)
+    case any
+    case anyRun
+    case set([ClosedRange<UInt8>], isNegated: Bool)
+  }
+  enum Component: Hashable, Sendable {
+    case literal([UInt8])
+    case glob([Token])
+    case anyDepth
+  }
+  let components: [Component]
+
+  package init(_ pattern: BytePath) {
+    var components = Self.split(pattern.bytes).map(Self.component)
+    if pattern.bytes.first != UInt8(ascii: "/") { components.insert(.anyDepth, at: 0) }
+    self.components = components
+  }
+
+  /// The longest literal directory that every match lies below.
+  package var base: BytePath {
+    var path: [UInt8] = []
+    for component in components.dropLast() {
+      guard case .literal(let name) = component else { break }
+      path += [UInt8(ascii: "/")] + name
+    }
+    return BytePath(path.isEmpty ? [UInt8(ascii: "/")] : path)
+  }
+
+  package func matches(_ path: BytePath) -> Bool {
+    var positions = start
+    for name in Self.split(path.bytes) { positions = advance(positions, over: name, isLink: false) }
+    return isMatch(positions)
+  }
+
+  static func split(_ path: [UInt8]) -> [[UInt8]] { path.split(separator: UInt8(ascii: "/")).map(Array.init) }
+}
+
+// MARK: Walking component by component
+
+extension PathPattern {
+  /// Where in the pattern a walk from the root may stand: indices of the component that the next name has to match.
+  typealias Positions = [Int]
+
+  var start: Positions { closure([0]) }
+
+  func isMatch(_ positions: Positions) -> Bool { positions.last == components.count }
+
+  /// Whether a name below may still match.
+  func mayMatchBelow(_ positions: Positions) -> Bool { positions.contains { $0 < components.count } }
+
+  /// Whether every path below matches: the pattern ends in `**` and a walk stands there.
+  func matchesAllBelow(_ positions: Positions) -> Bool {
+    guard components.last == .anyDepth else { return false }
+    return positions.contains(components.count - 1)
+  }
+
+  /// `**` doesn't go through symbolic links; named components do.
+  func advance(_ positions: Positions, over name: [UInt8], isLink: Bool) -> Positions {
+    var next: Positions = []
+    for position in positions where position < components.count {
+      switch components[position] {
+      case .anyDepth: if !isLink { next.append(position) }
+      case .literal(let wanted): if wanted == name { next.append(position + 1) }
+      case .glob(let tokens): if Self.match(tokens[...], name[...]) { next.append(position + 1) }
+      }
+    }
+    return closure(next)
+  }
+
+  /// With the positions behind every `**`, which may stand for nothing; sorted.
+  private func closure(_ positions: Positions) -> Positions {
+    var all = Set(positions)
+    for position in positions {
+      var position = position
+      while position < components.count, components[position] == .anyDepth {
+        position += 1
+        all.insert(position)
+      }
+    }
+    return all.sorted()
+  }
+}
+
+// MARK: Within one component
+
+extension PathPattern {
+  private static func component(_ text: [UInt8]) -> Component {
+    if text == [UInt8(ascii: "*"), UInt8(ascii: "*")] { return .anyDepth }
+    let tokens = tokens(text[...])
+    var literal: [UInt8] = []
+    for token in tokens {
+      guard case .byte(let byte) = token else { return .glob(tokens) }
+      literal.append(byte)
+    }
+    return .literal(literal)
+  }
+
+  private static func tokens(_ text: ArraySlice<UInt8>) -> [Token] {
+    var tokens: [Token] = []
+    var rest = text
+    while let byte = rest.popFirst() {
+      switch byte {
+      case UInt8(ascii: "*"): if tokens.last != .anyRun { tokens.append(.anyRun) }
+      case UInt8(ascii: "?"): tokens.append(.any)
+      case UInt8(ascii: "["): tokens.append(set(&rest) ?? .byte(byte))
+      case UInt8(ascii: "\\"): tokens.append(.byte(rest.popFirst() ?? byte))
+      default: tokens.append(.byte(byte))
+      }
+    }
+    return tokens
+  }
+
+  /// What stands behind `[`, up to its `]`; nil and nothing taken when there is none. A `]` right at the start is one
+  /// of the set's bytes (POSIX, section 2.13.1).
+  private static func set(_ text: inout ArraySlice<UInt8>) -> Token? {
+    var rest = text
+    let isNegated = rest.first == UInt8(ascii: "!") || rest.first == UInt8(ascii: "^")
+    if isNegated { rest.removeFirst() }
+    var ranges: [ClosedRange<UInt8>] = []
+    while let low = rest.popFirst() {
+      if low == UInt8(ascii: "]"), !ranges.isEmpty {
+        text = rest
+        return .set(ranges, isNegated: isNegated)
+      }
+      let isRange = rest.count >= 2 && rest[rest.startIndex] == UInt8(ascii: "-")
+      if isRange, rest[rest.startIndex + 1] != UInt8(ascii: "]") {
+        rest.removeFirst()
+        let high = rest.removeFirst()
+        ranges.append(min(low, high)...max(low, high))
+      } else {
+        ranges.append(low...low)
+      }
+    }
+    return nil
+  }
+
+  /// Linear but for the last run, to which it comes back when the rest doesn't match.
+  private static func match(_ tokens: ArraySlice<Token>, _ name: ArraySlice<UInt8>) -> Bool {
+    var token = tokens.startIndex
+    var byte = name.startIndex
+    var retry: (token: Int, byte: Int)?
+    while byte < name.endIndex {
+      if token < tokens.endIndex, tokens[token] == .anyRun {
+        retry = (token + 1, byte)
+        token += 1
+      } else if token < tokens.endIndex, tokens[token].matches(name[byte]) {
+        token += 1
+        byte += 1
+      } else if let last = retry {
+        retry = (last.token, last.byte + 1)
+        token = last.token
+        byte = last.byte + 1
+      } else {
+        return false
+      }
+    }
+    while token < tokens.endIndex, tokens[token] == .anyRun { token += 1 }
+    return token == tokens.endIndex
+  }
+}
+
+extension PathPattern.Token {
+  fileprivate func matches(_ byte: UInt8) -> Bool {
+    switch self {
+    case .byte(let wanted): wanted == byte
+    case .any: true
+    case .anyRun: false
+    case .set(let ranges, let isNegated): ranges.contains { $0.contains(byte) } != isNegated
+    }
+  }
+}
+
+// MARK: Many patterns at once
+
+/// All follow rules, as a walk down the directories sees them.
+struct FollowPatterns {
+  /// Where every pattern of every rule stands in one directory.
+  struct Position: Hashable {
+    fileprivate var include: [[PathPattern.Positions]]
+    fileprivate var exclude: [[PathPattern.Positions]]
+  }
+  private let rules: [(include: [PathPattern], exclude: [PathPattern])]
+
+  init(_ rules: [FollowRule]) {
+    self.rules = rules.map { ($0.include.map(PathPattern.init), $0.exclude.map(PathPattern.init)) }
+  }
+
+  /// Where walks begin: the base of every include, once each, in the order of the configuration.
+  var bases: [BytePath] {
+    var bases: [BytePath] = []
+    for base in rules.flatMap({ $0.include.map(\.base) }) where !bases.contains(base) { bases.append(base) }
+    return bases
+  }
+
+  func position(at directory: BytePath) -> Position {
+    var position = Position(
+      include: rules.map { $0.include.map(\.start) }, exclude: rules.map { $0.exclude.map(\.start) })
+    for name in PathPattern.split(directory.bytes) { position = advance(position, over: name, isLink: false) }
+    return position
+  }
+
+  /// Whether the file `name` of the directory is to be followed.
+  func isFollowed(_ name: [UInt8], in directory: Position) -> Bool {
+    rules.indices.contains { rule in
+      anyMatch(rules[rule].include, directory.include[rule], name)
+        && !anyMatch(rules[rule].exclude, directory.exclude[rule], name)
+    }
+  }
+
+  /// The position in the subdirectory `name`, nil when nothing below it can match.
+  func descend(_ directory: Position, into name: [UInt8], isLink: Bool) -> Position? {
+    let next = advance(directory, over: name, isLink: isLink)
+    let isNeeded = rules.indices.contains { rule in
+      let excluded = zip(rules[rule].exclude, next.exclude[rule]).contains { $0.matchesAllBelow($1) }
+      return !excluded && zip(rules[rule].include, next.include[rule]).contains { $0.mayMatchBelow($1) }
+    }
+    return isNeeded ? next : nil
+  }
+
+  private func anyMatch(_ patterns: [PathPattern], _ positions: [PathPattern.Positions], _ name: [UInt8]) -> Bool {
+    zip(patterns, positions).contains { $0.isMatch($0.advance($1, over: name, isLink: false)) }
+  }
+
+  private func advance(_ position: Position, over name: [UInt8], isLink: Bool) -> Position {
+    var next = position
+    for rule in rules.indices {
+      for index in rules[rule].include.indices {
+        let pattern = rules[rule].include[index]
+        next.include[rule][index] = pattern.advance(position.include[rule][index], over: name, isLink: isLink)
+      }
+      for index in rules[rule].exclude.indices {
+        let pattern = rules[rule].exclude[index]
+        next.exclude[rule][index] = pattern.advance(position.exclude[rule][index], over: name, isLink: false)
+      }
+    }
+    return next
+  }
+}

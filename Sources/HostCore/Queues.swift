@@ -1,0 +1,86 @@
+/// First in, first out, in constant time (amortised).
+struct Fifo<Element> {
+  private var items: [Element] = []
+  private var head = 0
+
+  var count: Int { items.count - head }
+  var isEmpty: Bool { count == 0 }
+  var first: Element? { isEmpty ? nil : items[head] }
+
+  mutating func append(_ element: Element) { items.append(element) }
+
+  mutating func popFirst() -> Element? {
+    guard head < items.count else { return nil }
+    defer {
+      head += 1
+      if head == items.count {
+        items.removeAll(keepingCapacity: true)
+        head = 0
+      } else if head > 64, head * 2 > items.count {
+        items.removeFirst(head)
+        head = 0
+      }
+    }
+    return items[head]
+  }
+
+  mutating func removeAll() {
+    items.removeAll(keepingCapacity: true)
+    head = 0
+  }
+}
+
+/// A binary heap: least key first, equal keys in the order in which they came, so that runs repeat exactly.
+struct Heap<Key: Comparable, Value> {
+  private struct Node {
+    var key: Key
+    var order: UInt64
+    var value: Value
+
+    static func before(_ l: Node, _ r: Node) -> Bool {
+      l.key < r.key || (!(r.key < l.key) && l.order < r.order)
+    }
+  }
+  private var nodes: [Node] = []
+  private var order: UInt64 = 0
+
+  var count: Int { nodes.count }
+  var leastKey: Key? { nodes.first?.key }
+
+  mutating func push(_ key: Key, _ value: Value) {
+    nodes.append(Node(key: key, order: order, value: value))
+    order &+= 1
+    var child = nodes.count - 1
+    while child > 0 {
+      let parent = (child - 1) / 2
+      guard Node.before(nodes[child], nodes[parent]) else { break }
+      nodes.swapAt(child, parent)
+      child = parent
+    }
+  }
+
+  /// Removes the least key if `isDue` holds for it.
+  mutating func pop(if isDue: (Key) -> Bool) -> (key: Key, value: Value)? {
+    guard let least = nodes.first, isDue(least.key) else { return nil }
+    let last = nodes.removeLast()
+    if !nodes.isEmpty {
+      nodes[0] = last
+      sink()
+    }
+    return (least.key, least.value)
+  }
+
+  mutating func removeAll() { nodes.removeAll(keepingCapacity: true) }
+
+  private mutating func sink() {
+    var parent = 0
+    while true {
+      var child = 2 * parent + 1
+      guard child < nodes.count else { return }
+      if child + 1 < nodes.count, Node.before(nodes[child + 1], nodes[child]) { child += 1 }
+      guard Node.before(nodes[child], nodes[parent]) else { return }
+      nodes.swapAt(child, parent)
+      parent = child
+    }
+  }
+}

@@ -1,0 +1,74 @@
+import JournalModel
+
+/// One wait for 'all that exists now is on every server' (`status --settled`): a clean scan that begins after the
+/// question, every file read to the size it had then, and all of that durable everywhere or in a gap.
+struct Settlement {
+  struct Target {
+    var length: UInt64
+    /// `FollowedFile.readsToEnd` must have come this far: for files whose size no listing shows.
+    var readsToEnd: UInt64
+  }
+  let token: UInt64
+  /// A clean scan later than this one has to end first.
+  let afterScan: UInt64
+  private(set) var hasTargets = false
+  private(set) var targets: [FileID: Target] = [:]
+  /// Records that every server must hold.
+  private(set) var head: UInt64 = 0
+
+  init(token: UInt64, afterScan: UInt64) {
+    self.token = token
+    self.afterScan = afterScan
+  }
+
+  /// Takes what the step changed. True when all is settled.
+  mutating func review(_ follower: Follower, _ turn: Turn) -> Bool {
+    if !hasTargets {
+      guard follower.scan.lastClean > afterScan else { return false }
+      note(follower)
+      for file in follower.files.all { review(file.id, follower) }
+    } else {
+      for (old, next) in turn.reborn where targets[old] != nil {
+        targets[old] = nil
+        targets[next] = Target(length: 0, readsToEnd: 1)
+      }
+      for id in turn.touched { review(id, follower) }
+    }
+    return targets.isEmpty && follower.deliveries.allSatisfy { $0.durableRecords >= head }
+  }
+
+  private mutating func note(_ follower: Follower) {
+    hasTargets = true
+    head = follower.journal.expectedLength
+    for file in follower.files.all where file.isAttached || file.closed == nil {
+      let reads: UInt64 = file.isNameless ? (file.reading == .underWay ? 2 : 1) : 0
+      targets[file.id] = Target(length: max(file.length, file.furthest), readsToEnd: file.readsToEnd &+ reads)
+      if reads > 0 { follower.check(file) }
+    }
+  }
+
+  private mutating func review(_ id: FileID, _ follower: Follower) {
+    guard let target = targets[id] else { return }
+    guard let file = follower.files[id] else {
+      targets[id] = nil
+      return
+    }
+    guard Self.missing(file, target, follower) == nil else { return }
+    targets[id] = nil
+    if file.lastRecord < .max { head = max(head, file.lastRecord + 1) }
+  }
+
+  /// What a file still lacks, nil when nothing.
+  static func missing(_ file: FollowedFile, _ target: Target, _ follower: Follower) -> String? {
+    if file.closed == .vanished { return nil }
+    // What was seen and cut off unread isn't waited for: a gap says so.
+    let length = min(target.length, file.furthest)
+    if !file.isAttached, file.gapFrom == nil, file.committedLength < length { return "not found" }
+    if file.committedLength < length || file.readsToEnd < target.readsToEnd { return file.unreadable ?? "being read" }
+    let owed = min(length, file.gapStart)
+    for delivery in follower.deliveries where delivery.durable(file.id) < owed {
+      return delivery.cursors[file.id]?.trouble ?? "\(delivery.name) lacks bytes"
+    }
+    return nil
+  }
+}
