@@ -168,3 +168,9 @@ static inline void linux_ignore_lease_signal(void) {
   struct sigaction now;
   if (sigaction(SIGIO, NULL, &now) == 0 && now.sa_handler == SIG_DFL) signal(SIGIO, SIG_IGN);
 }
+
+// accept4(2), non-blocking and close-on-exec.
+static inline int linux_accept(int listener, struct sockaddr *peer, socklen_t *size) {
+  long result = syscall(SYS_accept4, listener, peer, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  return result < 0 ? -errno : (int)result;
+}
