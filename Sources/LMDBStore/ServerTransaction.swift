@@ -72,11 +72,7 @@ struct ServerTransaction: ~Copyable {
 
   private func put(_ row: StoredString) throws(StoreError) {
     try transaction.put(encoded { $0.write(row) }, at: encoded { $0.write(row.key) }, in: tables.strings)
-    let owner = encoded { writer in
-      writer.write(raw: Self.owner(row.key.key.host, row.identity))
-      writer.write(row.key.key.file)
-    }
-    try transaction.put([], at: owner, in: tables.identities)
+    try transaction.put([], at: Self.identityKey(row.key.key, row.identity), in: tables.identities)
   }
 
   private func removePromises(_ met: ServerBatch.MetLength) throws(StoreError) {
@@ -114,7 +110,7 @@ extension ServerTransaction {
     }
   }
 
-  private static func key(of promise: Promise) -> [UInt8] {
+  static func key(of promise: Promise) -> [UInt8] {
     encoded { writer in
       writer.write(promise.key)
       writer.write(promise.length)
@@ -122,10 +118,17 @@ extension ServerTransaction {
     }
   }
 
-  private static func logKey(_ string: StringKey, _ offset: UInt64) -> [UInt8] {
+  static func logKey(_ string: StringKey, _ offset: UInt64) -> [UInt8] {
     encoded { writer in
       writer.write(string)
       writer.write(offset)
+    }
+  }
+
+  static func identityKey(_ file: FileKey, _ identity: InodeIdentity) -> [UInt8] {
+    encoded { writer in
+      writer.write(raw: owner(file.host, identity))
+      writer.write(file.file)
     }
   }
 
