@@ -91,7 +91,7 @@ extension ServerBatch {
     for row in strings {
       let old = try view.string(row.key)
       if let old { try row.checkContinues(old) }
-      guard row.path.isStorable, row.stored.isStorable else {
+      guard row.path.isStorable, row.stored.isStorable || row.stored.bytes.isEmpty && row.committed == 0 else {
         throw .failed("\(row.key) has a path that can't be stored")
       }
       guard row.synced <= row.committed else { throw .failed("\(row.key) is synced beyond its committed length") }
@@ -158,7 +158,7 @@ extension StoredString {
     guard committed > old.committed || root == old.root else {
       throw .corrupt("\(key) has another root at its committed length \(committed)")
     }
-    guard stored == old.stored || old.committed == 0 else {
+    guard stored == old.stored || old.stored.bytes.isEmpty else {
       throw .failed("\(key) would change its plain file")
     }
   }
