@@ -64,8 +64,7 @@ extension SocketDescriptor {
       storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { peer in
         let descriptor = linux_accept(number, peer, &size)
         guard descriptor >= 0 else {
-          let reason = -descriptor
-          return reason == EAGAIN || reason == EINTR ? .none : .failed(String(cString: strerror(reason)))
+          return descriptor == -EAGAIN || descriptor == -EINTR ? .none : .failed(String(cString: strerror(-descriptor)))
         }
         let connection = SocketDescriptor(owning: descriptor)
         connection.setConnectionOptions()
