@@ -42,7 +42,7 @@ final class Environment: Sendable {
       if access == .writing { writerLock = try lockForWriting(directory) }
       handle = try Self.open(directory, access, mapSize: mapSize)
     } catch {
-      if let writerLock { close(writerLock) }
+      if let writerLock { unlock(writerLock) }
       Self.opened.withLock { _ = $0.remove(identity) }
       throw error
     }
@@ -53,7 +53,7 @@ final class Environment: Sendable {
 
   deinit {
     mdb_env_close(handle)
-    if let writerLock { close(writerLock) }
+    if let writerLock { unlock(writerLock) }
     let identity = identity
     Self.opened.withLock { _ = $0.remove(identity) }
   }
@@ -204,6 +204,12 @@ private func lockForWriting(_ directory: String) throws(StoreError) -> Int32 {
     throw .failed("\(directory) is in use: another node writes to it")
   }
   return descriptor
+}
+
+/// Unlocks explicitly: a child that this process just forked holds the descriptor, and with it the lock, until its exec.
+private func unlock(_ descriptor: Int32) {
+  flock(descriptor, LOCK_UN)
+  close(descriptor)
 }
 
 func message(_ code: Int32) -> String { String(cString: mdb_strerror(code)) }
