@@ -1,5 +1,6 @@
 package import JournalModel
 import JournalStore
+import LMDBStore
 
 /// A line of `inspect files --json` (`design/interfaces.md`).
 package struct InspectedFile: Encodable, Sendable, Hashable {

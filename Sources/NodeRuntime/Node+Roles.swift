@@ -11,6 +11,12 @@ import ServerCore
 
 // How a node's roles are put together from configuration and data folder.
 
+extension Configuration {
+  var credentials: CredentialFiles {
+    CredentialFiles(certificate: tls.certificate, key: tls.key, authorities: tls.authorities)
+  }
+}
+
 /// Something in the data folder or the configuration that the node can't start with.
 struct StartFailure: Error, CustomStringConvertible {
   let description: String
