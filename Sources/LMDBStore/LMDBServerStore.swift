@@ -56,7 +56,7 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
   package func records(
     host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
   ) throws(StoreError) -> [[UInt8]] {
-    try begin(.reading).records(JournalKey(host: host, journal: journal), from: first, count: count, bytes: bytes)
+    try begin(.reading).records(HostJournal(host: host, journal: journal), from: first, count: count, bytes: bytes)
   }
 
   package func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest] {
