@@ -145,12 +145,6 @@ static inline int linux_rename(int from, const char *old, int to, const char *ne
   return syscall(SYS_renameat2, from, old, to, new_name, flags) < 0 ? -errno : 0;
 }
 
-// accept4(2), for a non-blocking socket that exec closes.
-static inline int linux_accept(int listening, struct sockaddr *peer, socklen_t *length) {
-  int result = (int)syscall(SYS_accept4, listening, peer, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  return result < 0 ? -errno : result;
-}
-
 static inline int linux_syncfs(int descriptor) { return syscall(SYS_syncfs, descriptor) < 0 ? -errno : 0; }
 
 static inline int linux_epoll_wait(int epoll, struct epoll_event *events, int count, const struct timespec *timeout) {
