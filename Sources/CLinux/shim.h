@@ -37,6 +37,12 @@ static const uint32_t linux_directory = 0040000;
 static const uint32_t linux_symbolic_link = 0120000;
 #define linux_handle_capacity 128
 
+// accept4(2): non-blocking, closed on exec.
+static inline int linux_accept(int listener, struct sockaddr *address, socklen_t *size) {
+  long result = syscall(SYS_accept4, listener, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  return result < 0 ? -errno : (int)result;
+}
+
 static inline int linux_openat(int directory, const char *path, int flags, unsigned mode) {
   int result;
   do { result = openat(directory, path, flags, mode); } while (result < 0 && errno == EINTR);

@@ -2,23 +2,23 @@ package import JournalModel
 package import MerkleLog
 
 /// Names one journal on a server.
-package struct JournalKey: Hashable, Sendable, Comparable {
+package struct HostJournal: Hashable, Sendable, Comparable {
   package var host: HostName
   package var journal: JournalID
   package init(host: HostName, journal: JournalID) {
     self.host = host
     self.journal = journal
   }
-  package static func < (l: JournalKey, r: JournalKey) -> Bool { (l.host, l.journal) < (r.host, r.journal) }
+  package static func < (l: HostJournal, r: HostJournal) -> Bool { (l.host, l.journal) < (r.host, r.journal) }
 }
 
 extension HeldJournal {
-  package var key: JournalKey { JournalKey(host: host, journal: journal) }
+  package var key: HostJournal { HostJournal(host: host, journal: journal) }
 }
 
 /// What a batch of a server is checked against: the state that its commit would change.
 package protocol ServerHoldingsView: ~Copyable {
-  func journal(_ key: JournalKey) throws(StoreError) -> HeldJournal?
+  func journal(_ key: HostJournal) throws(StoreError) -> HeldJournal?
   func string(_ key: StringKey) throws(StoreError) -> StoredString?
   func leaf(of key: StringKey, at index: UInt64) throws(StoreError) -> Digest?
   /// The log's payload that begins exactly at `offset`.
@@ -43,7 +43,7 @@ extension ServerBatch {
   private func checkRecords<H: TreeHasher, View: ServerHoldingsView & ~Copyable>(
     in view: borrowing View, hasher: H.Type
   ) throws(StoreError) where H.Value == Digest {
-    var pending: [JournalKey: HeldJournal] = [:]
+    var pending: [HostJournal: HeldJournal] = [:]
     for run in records {
       let after = run.after
       var held = pending[after.key]

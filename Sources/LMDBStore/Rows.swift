@@ -179,7 +179,7 @@ extension ByteReader {
       gapFrom: try readOffset())
   }
 
-  mutating func readHeldJournal(_ key: JournalKey) throws(DecodingFailure) -> HeldJournal {
+  mutating func readHeldJournal(_ key: HostJournal) throws(DecodingFailure) -> HeldJournal {
     let publicKey = try readDigest()
     let length: UInt64 = try read()
     let checkpoint = try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in

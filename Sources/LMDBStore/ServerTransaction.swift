@@ -29,7 +29,9 @@ struct ServerTransaction: ~Copyable {
     self.tables = tables
   }
 
-  consuming func commit() throws(StoreError) { try transaction.commit() }
+  consuming func commit(usesReserve: Bool = false) throws(StoreError) {
+    try transaction.commit(usesReserve: usesReserve)
+  }
 
   private static var counterKey: [UInt8] { Array("start counter".utf8) }
 
@@ -103,7 +105,7 @@ struct ServerTransaction: ~Copyable {
 // MARK: Keys
 
 extension ServerTransaction {
-  private static func key(of journal: JournalKey) -> [UInt8] {
+  private static func key(of journal: HostJournal) -> [UInt8] {
     encoded { writer in
       writer.write(name: journal.host.text)
       writer.write(journal.journal)
@@ -145,7 +147,7 @@ extension ServerTransaction {
 extension ServerTransaction {
   func journals() throws(StoreError) -> [HeldJournal] {
     try rows(of: tables.journals) { (reader: inout ByteReader) throws(DecodingFailure) in
-      JournalKey(host: try reader.readHostName(), journal: try reader.readJournal())
+      HostJournal(host: try reader.readHostName(), journal: try reader.readJournal())
     } value: { (key, reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readHeldJournal(key)
     }
@@ -177,7 +179,7 @@ extension ServerTransaction {
     return ranges
   }
 
-  func records(_ journal: JournalKey, from first: UInt64, count: Int, bytes: Int) throws(StoreError) -> [[UInt8]] {
+  func records(_ journal: HostJournal, from first: UInt64, count: Int, bytes: Int) throws(StoreError) -> [[UInt8]] {
     try transaction.page(of: tables.records, prefix: Self.key(of: journal), from: first, count: count, bytes: bytes)
   }
 
@@ -232,7 +234,7 @@ extension ServerTransaction {
 }
 
 extension ServerTransaction: ServerHoldingsView {
-  func journal(_ journal: JournalKey) throws(StoreError) -> HeldJournal? {
+  func journal(_ journal: HostJournal) throws(StoreError) -> HeldJournal? {
     try transaction.row(Self.key(of: journal), in: tables.journals) {
       (reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readHeldJournal(journal)

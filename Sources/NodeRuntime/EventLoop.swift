@@ -1,4 +1,3 @@
-import Glibc
 import JournalModel
 import LinuxIO
 import Synchronization
@@ -120,9 +119,9 @@ final class EventLoop: @unchecked Sendable {
 extension EventLoop.Interest {
   fileprivate var events: UInt32 {
     switch self {
-    case .read: EPOLLIN.rawValue
-    case .write: EPOLLOUT.rawValue
-    case .both: EPOLLIN.rawValue | EPOLLOUT.rawValue
+    case .read: Epoll.readable
+    case .write: Epoll.writable
+    case .both: Epoll.readable | Epoll.writable
     }
   }
 }

@@ -5,6 +5,7 @@ import JournalModel
 import JournalStore
 import LMDBStore
 import LinuxIO
+import Logging
 import SecureTransport
 import ServerCore
 
@@ -14,9 +15,6 @@ extension Configuration {
   var credentials: CredentialFiles {
     CredentialFiles(certificate: tls.certificate, key: tls.key, authorities: tls.authorities)
   }
-  package var hostStore: String { node.data + "/journal" }
-  package var serverStore: String { node.data + "/holdings" }
-  var journalKey: String { node.data + "/journal.key" }
 }
 
 /// Something in the data folder or the configuration that the node can't start with.
@@ -31,13 +29,13 @@ extension Node {
   func makeServer(_ section: Configuration.ServerSection) throws -> (ServerDriver, counterMatches: Bool) {
     try FileManager.default.createDirectory(
       atPath: section.logs, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
-    let store = try LMDBServerStore<SHA256Tree>(at: configuration.serverStore)
+    let store = try LMDBServerStore<SHA256Tree>(at: configuration.dataFolder.serverStore)
     let matches = try StartCounter(logs: section.logs).advance(with: store)
     let limits = configuration.limits
     let files = try LinuxServerFiles(
-      logs: section.logs, limits: limits,
-      leaves: { key, count throws(StoreError) in try store.leaves(of: key, count: count) },
-      log: { key, offset throws(StoreError) in try store.logPayload(of: key, offset: offset) })
+      root: BytePath(section.logs), limits: limits,
+      storedLeaves: { key, count in try store.leaves(of: key, count: count) },
+      loggedBytes: { key, offset, count in try loggedBytes(of: key, offset..<(offset + UInt64(count)), in: store) })
     let address = try section.listen.resolve()[0]
     let driver = ServerDriver(
       settings: ServerSettings(name: configuration.node.name.text, limits: limits, totalCredit: section.credit),
@@ -56,11 +54,11 @@ extension Node {
   // MARK: Host
 
   func makeHost(_ section: Configuration.HostSection) throws -> HostDriver {
-    let store = try LMDBHostStore<SHA256Tree>(at: configuration.hostStore)
+    let store = try LMDBHostStore<SHA256Tree>(at: configuration.dataFolder.hostStore)
     let key = try loadOrMakeKey()
     let identity = try openJournal(store, key)
     let limits = configuration.limits
-    let files = try LinuxHostFiles(
+    let files = LinuxHostFiles(
       limits: limits, storedLeaves: { file, count in try store.leaves(of: file, count: count) })
     let settings = HostSettings(
       host: identity.host, journal: identity.journal, publicKey: identity.publicKey,
@@ -74,7 +72,7 @@ extension Node {
   }
 
   private func loadOrMakeKey() throws -> JournalKey {
-    let path = configuration.journalKey
+    let path = configuration.dataFolder.journalKey
     if FileManager.default.fileExists(atPath: path) { return try JournalKey.load(path) }
     let key = try JournalKey.make()
     try key.store(at: path)
@@ -99,7 +97,7 @@ extension Node {
     }
     guard identity.publicKey == key.publicKey else {
       throw StartFailure(
-        "\(configuration.journalKey) is not the key of the journal in \(configuration.hostStore): restore the key "
+        "\(configuration.dataFolder.journalKey) is not the key of the journal in \(configuration.dataFolder.hostStore): restore the key "
           + "that belongs to it, or move both away to begin a new journal")
     }
     if try store.length() == 0 { try begin(identity, in: store) }
@@ -134,6 +132,23 @@ extension Node {
     guard case .entries(let entries, _) = files.list(path.directory, names: [path.name]).outcome else { return nil }
     return entries.first?.facts?.inode
   }
+}
+
+/// A range of a string's bytes, put together from the log's ranges. Rare: what the log holds is mostly in memory too, and
+/// folded at once.
+private func loggedBytes(
+  of key: StringKey, _ range: Range<UInt64>, in store: LMDBServerStore<SHA256Tree>
+) throws(StoreError) -> [UInt8] {
+  var bytes: [UInt8] = []
+  for part in try store.logRanges() where part.key == key {
+    let next = range.lowerBound + UInt64(bytes.count)
+    let end = part.offset + UInt64(part.length)
+    guard part.offset <= next, next < end else { continue }
+    let payload = try store.logPayload(of: key, offset: part.offset)
+    bytes += payload[Int(next - part.offset)..<Int(min(end, range.upperBound) - part.offset)]
+    if UInt64(bytes.count) == range.upperBound - range.lowerBound { return bytes }
+  }
+  throw .outOfRange
 }
 
 /// Signatures by OpenSSL.

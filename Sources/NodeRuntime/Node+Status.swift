@@ -1,8 +1,9 @@
 import Dispatch
 import HostCore
-import JournalModel
+package import JournalModel
 import JournalStore
 import LinuxIO
+import SecureTransport
 import ServerCore
 
 // What the running node says of itself.

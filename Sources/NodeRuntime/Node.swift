@@ -55,7 +55,7 @@ package final class Node: @unchecked Sendable {
     }
     let signals = [SIGTERM, SIGINT, SIGHUP].map(handle)
     defer { for signal in signals { signal.cancel() } }
-    let control = try ControlServer(at: configuration.controlSocket, node: self)
+    let control = try ControlServer(at: configuration.dataFolder.controlSocket, node: self)
     defer { control.stop() }
     ServiceManager.notify("READY=1")
     logger.notice("started", metadata: ["name": "\(configuration.node.name)", "roles": "\(configuration.roles)"])
@@ -80,7 +80,7 @@ package final class Node: @unchecked Sendable {
   private func handle(_ number: Int32) -> any DispatchSourceSignal {
     signal(number, SIG_IGN)
     let source = DispatchSource.makeSignalSource(signal: number)
-    source.setEventHandler { [weak self] in self?.loop.post { self?.signalled(number) } }
+    source.setEventHandler { [loop] in loop.post { [weak self] in self?.signalled(number) } }
     source.resume()
     return source
   }

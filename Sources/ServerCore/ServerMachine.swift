@@ -20,7 +20,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   var connections: [ConnectionID: Connection] = [:]
   var journals: [JournalIntake<H>] = []
-  var journalIndex: [JournalKey: Int] = [:]
+  var journalIndex: [HostJournal: Int] = [:]
   var freeJournals: [Int] = []
   var strings: [StringIntake] = []
   var stringIndex: [FileKey: Int] = [:]
