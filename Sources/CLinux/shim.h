@@ -27,13 +27,21 @@
 #include <linux/openat2.h>
 #include <linux/stat.h>
 
-enum {
-  linux_O_PATH = 010000000,
-  linux_O_NOATIME = 01000000,
-  linux_AT_EMPTY_PATH = 0x1000,
-  linux_F_SETLEASE = 1024,
-  linux_handle_capacity = 128,
-};
+static const int linux_O_PATH = 010000000;
+static const int linux_O_NOATIME = 01000000;
+static const int linux_AT_EMPTY_PATH = 0x1000;
+static const int linux_F_SETLEASE = 1024;
+static const uint32_t linux_file_type = 0170000;  // S_IFMT and the like, which are ambiguous in Swift
+static const uint32_t linux_regular_file = 0100000;
+static const uint32_t linux_directory = 0040000;
+static const uint32_t linux_symbolic_link = 0120000;
+#define linux_handle_capacity 128
+
+// accept4(2): non-blocking, closed on exec.
+static inline int linux_accept(int listener, struct sockaddr *address, socklen_t *size) {
+  long result = syscall(SYS_accept4, listener, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  return result < 0 ? -errno : (int)result;
+}
 
 static inline int linux_openat(int directory, const char *path, int flags, unsigned mode) {
   int result;

@@ -78,7 +78,8 @@ extension Descriptor {
     return facts.size
   }
 
-  func sync() throws(SystemError) { _ = try checkedErrno("fsync", fsync(number)) }
+  static let syncCall = "fsync"
+  func sync() throws(SystemError) { _ = try checkedErrno(Self.syncCall, fsync(number)) }
   func syncData() throws(SystemError) { _ = try checkedErrno("fdatasync", fdatasync(number)) }
 }
 

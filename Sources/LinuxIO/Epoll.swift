@@ -4,6 +4,9 @@ package import JournalModel
 
 /// `epoll(7)`, level-triggered unless `EPOLLET` is asked for. Used by one thread; `Wakeup` reaches it from others.
 package final class Epoll {
+  package static let readable = EPOLLIN.rawValue
+  package static let writable = EPOLLOUT.rawValue
+
   private let descriptor: Descriptor
   private let events: UnsafeMutableBufferPointer<epoll_event>
 

@@ -3,7 +3,10 @@ package import JournalModel
 
 extension WallTime {
   /// RFC 3339 in UTC, with milliseconds: `2026-11-22T16:30:00.123Z`. Years beyond 9999 have five digits and more.
-  package var rfc3339: String {
+  package var rfc3339: String { rfc3339(digits: 3) }
+  package var rfc3339Nanoseconds: String { rfc3339(digits: 9) }
+
+  private func rfc3339(digits: Int) -> String {
     let (seconds, fraction) = Self.divide(nanoseconds, by: 1_000_000_000)
     var time = time_t(seconds)
     var parts = tm()
@@ -14,7 +17,7 @@ extension WallTime {
     }
     func two(_ value: Int32) -> String { padded(Int(value), 2) }
     return "\(padded(Int(parts.tm_year) + 1900, 4))-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
-      + "T\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).\(padded(Int(fraction / 1_000_000), 3))Z"
+      + "T\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).\(padded(Int(fraction), 9).prefix(digits))Z"
   }
 
   /// Rounds down, also before 1970.
