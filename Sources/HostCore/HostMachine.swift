@@ -58,7 +58,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       if let due { least = least.map { min($0, due) } ?? due }
     }
     consider(journal.retryDue)
-    consider(notesDue)
+    // Else the deadline would have passed already, and ticks would follow each other without a pause.
+    if journal.isReady { consider(notesDue) }
     for delivery in deliveries { consider(delivery.nextDeadline) }
     return least
   }
