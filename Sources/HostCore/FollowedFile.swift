@@ -126,7 +126,7 @@ final class FollowedFile {
     committedLength = known.length
     committedRoot = known.root
     size = known.size
-    furthest = known.size
+    furthest = min(known.size, UInt64(Int64.max))
     modified = known.modified
   }
 

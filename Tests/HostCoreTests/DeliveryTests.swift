@@ -163,7 +163,9 @@ import WireProtocol
     let host = try FakeHost(files, servers: [a])
     host.run()
     #expect(a.records.count == 16)
-    let frames = host.effects.compactMap { if case .sendRecords(_, let first, let upTo) = $0 { upTo - first } else { nil } }
+    let frames = host.effects.compactMap {
+      if case .sendRecords(_, let first, let upTo) = $0 { upTo - first } else { nil }
+    }
     #expect(frames.allSatisfy { $0 <= 4 })
   }
 
@@ -314,18 +316,27 @@ import WireProtocol
   // MARK: Servers that lie, refuse, or say nothing
 
   static let lies: [(String, @Sendable (Frame) -> Frame?)] = [
-    ("more bytes than it got", {
-      guard case .payloadDurable(let lengths) = $0 else { return $0 }
-      return .payloadDurable(lengths.map { FileLength(file: $0.file, length: .max) })
-    }),
-    ("more records than it got", {
-      guard case .recordsDurable = $0 else { return $0 }
-      return .recordsDurable(length: .max)
-    }),
-    ("a host's frames", {
-      guard case .recordsDurable = $0 else { return $0 }
-      return .resumeQuery([])
-    }),
+    (
+      "more bytes than it got",
+      {
+        guard case .payloadDurable(let lengths) = $0 else { return $0 }
+        return .payloadDurable(lengths.map { FileLength(file: $0.file, length: .max) })
+      }
+    ),
+    (
+      "more records than it got",
+      {
+        guard case .recordsDurable = $0 else { return $0 }
+        return .recordsDurable(length: .max)
+      }
+    ),
+    (
+      "a host's frames",
+      {
+        guard case .recordsDurable = $0 else { return $0 }
+        return .resumeQuery([])
+      }
+    ),
   ]
   @Test(arguments: 0..<3) func liesEndTheConnectionAndNothingElse(index: Int) throws {
     b.lies = Self.lies[index].1
@@ -333,7 +344,9 @@ import WireProtocol
     let host = try FakeHost(files, servers: servers)
     host.pass(.seconds(30))
     #expect(a.contents("/log/a.log") == ["one"])
-    let reasons = host.reports.compactMap { if case .serverDown(ServerIndex(1), let reason) = $0 { reason } else { nil } }
+    let reasons = host.reports.compactMap {
+      if case .serverDown(ServerIndex(1), let reason) = $0 { reason } else { nil }
+    }
     #expect(!reasons.isEmpty)
     b.lies = nil
     host.pass(.seconds(60))

@@ -28,7 +28,8 @@ import WireProtocol
     }
     host.pass(.seconds(5))
     for index in 0..<20 {
-      expectBoth("/log/\(index).log", [String(repeating: "\(index % 10)", count: index * 10) + (index < 5 ? "down" : "")])
+      expectBoth(
+        "/log/\(index).log", [String(repeating: "\(index % 10)", count: index * 10) + (index < 5 ? "down" : "")])
     }
     #expect(host.births.count == 20)
   }

@@ -26,9 +26,12 @@ import WireProtocol
     mutating func connection() -> ConnectionID { ConnectionID(UInt64.random(in: 0..<8, using: &random)) }
     mutating func uuid() -> FileUUID { pick(files) }
     mutating func wall() -> WallTime { WallTime(nanoseconds: pick([0, 1, 2, 3, .min, .max])) }
-    mutating func directory() -> BytePath { BytePath(pick(["/log", "/log/x", "/log/y", "/log/x/z", "/", "", "/none"])) }
+    mutating func directory() -> BytePath {
+      BytePath(pick(["/log", "/log/x", "/log/y", "/log/x/z", "/", "", "/none"]))
+    }
     mutating func name() -> [UInt8] {
-      Array(pick(["a.log", "b.log", "c", "x", "y", "z", "", ".", "a/b", "\0", String(repeating: "n", count: 5_000)]).utf8)
+      Array(
+        pick(["a.log", "b.log", "c", "x", "y", "z", "", ".", "a/b", "\0", String(repeating: "n", count: 5_000)]).utf8)
     }
     mutating func inode() -> InodeKey {
       InodeKey(
@@ -70,13 +73,17 @@ extension RobustnessTests.World {
       .appended(Appended(length: length, root: digest(), tail: digest(), leaves: leaves)),
       .unchanged, .unchanged, .shrunk, .diverged, .gone, .failed("EIO"),
     ])
-    return IngestAnswer(outcome: outcome, size: chance(70) ? length : number(), modified: wall(), links: pick([0, 1, 2]))
+    return IngestAnswer(
+      outcome: outcome, size: chance(70) ? length : number(), modified: wall(), links: pick([0, 1, 2]))
   }
 
   mutating func frame() -> Frame {
     let lengths = (0..<3).map { _ in FileLength(file: uuid(), length: chance(80) ? small() : number()) }
     let held = (0..<3).map { _ in
-      HeldFile(file: uuid(), strings: (0..<Int(small() % 4)).map { _ in HeldString(length: chance(80) ? small() : number(), root: digest()) })
+      HeldFile(
+        file: uuid(),
+        strings: (0..<Int(small() % 4)).map { _ in HeldString(length: chance(80) ? small() : number(), root: digest()) }
+      )
     }
     let host = HostName("h").map { $0 }
     let checkpoint = host.map {
@@ -100,7 +107,10 @@ extension RobustnessTests.World {
           file: chance(80) ? uuid() : nil, code: pick(RefusalCode.allCases), length: number(), text: "no"))
     case 12: pick([.ping(nonce: number()), .pong(nonce: 0)])
     default:
-      pick([.goodbye(code: .other, text: ""), .resumeQuery([]), .payload(PayloadHeader(file: uuid(), offset: .max, length: .max))])
+      pick([
+        .goodbye(code: .other, text: ""), .resumeQuery([]),
+        .payload(PayloadHeader(file: uuid(), offset: .max, length: .max)),
+      ])
     }
   }
 
@@ -141,11 +151,11 @@ extension RobustnessTests.World {
     case .probeWriters(let id): return .writersProbed(id, hasWriters: pick([nil, true, false, false]))
     case .commit(let batch):
       for encoded in batch.records {
-        guard let record = try? Record(decoding: encoded) else {
-          Issue.record("a record that can't be read again")
-          continue
+        do {
+          if case .fileBorn(let born) = try Record(decoding: encoded).body { files.append(born.file) }
+        } catch {
+          Issue.record("a record that can't be read again: \(error)")
         }
-        if case .fileBorn(let born) = record.body { files.append(born.file) }
       }
       if files.count > 20 { files.removeFirst(files.count - 20) }
       if chance(10) { return .commitFailed(pick([.full("f"), .failed("x"), .corrupt("c")])) }
@@ -173,7 +183,7 @@ extension RobustnessTests.World {
 }
 
 extension RobustnessTests {
-  @Test(arguments: 0..<60) func anyInputsInAnyOrder(seed: Int) throws {
+  @Test(arguments: 0..<40) func anyInputsInAnyOrder(seed: Int) throws {
     var world = World(random: SeededNumbers(seed: UInt64(seed)))
     let host = try #require(HostName("web1"))
     var limits = FakeHost.limits()
@@ -189,13 +199,14 @@ extension RobustnessTests {
         file: FileUUID(UUIDBytes(high: 1, low: UInt64(index))), inode: world.inode(), isDerived: true,
         path: BytePath("/log/a.log"), born: world.wall(), length: world.small(), root: world.digest(),
         tail: world.digest(), size: world.number(), modified: world.wall(),
-        closed: world.pick([nil, nil, .deleted, .truncated, .vanished]), gapFrom: world.chance(20) ? world.number() : nil)
+        closed: world.pick([nil, nil, .deleted, .truncated, .vanished]),
+        gapFrom: world.chance(20) ? world.number() : nil)
     }
     let noted = Dictionary(known.map { ($0.file, world.number()) }, uniquingKeysWith: { first, _ in first })
     machine.step(
       .started(files: known, journal: JournalPosition(length: 1, root: .zero), delivered: [noted]), at: world.now,
       wall: world.wall(), into: &effects)
-    for step in 0..<4_000 {
+    for step in 0..<2_500 {
       for effect in effects { world.note(effect) }
       #expect(effects.count < 2_000, "step \(step)")
       effects = []
@@ -205,7 +216,7 @@ extension RobustnessTests {
         world.now = max(world.now, due)
         input = .tick
       } else if world.chance(2), seed % 5 == 0 {
-        world.now = Instant(nanoseconds: world.number())
+        world.now = Instant(nanoseconds: world.number() >> 2)
       }
       machine.step(input, at: world.now, wall: world.wall(), into: &effects)
       if step % 500 == 0 { _ = machine.status }
