@@ -81,8 +81,8 @@ final class JournalWriter {
   // MARK: Committing
 
   /// No commit is under way, and none waits to be tried again.
-  var isReady: Bool { !isAsked && retryDue == nil }
-  func hasWork(notes: Bool) -> Bool { isReady && (underWay != nil || !isEmpty || notes) }
+  var isFree: Bool { !isAsked && retryDue == nil }
+  func hasWork(notes: Bool) -> Bool { isFree && (underWay != nil || !isEmpty || notes) }
   /// The next commit is one that failed before, unchanged.
   var isRetry: Bool { underWay != nil }
   private var isEmpty: Bool { records.isEmpty && dirty.isEmpty && leaves.isEmpty }
