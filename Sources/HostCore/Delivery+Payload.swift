@@ -73,7 +73,8 @@ extension Delivery {
     let window = underWay.reduce(allowed) { sum, id in
       sum + (cursors[id].map { $0.sent - min($0.sent, $0.durable) } ?? 0)
     }
-    let most = max(1, window / UInt64(max(1, limits.extentSize)))
+    // Credit comes before the acknowledgement of the bytes that freed it: between the two they would count twice.
+    let most = max(1, min(window, firstCredit) / UInt64(max(1, limits.extentSize)))
     guard UInt64(underWay.count) < most else { return false }
     underWay.append(id)
     return true
