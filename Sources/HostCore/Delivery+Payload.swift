@@ -33,6 +33,11 @@ extension Delivery {
 
   /// One frame at a time, the next file's turn after it (F4).
   func sendPayload(_ connection: ConnectionID, _ turn: inout Turn) {
+    if inFlight == nil, !postponed.isEmpty, hasRoomForAnother(allowed: credit > spent ? credit - spent : 0),
+      let id = postponed.popFirst()
+    {
+      turns.append(id)
+    }
     while inFlight == nil, let id = turns.first {
       guard let cursor = cursors[id], let file = files[id], cursor.isInTurns else {
         _ = turns.popFirst()
@@ -47,7 +52,7 @@ extension Delivery {
       let allowed = credit > spent ? credit - spent : 0
       guard allowed > 0 else { return }
       _ = turns.popFirst()
-      guard mayBegin(id, cursor, allowed: allowed) else {
+      guard mayBegin(id, allowed: allowed) else {
         postponed.append(id)
         continue
       }
@@ -64,8 +69,14 @@ extension Delivery {
 
   /// A server frees credit only when it has an extent whole. So no more files are under way at a time than the credit
   /// has room for extents: else their unfinished extents use it up together, and nothing moves any more.
-  private func mayBegin(_ id: FileID, _ cursor: Cursor, allowed: UInt64) -> Bool {
+  private func mayBegin(_ id: FileID, allowed: UInt64) -> Bool {
     if underWay.contains(id) { return true }
+    guard hasRoomForAnother(allowed: allowed) else { return false }
+    underWay.append(id)
+    return true
+  }
+
+  private func hasRoomForAnother(allowed: UInt64) -> Bool {
     underWay.removeAll { id in
       guard let cursor = cursors[id], cursor.state == .active else { return true }
       return cursor.sent <= cursor.durable
@@ -75,15 +86,7 @@ extension Delivery {
     }
     // Credit comes before the acknowledgement of the bytes that freed it: between the two they would count twice.
     let most = max(1, min(window, firstCredit) / UInt64(max(1, limits.extentSize)))
-    guard UInt64(underWay.count) < most else { return false }
-    underWay.append(id)
-    return true
-  }
-
-  /// Files that had to wait get their turn again.
-  private func recallPostponed() {
-    while let id = postponed.popFirst() { turns.append(id) }
-    isDue = true
+    return UInt64(underWay.count) < most
   }
 
   func payloadSent(_ id: ConnectionID, _ file: FileID, end: UInt64, _ turn: inout Turn) {
@@ -106,7 +109,6 @@ extension Delivery {
     guard cursor.state == .active else { return }
     cursor.sent = offset
     cursor.isRefused = true
-    if !postponed.isEmpty { recallPostponed() }
     setAside(file, cursor, reason, &turn)
   }
 
@@ -123,7 +125,7 @@ extension Delivery {
       guard acknowledged.length > cursor.durable else { continue }
       cursor.durable = acknowledged.length
       cursor.mark(file.committedLength, at: turn.now)
-      if !postponed.isEmpty { recallPostponed() }
+      isDue = true
       if cursor.state == .active { resumed(file, cursor, &turn) }
       noteDirty(file.id, cursor)
       noteProgress()
