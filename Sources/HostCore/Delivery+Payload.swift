@@ -85,7 +85,9 @@ extension Delivery {
       sum + (cursors[id].map { $0.sent - min($0.sent, $0.durable) } ?? 0)
     }
     // Credit comes before the acknowledgement of the bytes that freed it: between the two they would count twice.
-    let most = max(1, min(window, firstCredit) / UInt64(max(1, limits.extentSize)))
+    // And a server may keep back a quarter until it is worth a frame.
+    let sure = min(window, firstCredit - firstCredit / 4)
+    let most = max(1, sure / UInt64(max(1, limits.extentSize)))
     return UInt64(underWay.count) < most
   }
 
