@@ -60,6 +60,12 @@ final class Directory {
     self.position = position
   }
 
+  /// Whether `name` is a name, and its path one that can be opened and journaled.
+  func canHold(_ name: [UInt8]) -> Bool {
+    !name.isEmpty && path.bytes.count + 1 + name.count <= BytePath.maximumByteCount
+      && !name.contains { $0 == 0 || $0 == UInt8(ascii: "/") }
+  }
+
   func want(name: [UInt8]) {
     guard !wanted.everything, !wanted.watch else { return }
     guard wantedNames.insert(name).inserted else { return }

@@ -111,7 +111,7 @@ extension Follower {
       }
       unbind(entry.name, in: directory, &changes)
     }
-    guard !excluded.contains(facts.inode) else { return }
+    guard !excluded.contains(facts.inode), directory.canHold(entry.name) else { return }
     let isFollowed = patterns.isFollowed(entry.name, in: directory.position)
     if let file = files[facts.inode] {
       // Any name of a known inode counts, also one that no pattern finds; links only where a pattern does (D9).
@@ -126,7 +126,8 @@ extension Follower {
 
   func bind(_ entry: DirectoryEntry, to file: FollowedFile, in directory: Directory) {
     let name = Name(
-      directory: directory, name: entry.name, isLink: entry.isSymbolicLink, realPath: entry.realPath)
+      directory: directory, name: entry.name, isLink: entry.isSymbolicLink,
+      realPath: entry.realPath.flatMap { $0.isStorable ? $0 : nil })
     file.names.append(name)
     directory.names[entry.name] = Directory.Binding(
       file: file.id, isLink: entry.isSymbolicLink, stamp: directory.stamp)
@@ -144,7 +145,7 @@ extension Follower {
   /// What the entry says of a file that has this name already or has just got it.
   func refresh(_ file: FollowedFile, _ facts: FileFacts, _ entry: DirectoryEntry, _ turn: inout Turn) {
     file.entropy = entry.freshUUID
-    file.furthest = max(file.furthest, facts.size)
+    file.furthest = max(file.furthest, min(facts.size, UInt64(Int64.max)))
     file.links = facts.links
     file.mode = facts.mode
     file.owner = facts.owner
@@ -189,11 +190,10 @@ extension Follower {
       require(known.directory, &turn)
       return
     }
-    guard !excluded.contains(facts.inode),
+    guard !excluded.contains(facts.inode), directory.canHold(entry.name),
       let position = patterns.descend(directory.position, into: entry.name, isLink: entry.isSymbolicLink)
     else { return }
     let path = directory.path.appending(entry.name)
-    guard path.bytes.count <= BytePath.maximumByteCount else { return }
     if let other = directories[path], !other.isRemoved { return }
     let new = Directory(path: path, parent: directory, position: position)
     if let old = directories[path] {

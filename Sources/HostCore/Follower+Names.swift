@@ -8,7 +8,6 @@ extension Follower {
   func bear(_ entry: DirectoryEntry, in directory: Directory, _ touched: inout [FileID], _ turn: inout Turn) {
     guard let facts = entry.facts else { return }
     let path = directory.path.appending(entry.name)
-    guard path.bytes.count <= BytePath.maximumByteCount else { return }
     let identity = facts.inode.identity
     if identity.isUsable, let known = files[identity], known.presence == .absent {
       // The same inode on a file system that came back under another id: content confirms it (D2, D4).
@@ -30,7 +29,7 @@ extension Follower {
     files.insert(file)
     bind(entry, to: file, in: directory)
     refresh(file, facts, entry, &turn)
-    record(birthOf: file, parent: nil, realPath: entry.realPath ?? path, &turn)
+    record(birthOf: file, parent: nil, realPath: file.openPath, &turn)
     turn.emit(.attach(file.id, file: uuid, inode: facts.inode, path: file.openPath))
     check(file)
   }

@@ -53,7 +53,8 @@ extension Follower {
     }
     guard file.isAttached else { return }
     switch answer.outcome {
-    case .appended(let appended) where appended.length > file.length: grew(file, appended, answer, &turn)
+    case .appended(let appended) where appended.length > file.length && appended.length <= UInt64(Int64.max):
+      grew(file, appended, answer, &turn)
     case .appended, .unchanged: stood(file, answer, &turn)
     case .shrunk, .diverged:
       if file.length > 0 { return truncated(file, &turn) }

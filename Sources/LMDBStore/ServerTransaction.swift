@@ -29,7 +29,9 @@ struct ServerTransaction: ~Copyable {
     self.tables = tables
   }
 
-  consuming func commit() throws(StoreError) { try transaction.commit() }
+  consuming func commit(usesReserve: Bool = false) throws(StoreError) {
+    try transaction.commit(usesReserve: usesReserve)
+  }
 
   private static var counterKey: [UInt8] { Array("start counter".utf8) }
 

@@ -52,7 +52,9 @@ package struct NodeCheck {
   private static let warnedDays: Int64 = 30
 
   private func checkKeys(_ show: Show) {
-    let sides: [(TLSContext.Side, Bool)] = [(.client, configuration.host != nil), (.server, configuration.server != nil)]
+    let sides: [(TLSContext.Side, Bool)] = [
+      (.client, configuration.host != nil), (.server, configuration.server != nil),
+    ]
     var identity: CertificateIdentity?
     for (side, isNeeded) in sides where isNeeded {
       do {

@@ -111,4 +111,28 @@ import Testing
     }
     #expect(try test.store.commit(HostBatch { $0.records = [record(1)] }).length == 2)
   }
+
+  /// The file size limit stands for a disk whose writes fail; the process of its own keeps it from others.
+  @Test func `P4: a commit whose write failed is the last one`() async throws {
+    let directory = TemporaryDirectory()
+    let path = directory.path
+    await #expect(processExitsWith: .success) { [path = path as String] in
+      signal(SIGXFSZ, SIG_IGN)
+      let store = try LMDBHostStore<CheapHash>(at: path)
+      try store.create(try journalIdentity())
+      let small = HostBatch { $0.records = [record(1)] }
+      _ = try store.commit(small)
+      var limit = rlimit(rlim_cur: 200_000, rlim_max: .max)
+      try #require(setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0)
+      let large = HostBatch { $0.records = [record(2, size: 400_000)] }
+      expect(.failedSync) { () throws(StoreError) in _ = try store.commit(large) }
+      limit.rlim_cur = .max
+      try #require(setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0)
+      expect(.failedSync) { () throws(StoreError) in _ = try store.commit(small) }
+      #expect(try store.length() == 1)
+    }
+    let store = try LMDBHostStore<CheapHash>(at: path)
+    #expect(try store.records(from: 0, count: 9, bytes: .max) == [record(1)])
+    #expect(try store.commit(HostBatch { $0.records = [record(2)] }).length == 2)
+  }
 }

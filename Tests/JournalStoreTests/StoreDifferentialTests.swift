@@ -102,7 +102,7 @@ private struct HostHistory {
 private struct ServerHistory {
   private let hosts: [HostName]
   private var numbers: SeededNumbers
-  private var records: [JournalKey: [[UInt8]]] = [:]
+  private var records: [HostJournal: [[UInt8]]] = [:]
   private var rows: [StringKey: StoredString] = [:]
   private(set) var leaves: [StringKey: UInt64] = [:]
 
@@ -134,7 +134,7 @@ private struct ServerHistory {
   private mutating func nextRun() -> ServerBatch.RecordRun {
     let host = hosts[number(0..<2)]
     let journal = UInt64(number(1..<3))
-    var held = records[JournalKey(host: host, journal: journalID(journal))] ?? []
+    var held = records[HostJournal(host: host, journal: journalID(journal))] ?? []
     if chance(of: 12), !held.isEmpty { held.removeLast() }
     let new = (0..<number(0..<5)).map { _ in record(number(0..<99), size: number(1..<200)) }
     return run(host, journal: journal, held: held, new, key: digest(chance(of: 20) ? 78 : 77))

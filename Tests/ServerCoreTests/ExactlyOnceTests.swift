@@ -47,7 +47,7 @@ import Testing
       if !isSettled || !verdict.isEmpty || world.crashes == 0 { break }
       index += 1
     }
-    #expect(index > 100)
+    #expect(index > 80)
   }
 
   @Test(arguments: UInt64(0)..<40) func `G1 G2 survive many power cuts`(seed: UInt64) {

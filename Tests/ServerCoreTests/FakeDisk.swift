@@ -71,7 +71,8 @@ struct FakeDisk {
       var bytes = file.durable
       let lost = file.cache.dropFirst(bytes.count)
       bytes += lost.prefix(Int.random(in: 0...lost.count, using: &generator))
-      let garbage = Int.random(in: 0...2, using: &generator) == 0 ? lost.count + 32 - (bytes.count - file.durable.count) : 0
+      let garbage =
+        Int.random(in: 0...2, using: &generator) == 0 ? lost.count + 32 - (bytes.count - file.durable.count) : 0
       for _ in 0..<max(0, garbage) where !lost.isEmpty { bytes.append(0xEE) }
       files[path] = File(cache: bytes, durable: bytes)
     }

@@ -10,7 +10,9 @@ struct FakeSigner: Sendable {
     (Array(host.text.utf8) + [UInt8](repeating: 0, count: 64)).prefix(64).map { $0 }
   }
 
-  static func signature(_ host: HostName, _ journal: JournalID, _ length: UInt64, _ root: Digest, key: Digest) -> [UInt8] {
+  static func signature(_ host: HostName, _ journal: JournalID, _ length: UInt64, _ root: Digest, key: Digest)
+    -> [UInt8]
+  {
     var mix = Mix(seed: 7)
     for word in [
       key.words.0, key.words.1, journal.bytes.high, journal.bytes.low, length, root.words.0, root.words.1, root.words.2,
@@ -88,7 +90,7 @@ final class FakeHost {
     publicKey = Digest(words: journal, 2, 3, UInt64(name.utf8.count))
     self.limits = limits
     let opened = JournalOpened(
-      host: self.name, journal: self.journal, publicKey: publicKey, 
+      host: self.name, journal: self.journal, publicKey: publicKey,
       binding: .journalKey(signature: FakeSigner.binding(of: self.name)))
     append(.journalOpened(opened), nil)
   }
@@ -113,7 +115,8 @@ final class FakeHost {
     append(
       .fileBorn(
         FileBorn(
-          file: uuid, identity: identity, isDerived: true, path: BytePath(path), realPath: BytePath(path), mode: 0o100644,
+          file: uuid, identity: identity, isDerived: true, path: BytePath(path), realPath: BytePath(path),
+          mode: 0o100644,
           owner: 0, group: 0, born: WallTime(nanoseconds: born), modified: WallTime(nanoseconds: born))),
       (files.count - 1, 0))
   }
@@ -199,7 +202,8 @@ final class FakeHost {
 
   private func askForFiles(_ now: Instant) {
     var asked: [FileUUID] = []
-    for index in files.indices where (durable[index] ?? 0) < files[index].tree.length && asked.count < limits.resumePage {
+    for index in files.indices where (durable[index] ?? 0) < files[index].tree.length && asked.count < limits.resumePage
+    {
       switch progress[index] ?? .unknown {
       case .unknown: break
       case .refused(let until) where until <= now: break
@@ -256,6 +260,13 @@ final class FakeHost {
       progress[index] = .refused(until: now + limits.retry)
     default: break
     }
+  }
+
+  func dump() -> String {
+    "connection \(String(describing: connection)) welcome \(isWelcome) sentRecords \(sentRecords)/\(records.count) durable \(durableRecords) outbox \(outbox.count) credit \(spent)/\(credit) files "
+      + files.indices.map {
+        "\($0): \(String(describing: progress[$0])) durable \(durable[$0] ?? 0) offered \(offered[$0] ?? 0) of \(files[$0].bytes.count)"
+      }.joined(separator: "; ")
   }
 
   private func resume(_ held: HeldFile) {

@@ -372,6 +372,8 @@ final class FakeWorld {
     return answer
   }
 
+  var lanesDescription: String { lanes.map { "\($0.lane)" }.joined(separator: ", ") + " toHosts \(toHosts.count)" }
+
   // MARK: Judgement
 
   /// What would be left of a string after a power cut at this moment.
@@ -415,7 +417,10 @@ final class FakeWorld {
     }
     switch frame {
     case .recordsDurable, .welcome:
-      let length = if case .recordsDurable(let length) = frame { length } else if case .welcome(let welcome) = frame { welcome.journalLength } else { UInt64(0) }
+      let length =
+        if case .recordsDurable(let length) = frame { length } else if case .welcome(let welcome) = frame {
+          welcome.journalLength
+        } else { UInt64(0) }
       acknowledgements += 1
       let held = (try? store.journals())?.first { $0.host == host.name && $0.journal == host.journal }
       if (held?.length ?? 0) < length { complaints.append("\(length) records stated that aren't durable") }

@@ -1,0 +1,233 @@
+import DataPlane
+import JournalModel
+
+/// Names, inodes and notifications, all in memory and at once. Fault model: none of its own; tests switch single faults.
+final class FakeFileSystem {
+  final class Inode: ByteSource {
+    let key: InodeKey
+    var bytes: [UInt8] = []
+    var modified: WallTime
+    var links: UInt32 = 0
+    var writers = 0
+    var fault: String?
+    init(key: InodeKey, modified: WallTime) {
+      self.key = key
+      self.modified = modified
+    }
+    func facts() throws -> SourceFacts {
+      if let fault { throw SourceFailure(fault) }
+      return SourceFacts(size: UInt64(bytes.count), modified: modified, links: links)
+    }
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+      if let fault { throw SourceFailure(fault) }
+      guard offset < UInt64(bytes.count) else { return 0 }
+      let piece = bytes[Int(offset)...].prefix(buffer.count)
+      buffer.copyBytes(from: piece)
+      return piece.count
+    }
+  }
+  enum Node {
+    case file(Inode)
+    case directory(InodeKey)
+    case link(String)
+  }
+
+  private(set) var nodes: [String: Node] = [:]
+  private(set) var hints: [WatchHint] = []
+  var watches: Set<String> = []
+  var refusesWatches = false
+  /// Directories that can't be listed, entries that can't be examined, and hints that are lost.
+  var unreadable: [String: String] = [:]
+  var unexaminable: Set<String> = []
+  var losesHints = false
+  /// File systems by mount point; the root's is 1.
+  var mounts: [String: UInt64] = ["/": 1]
+  private var nextNumber: UInt64 = 100
+  private var freedNumbers: [UInt64] = []
+  var reusesNumbers = false
+  private var generation: UInt64 = 1
+  private var clock: Int64 = 1_000
+
+  init() { mkdir("/") }
+
+  // MARK: What programs do
+
+  @discardableResult
+  func create(_ path: String, _ text: String = "") -> Inode {
+    let inode = Inode(key: newKey(in: path), modified: now())
+    inode.bytes = Array(text.utf8)
+    inode.links = 1
+    nodes[path] = .file(inode)
+    hint(.changed(directory: BytePath(parent(path)), name: name(path)))
+    return inode
+  }
+
+  func append(_ inode: Inode, _ text: String) { append(inode, Array(text.utf8)) }
+  func append(_ inode: Inode, _ bytes: [UInt8]) {
+    inode.bytes += bytes
+    touched(inode)
+  }
+  func append(_ path: String, _ text: String) { append(inode(path), text) }
+
+  func rewrite(_ path: String, _ text: String) {
+    inode(path).bytes = Array(text.utf8)
+    touched(inode(path))
+  }
+
+  func rename(_ from: String, _ to: String) {
+    remove(to, isSilent: true)
+    let moved = nodes.removeValue(forKey: from)
+    nodes[to] = moved
+    for (path, node) in nodes where path.hasPrefix(from + "/") {
+      nodes[path] = nil
+      nodes[to + path.dropFirst(from.count)] = node
+    }
+    if watches.contains(from) { hint(.lost(directory: BytePath(from))) }
+    hint(.changed(directory: BytePath(parent(from)), name: name(from)))
+    hint(.changed(directory: BytePath(parent(to)), name: name(to)))
+  }
+
+  func link(_ from: String, _ to: String) {
+    nodes[to] = .file(inode(from))
+    inode(from).links += 1
+    hint(.changed(directory: BytePath(parent(to)), name: name(to)))
+  }
+
+  func symlink(_ target: String, _ path: String) {
+    nodes[path] = .link(target)
+    hint(.changed(directory: BytePath(parent(path)), name: name(path)))
+  }
+
+  func mkdir(_ path: String) {
+    nodes[path] = .directory(newKey(in: path))
+    if path != "/" { hint(.changed(directory: BytePath(parent(path)), name: name(path))) }
+  }
+
+  func remove(_ path: String) { remove(path, isSilent: false) }
+  private func remove(_ path: String, isSilent: Bool) {
+    for (below, _) in nodes where below.hasPrefix(path + "/") { remove(below, isSilent: isSilent) }
+    guard let node = nodes.removeValue(forKey: path) else { return }
+    if case .file(let inode) = node {
+      inode.links -= 1
+      if inode.links == 0, inode.writers == 0 { freedNumbers.append(inode.key.identity.number) }
+    }
+    if watches.remove(path) != nil { hint(.lost(directory: BytePath(path))) }
+    if !isSilent { hint(.changed(directory: BytePath(parent(path)), name: name(path))) }
+  }
+
+  func inode(_ path: String) -> Inode {
+    guard case .file(let inode)? = nodes[path] else { preconditionFailure("no file \(path)") }
+    return inode
+  }
+
+  func overflow() { hint(.overflow) }
+
+  func takeHints() -> [WatchHint] {
+    defer { hints = [] }
+    return losesHints ? [] : hints
+  }
+
+  private func hint(_ hint: WatchHint) {
+    switch hint {
+    case .modified(let directory, _), .changed(let directory, _), .lost(let directory):
+      if watches.contains(text(directory)) || hint == .lost(directory: directory) { hints.append(hint) }
+    case .overflow: hints.append(hint)
+    }
+  }
+
+  private func touched(_ inode: Inode) {
+    inode.modified = now()
+    for (path, node) in nodes.sorted(by: { $0.key < $1.key }) {
+      if case .file(let other) = node, other === inode {
+        hint(.modified(directory: BytePath(parent(path)), name: name(path)))
+      }
+    }
+  }
+
+  private func now() -> WallTime {
+    clock += 1
+    return WallTime(nanoseconds: clock)
+  }
+
+  private func newKey(in path: String) -> InodeKey {
+    var number = nextNumber
+    if reusesNumbers, let freed = freedNumbers.popLast() { number = freed } else { nextNumber += 1 }
+    generation += 1
+    return InodeKey(
+      filesystem: filesystem(of: path),
+      identity: InodeIdentity(number: number, generation: generation, birth: now()))
+  }
+
+  // MARK: What the node sees
+
+  func filesystem(of path: String) -> UInt64 {
+    let mount = mounts.keys.filter { path == $0 || path.hasPrefix($0 == "/" ? "/" : $0 + "/") }.max {
+      $0.count < $1.count
+    }
+    return mount.flatMap { mounts[$0] } ?? 0
+  }
+
+  func listing(of directory: BytePath, names: [[UInt8]]?, random: inout SeededNumbers) -> Listing {
+    let path = text(directory)
+    let isWatched = watches.contains(path)
+    func answer(_ outcome: Listing.Outcome) -> Listing {
+      Listing(directory: directory, names: names, outcome: outcome, isWatched: isWatched)
+    }
+    if let reason = unreadable[path] { return answer(.failed(reason)) }
+    guard let real = resolve(path), case .directory? = nodes[real] else { return answer(.missing) }
+    var entries: [DirectoryEntry] = []
+    for (other, node) in nodes.sorted(by: { $0.key < $1.key }) where other != "/" && parent(other) == real {
+      if let names, !names.contains(name(other)) { continue }
+      entries.append(entry(other, node, &random))
+    }
+    return answer(.entries(entries, filesystem: filesystem(of: real)))
+  }
+
+  private func entry(_ path: String, _ node: Node, _ random: inout SeededNumbers) -> DirectoryEntry {
+    let fresh = UUIDBytes(high: random.next(), low: random.next())
+    var entry = DirectoryEntry(
+      name: name(path), facts: unexaminable.contains(path) ? nil : facts(node), freshUUID: fresh)
+    if case .link(let target) = node {
+      entry.isSymbolicLink = true
+      entry.facts = resolve(target).flatMap { nodes[$0] }.flatMap(facts)
+      entry.realPath = resolve(target).map { BytePath($0) }
+    }
+    return entry
+  }
+
+  private func facts(_ node: Node) -> FileFacts? {
+    switch node {
+    case .file(let inode):
+      FileFacts(
+        kind: .regular, inode: inode.key, size: UInt64(inode.bytes.count), modified: inode.modified,
+        links: inode.links)
+    case .directory(let key): FileFacts(kind: .directory, inode: key, size: 0, modified: WallTime(nanoseconds: 0))
+    case .link: nil
+    }
+  }
+
+  /// Follows links in every component.
+  func resolve(_ path: String, depth: Int = 0) -> String? {
+    guard depth < 8 else { return nil }
+    var current = "/"
+    for component in path.split(separator: "/") {
+      let next = current == "/" ? "/" + component : current + "/" + component
+      if case .link(let target)? = nodes[next] {
+        guard let resolved = resolve(target, depth: depth + 1) else { return nil }
+        current = resolved
+      } else {
+        current = next
+      }
+    }
+    return nodes[current] == nil ? nil : current
+  }
+
+  func open(_ path: BytePath) -> Inode? {
+    guard let real = resolve(text(path)), case .file(let inode)? = nodes[real] else { return nil }
+    return inode
+  }
+}
+
+func parent(_ path: String) -> String { text(BytePath(path).directory) }
+func name(_ path: String) -> [UInt8] { BytePath(path).name }
+func text(_ path: BytePath) -> String { String(decoding: path.bytes, as: UTF8.self) }

@@ -1,0 +1,162 @@
+import HostCore
+import JournalModel
+import Testing
+import WireProtocol
+
+/// A server that obeys the protocol and checks that the host does: records in order, payload only behind its record
+/// (W1), within credit, and only bytes that hash to a recorded root (W3).
+final class FakeServer {
+  struct Held {
+    var bytes: [UInt8] = []
+    var durable = 0
+    /// Recorded lengths and roots.
+    var promises: [UInt64: Digest] = [:]
+    var greatest: UInt64 { promises.keys.max() ?? 0 }
+  }
+  let name: String
+  let leafSize: Int
+  var records: [[UInt8]] = []
+  var bodies: [RecordBody] = []
+  var files: [FileUUID: Held] = [:]
+  var lastCheckpoint: Checkpoint?
+
+  // How it behaves.
+  var isUp = true
+  var isSilent = false
+  var acknowledges = true
+  var creditStep: UInt64 = 1 << 20
+  var refuses: [FileUUID: RefusalCode] = [:]
+  /// Sent instead of what it would say.
+  var lies: ((Frame) -> Frame?)?
+
+  // The connection.
+  private(set) var connection: ConnectionID?
+  private var credit: UInt64 = 0
+  private var received: UInt64 = 0
+  private(set) var payloadFrames: [PayloadHeader] = []
+  private(set) var questions: [[FileUUID]] = []
+  private(set) var outbox: [Frame] = []
+
+  init(_ name: String, leafSize: Int) {
+    self.name = name
+    self.leafSize = leafSize
+  }
+
+  func accept(_ id: ConnectionID) {
+    connection = id
+    received = 0
+    credit = creditStep
+    files = files.mapValues { file in
+      var file = file
+      file.bytes.removeLast(file.bytes.count - file.durable)
+      return file
+    }
+  }
+
+  func hangUp() { connection = nil }
+
+  func takeOutbox() -> [Frame] {
+    defer { outbox = [] }
+    return isSilent ? [] : outbox
+  }
+
+  private func say(_ frame: Frame) {
+    guard let lies else { return outbox.append(frame) }
+    if let frame = lies(frame) { outbox.append(frame) }
+  }
+
+  func receive(_ frame: Frame) {
+    switch frame {
+    case .hello:
+      say(
+        .welcome(
+          Welcome(
+            version: 1, server: name, journalLength: UInt64(records.count), checkpoint: lastCheckpoint,
+            credit: credit)))
+    case .records(let records): receive(records)
+    case .resumeQuery(let uuids):
+      questions.append(uuids)
+      say(.resumeAnswer(uuids.map { HeldFile(file: $0, strings: held($0)) }))
+    case .ping(let nonce): say(.pong(nonce: nonce))
+    case .goodbye: connection = nil
+    default: Issue.record("a host doesn't send \(frame)")
+    }
+  }
+
+  private func held(_ uuid: FileUUID) -> [HeldString] {
+    guard let file = files[uuid], file.durable > 0 else { return [] }
+    let root = CheapHash.root(of: Array(file.bytes.prefix(file.durable)), leafSize: leafSize)
+    return [HeldString(length: UInt64(file.durable), root: root)]
+  }
+
+  private func receive(_ frame: Records) {
+    #expect(frame.first == UInt64(records.count), "records come in order")
+    for encoded in frame.encoded {
+      records.append(encoded)
+      guard let record = try? Record(decoding: encoded) else {
+        Issue.record("a record that can't be read")
+        continue
+      }
+      bodies.append(record.body)
+      switch record.body {
+      case .fileBorn(let born): files[born.file, default: Held()].promises[0] = CheapHash.empty
+      case .bytesAppended(let appended):
+        #expect(files[appended.file] != nil, "born before it grows")
+        #expect(files[appended.file]?.greatest == appended.offset, "extents join")
+        files[appended.file, default: Held()].promises[appended.end] = appended.root
+      default: break
+      }
+    }
+    lastCheckpoint = frame.checkpoint
+    if acknowledges { say(.recordsDurable(length: UInt64(records.count))) }
+  }
+
+  func receive(_ header: PayloadHeader, _ bytes: [UInt8]) {
+    payloadFrames.append(header)
+    received += UInt64(header.length)
+    #expect(received <= credit, "payload within credit")
+    guard acknowledges else { return }
+    credit = received + creditStep
+    say(.credit(total: credit))
+    if let code = refuses[header.file] {
+      return say(
+        .refusal(
+          Refusal(file: header.file, code: code, length: UInt64(files[header.file]?.durable ?? 0), text: "as told")))
+    }
+    guard var file = files[header.file] else {
+      Issue.record("payload before the file's birth (W1)")
+      return
+    }
+    #expect(header.end <= file.greatest, "payload behind its record (W1)")
+    guard header.offset == UInt64(file.bytes.count) else {
+      return say(
+        .refusal(
+          Refusal(file: header.file, code: .protocolViolation, length: UInt64(file.durable), text: "a hole")))
+    }
+    file.bytes += bytes
+    commit(header.file, &file)
+    files[header.file] = file
+  }
+
+  /// Payload commits only up to a recorded root (W3).
+  private func commit(_ uuid: FileUUID, _ file: inout Held) {
+    for (length, root) in file.promises.sorted(by: { $0.key < $1.key })
+    where length > UInt64(file.durable) && length <= UInt64(file.bytes.count) {
+      guard CheapHash.root(of: Array(file.bytes.prefix(Int(length))), leafSize: leafSize) == root else {
+        file.bytes.removeLast(file.bytes.count - file.durable)
+        return say(
+          .refusal(Refusal(file: uuid, code: .rootMismatch, length: UInt64(file.durable), text: "other bytes")))
+      }
+      file.durable = Int(length)
+      say(.payloadDurable([FileLength(file: uuid, length: length)]))
+    }
+  }
+
+  /// What it holds durably, by the path of the birth record, in the order of the births.
+  func contents(_ path: String) -> [String] {
+    bodies.compactMap { body in
+      guard case .fileBorn(let born) = body, text(born.path) == path, let file = files[born.file] else { return nil }
+      return String(decoding: file.bytes.prefix(file.durable), as: UTF8.self)
+    }
+  }
+}
