@@ -7,7 +7,7 @@ import WireProtocol
 // Records (W1, J2): a frame is taken whole or not at all, and every record that is taken is covered by a checkpoint that
 // the host signed over exactly this history.
 
-/// Not nested in the generic machine: the optimizer of Swift 6.3.1 stops at a thrown type that depends on `H`.
+// Outside the generic machine: the optimizer of Swift 6.3.1 crashes on a typed error that is nested in it.
 private struct Refused: Error {
   var code: RefusalCode
   var text: String
