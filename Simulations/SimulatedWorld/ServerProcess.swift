@@ -91,7 +91,7 @@ final class ServerProcess: SimulatedProcess {
           world.note(frame)
           input(.received(id, frame))
         case .payload(let header, let bytes):
-          let payload = PayloadID(value: nextPayload)
+          let payload = PayloadID(nextPayload)
           nextPayload += 1
           plane.hold(payload, bytes: bytes)
           world.payloadBytes += UInt64(bytes.count)

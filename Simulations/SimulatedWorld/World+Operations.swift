@@ -1,4 +1,6 @@
+import HostCore
 import JournalModel
+import ServerCore
 
 extension Operation {
   /// The host whose log files change, if it is a writer's or rotator's operation.
@@ -146,7 +148,7 @@ extension World {
     for generation in (0..<max(1, keep)).reversed() {
       soon { try? disk.rename(name(generation), name(generation + 1)) }
     }
-    if creates { soon { try? disk.create(name(0)) } }
+    if creates { soon { _ = try? disk.create(name(0)) } }
   }
 
   // MARK: Faults

@@ -1,7 +1,7 @@
-package import HostCore
+import HostCore
 package import JournalModel
 import MerkleLog
-package import WireProtocol
+import WireProtocol
 
 /// Hosts, servers, the network between them, and all that befalls them: one plan, run once, in one thread.
 package final class World {
