@@ -11,7 +11,7 @@ extension Oracle {
       for known in ordered(host.index) where known.isBorn {
         for server in world.servers {
           let held = Int(row(server, host, known)?.committed ?? 0)
-          guard held < known.journaled, held < Int(known.gapFrom ?? .max) else { continue }
+          guard held < known.journaled, held < known.owed else { continue }
           parts.append("server \(server.index) has \(held) of \(known.journaled) bytes of \(known.file.text)")
         }
       }
@@ -106,7 +106,7 @@ extension Oracle {
         continue
       }
       let held = heldBytes(server, row)
-      let owed = min(known.journaled, Int(known.gapFrom ?? .max))
+      let owed = min(known.journaled, known.owed)
       if held.count < Int(row.committed) {
         fail(.lost, "\(name) has \(held.count) of \(row.committed) committed bytes")
       } else if held.count < owed, !known.isMixed {

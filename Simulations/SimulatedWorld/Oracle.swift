@@ -28,6 +28,9 @@ package final class Oracle {
     var isMixed = false
     /// By server: how much of it was checked when acknowledged.
     var acknowledged: [Int: Int] = [:]
+    /// Bytes below this are owed to every server.
+    var owed: Int { gapFrom.map { Int(clamping: $0) } ?? .max }
+
     init(file: FileUUID, inode: SimulatedDisk.Inode?, incarnation: Int) {
       self.file = file
       self.inode = inode
@@ -224,6 +227,7 @@ package final class Oracle {
     case .storeBlocked: world.mark(.storeBlocked)
     case .setAside: world.mark(.setAside)
     case .repairFailed(let key, let reason):
+      guard !server.disk.isFull, !server.disk.writesFail, reason != "EIO" else { return }
       fail(.durability, "server \(server.index) can't repair \(key.file.text): \(reason)")
     default: break
     }

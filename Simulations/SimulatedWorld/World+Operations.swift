@@ -70,6 +70,7 @@ extension World {
   /// Does what the operation says; nothing if it makes no sense now.
   func perform(_ operation: Operation) {
     kernel.trace.mix(UInt64(nextOperation))
+    observe(nil, operation)
     if let name = operation.faultName { faults[name, default: 0] += 1 }
     if let host = operation.writesOn {
       guard hosts.indices.contains(host) else { return }

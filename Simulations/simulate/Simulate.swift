@@ -13,22 +13,24 @@ struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Runs the plan that a seed gives.")
   @Option(help: "The seed.") var seed: UInt64
   @Flag(help: "Print the plan and don't run it.") var plan = false
+  @Flag(help: "Print every input and effect.") var trace = false
 
   func run() throws {
     let drawn = PlanGenerator.plan(seed: seed)
     if plan { return print(drawn, terminator: "") }
-    try finish(Simulation.run(drawn), replay: "simulate run --seed \(seed)")
+    try finish(Simulation.run(drawn, observer: trace ? { print($0) } : nil), replay: "simulate run --seed \(seed)")
   }
 }
 
 struct Replay: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Runs stored plans.")
   @Argument(help: "Plan files.") var plans: [String]
+  @Flag(help: "Print every input and effect.") var trace = false
 
   func run() throws {
     for path in plans {
       let text = try String(contentsOfFile: path, encoding: .utf8)
-      try finish(Simulation.run(try Plan(text: text)), replay: "simulate replay \(path)")
+      try finish(Simulation.run(try Plan(text: text), observer: trace ? { print($0) } : nil), replay: "simulate replay \(path)")
     }
   }
 }
