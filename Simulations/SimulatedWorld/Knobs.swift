@@ -13,7 +13,7 @@ package struct Knobs: Hashable, Sendable {
     case hintLoss, hintDuplicate, hintLatency
     case shortRead, interleave
     case networkLatency, bandwidth, sendBuffer, splitFrames
-    case diskLatency, commitLatency, stepLatency
+    case diskLatency, commitLatency
     /// When the load ends and everything heals.
     case loadEnd
     /// How much virtual time the world has to settle after that.
@@ -70,7 +70,6 @@ package struct Knobs: Hashable, Sendable {
     case .sendBuffer: 4_096
     case .diskLatency: 50_000
     case .commitLatency: 300_000
-    case .stepLatency: 1_000
     case .loadEnd: 2_000 * millisecond
     case .settleWithin: 1_800_000 * millisecond
     }

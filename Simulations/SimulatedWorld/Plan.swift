@@ -58,6 +58,8 @@ package enum Operation: Hashable, Sendable {
   case stop(Node)
   case kill(Node)
   case powerCut(Node)
+  /// The process dies instead of performing its n-th effect from now on; the service manager starts it again.
+  case killAfter(Node, effects: Int)
   case pause(Node, duration: UInt64)
   /// The wall clock jumps by so many seconds.
   case stepClock(Node, seconds: Int)

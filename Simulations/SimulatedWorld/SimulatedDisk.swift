@@ -55,7 +55,7 @@ package final class SimulatedDisk {
 
   /// A name in a directory: what inotify's events of an open descriptor refer to, also after a rename.
   final class Entry {
-    unowned var parent: Inode
+    weak var parent: Inode?
     var name: [UInt8]
     let inode: Inode
     init(parent: Inode, name: [UInt8], inode: Inode) {
@@ -93,7 +93,7 @@ package final class SimulatedDisk {
   package var writesFail = false
   /// The next sync fails, drops what it should have written from the page cache's dirty set, and says so once.
   package var nextSyncFails = false
-  package private(set) var faultsMet = 0
+  private(set) var deniedInodes: [Inode] = []
 
   var lostPages: Set<ObjectIdentifier> = []
   private var freeNumbers: Set<UInt64> = []
@@ -202,8 +202,8 @@ package final class SimulatedDisk {
   }
 
   private func remove(_ entry: Entry) {
-    entry.parent.entries[entry.name] = nil
-    if isWriteThrough { entry.parent.durableEntries[entry.name] = nil }
+    entry.parent?.entries[entry.name] = nil
+    if isWriteThrough { entry.parent?.durableEntries[entry.name] = nil }
     entry.inode.links -= 1
     releaseIfUnused(entry.inode)
   }
@@ -237,7 +237,7 @@ package final class SimulatedDisk {
     var partial = BytePath("/")
     for component in Self.components(path) {
       partial = partial.appending(component)
-      do { try makeDirectory(partial) } catch { guard error == .exists else { throw error } }
+      do throws(Failure) { try makeDirectory(partial) } catch { guard error == .exists else { throw error } }
     }
   }
 
@@ -246,7 +246,7 @@ package final class SimulatedDisk {
     guard found.inode.kind == .directory else { throw .notDirectory }
     guard found.inode.entries.isEmpty, !found.name.isEmpty else { throw .notEmpty }
     remove(found)
-    watcher?.changed(found.parent, found.name)
+    if let parent = found.parent { watcher?.changed(parent, found.name) }
     watcher?.vanished(found.inode)
   }
 
@@ -275,16 +275,15 @@ package final class SimulatedDisk {
     let found = try entry(path, followLast: false)
     guard found.inode.kind != .directory else { throw .isDirectory }
     remove(found)
-    watcher?.changed(found.parent, found.name)
+    if let parent = found.parent { watcher?.changed(parent, found.name) }
   }
 
   /// rename(2): replaces a file of the new name.
   package func rename(_ from: BytePath, _ to: BytePath) throws(Failure) {
     let source = try entry(from, followLast: false)
     let (directory, name) = try parent(of: to)
-    let oldParent = source.parent
     let oldName = source.name
-    guard !oldName.isEmpty else { throw .denied }
+    guard !oldName.isEmpty, let oldParent = source.parent else { throw .denied }
     if let target = directory.entries[name] {
       if target.inode === source.inode { return }
       guard target.inode.kind != .directory else { throw .isDirectory }
@@ -320,8 +319,11 @@ package final class SimulatedDisk {
 
   package func open(_ path: BytePath, writing: Bool, creating: Bool = false) throws(Failure) -> Descriptor {
     var found: Entry?
-    do { found = try entry(path) } catch { guard error == .notFound, creating else { throw error } }
-    let target = try found ?? createEntry(path, mode: 0o100644)
+    do throws(Failure) { found = try entry(path) } catch {
+      guard error == .notFound, creating else { throw error }
+    }
+    let target: Entry
+    if let found { target = found } else { target = try createEntry(path, mode: 0o100644) }
     guard target.inode.kind == .regular else { throw .isDirectory }
     guard writing || !target.inode.isDenied else { throw .denied }
     return open(target.inode, entry: target, writing: writing)
@@ -341,15 +343,26 @@ package final class SimulatedDisk {
     releaseIfUnused(descriptor.inode)
   }
 
+  func deny(_ inode: Inode) {
+    inode.isDenied = true
+    deniedInodes.append(inode)
+  }
+
+  func allow(_ inode: Inode) {
+    inode.isDenied = false
+    deniedInodes.removeAll { $0 === inode }
+  }
+
   // MARK: Bytes
 
   package func append(_ descriptor: Descriptor, _ bytes: [UInt8]) throws(Failure) {
-    guard !isFull else { throw .noSpace }
-    guard !writesFail else { throw .inputOutput }
-    descriptor.inode.bytes += bytes
-    changed(descriptor.inode)
-    if let entry = descriptor.entry, entry.parent.entries[entry.name] === entry {
-      watcher?.modified(entry.parent, entry.name)
+    // A write that fails may have written a part.
+    let taken = isFull || writesFail ? random.below(bytes.count) : bytes.count
+    descriptor.inode.bytes += bytes.prefix(taken)
+    if taken > 0 { changed(descriptor.inode) }
+    guard taken == bytes.count else { throw isFull ? .noSpace : .inputOutput }
+    if let entry = descriptor.entry, let parent = entry.parent, parent.entries[entry.name] === entry {
+      watcher?.modified(parent, entry.name)
     }
   }
 
@@ -363,7 +376,9 @@ package final class SimulatedDisk {
       inode.bytes += [UInt8](repeating: 0, count: length - inode.bytes.count)
     }
     changed(inode)
-    if let entryPath, let entry = try? entry(entryPath) { watcher?.modified(entry.parent, entry.name) }
+    if let entryPath, let entry = try? entry(entryPath), let parent = entry.parent {
+      watcher?.modified(parent, entry.name)
+    }
   }
 
   private func changed(_ inode: Inode) {

@@ -1,5 +1,5 @@
 package import JournalModel
-package import MerkleLog
+import MerkleLog
 
 /// The tree's hash in the simulator: 64 bits of state, no resistance against anybody, independent of how the bytes
 /// arrive in pieces.
@@ -22,7 +22,7 @@ package enum SimulatedTree: TreeHasher {
       count += UInt64(bytes.byteCount)
     }
 
-    package func value() -> Digest { digest(state, count) }
+    package func value() -> Digest { SimulatedTree.digest(state, count) }
     package func copy() -> Leaf { self }
   }
 
@@ -37,7 +37,7 @@ package enum SimulatedTree: TreeHasher {
     return digest(Mix.word(l &+ right.words.0), Mix.word(right.words.1 ^ l))
   }
 
-  private static func digest(_ a: UInt64, _ b: UInt64) -> Digest {
+  fileprivate static func digest(_ a: UInt64, _ b: UInt64) -> Digest {
     let first = Mix.word(a ^ Mix.word(b))
     return Digest(words: first, Mix.word(first ^ b), b, a)
   }

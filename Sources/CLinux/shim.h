@@ -1,21 +1,176 @@
-// Linux calls that Swift's Glibc module does not carry, or carries only as macros. `static inline` only.
+// Linux calls that Swift's Glibc module does not carry, or carries only as macros or variadic functions.
+// `static inline` only; functions of our own are named `linux_...` and return -errno where they fail.
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+// Not with _GNU_SOURCE: glibc's types would then differ from those of Swift's Glibc module, which is built without it.
+// What needs it is called by number instead.
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
-#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
+#include <linux/btrfs.h>
 #include <linux/fs.h>
+#include <linux/openat2.h>
+#include <linux/stat.h>
+
+static const int linux_O_PATH = 010000000;
+static const int linux_O_NOATIME = 01000000;
+static const int linux_AT_EMPTY_PATH = 0x1000;
+static const int linux_F_SETLEASE = 1024;
+static const uint32_t linux_file_type = 0170000;  // S_IFMT and the like, which are ambiguous in Swift
+static const uint32_t linux_regular_file = 0100000;
+static const uint32_t linux_directory = 0040000;
+static const uint32_t linux_symbolic_link = 0120000;
+#define linux_handle_capacity 128
+
+// accept4(2): non-blocking, closed on exec.
+static inline int linux_accept(int listener, struct sockaddr *address, socklen_t *size) {
+  long result = syscall(SYS_accept4, listener, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  return result < 0 ? -errno : (int)result;
+}
+
+static inline int linux_openat(int directory, const char *path, int flags, unsigned mode) {
+  int result;
+  do { result = openat(directory, path, flags, mode); } while (result < 0 && errno == EINTR);
+  return result < 0 ? -errno : result;
+}
+
+// openat2(2) below `directory`: no `..`, absolute path or symbolic link leads anywhere.
+static inline int linux_open_beneath(int directory, const char *path, int flags, unsigned mode) {
+  struct open_how how = {
+      .flags = (uint64_t)(unsigned)flags, .mode = mode, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+  long result;
+  // EAGAIN: a rename elsewhere raced with the resolution of the path.
+  do { result = syscall(SYS_openat2, directory, path, &how, sizeof how); } while (result < 0 && (errno == EINTR || errno == EAGAIN));
+  return result < 0 ? -errno : (int)result;
+}
+
+struct linux_facts {
+  uint32_t mode, owner, group, links;
+  uint64_t inode, size;
+  int64_t modified, birth;  // nanoseconds since 1970-01-01 UTC
+  int has_birth;
+};
+
+// statx(2) of an open descriptor (O_PATH too).
+static inline int linux_facts(int descriptor, struct linux_facts *facts) {
+  struct statx x;
+  if (syscall(SYS_statx, descriptor, "", linux_AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &x) < 0) return -errno;
+  facts->mode = x.stx_mode;
+  facts->owner = x.stx_uid;
+  facts->group = x.stx_gid;
+  facts->links = x.stx_nlink;
+  facts->inode = x.stx_ino;
+  facts->size = x.stx_size;
+  facts->modified = x.stx_mtime.tv_sec * 1000000000LL + x.stx_mtime.tv_nsec;
+  facts->has_birth = (x.stx_mask & STATX_BTIME) != 0;
+  facts->birth = facts->has_birth ? x.stx_btime.tv_sec * 1000000000LL + x.stx_btime.tv_nsec : 0;
+  return 0;
+}
+
+static inline int linux_file_system(int descriptor, int64_t *type, uint64_t *identifier) {
+  struct statfs s;
+  int32_t words[2];
+  int result;
+  do { result = fstatfs(descriptor, &s); } while (result < 0 && errno == EINTR);
+  if (result < 0) return -errno;
+  memcpy(words, &s.f_fsid, sizeof words);
+  *type = s.f_type;
+  *identifier = ((uint64_t)(uint32_t)words[0] << 32) | (uint32_t)words[1];
+  return 0;
+}
+
+struct linux_handle {
+  int type;
+  uint32_t length;
+  unsigned char bytes[linux_handle_capacity];
+};
+
+// name_to_handle_at(2) of an open descriptor (O_PATH too).
+static inline int linux_handle(int descriptor, struct linux_handle *handle) {
+  struct {
+    uint32_t length;
+    int type;
+    unsigned char bytes[linux_handle_capacity];
+  } room = {.length = linux_handle_capacity};  // as struct file_handle
+  int mount;
+  if (syscall(SYS_name_to_handle_at, descriptor, "", &room, &mount, linux_AT_EMPTY_PATH) < 0) return -errno;
+  handle->type = room.type;
+  handle->length = room.length;
+  memcpy(handle->bytes, room.bytes, room.length);
+  return 0;
+}
+
+static inline int linux_inode_version(int descriptor, uint32_t *version) {
+  long value = 0;  // the kernel writes an int where the header says long
+  if (ioctl(descriptor, FS_IOC_GETVERSION, &value) < 0) return -errno;
+  memcpy(version, &value, sizeof *version);
+  return 0;
+}
+
+static inline int linux_subvolume(int descriptor, unsigned char uuid[16]) {
+  struct btrfs_ioctl_get_subvol_info_args info;
+  if (ioctl(descriptor, BTRFS_IOC_GET_SUBVOL_INFO, &info) < 0) return -errno;
+  memcpy(uuid, info.uuid, 16);
+  return 0;
+}
+
+// 1: some process has the file open for writing; 0: none has. Gives the lease back at once.
+static inline int linux_probe_writers(int descriptor) {
+  if (fcntl(descriptor, linux_F_SETLEASE, F_RDLCK) < 0) return errno == EAGAIN ? 1 : -errno;
+  return fcntl(descriptor, linux_F_SETLEASE, F_UNLCK) < 0 ? -errno : 0;
+}
+
+static inline long linux_directory_entries(int descriptor, void *buffer, size_t length) {
+  long result;
+  do { result = syscall(SYS_getdents64, descriptor, buffer, length); } while (result < 0 && errno == EINTR);
+  return result < 0 ? -errno : result;
+}
+
+static inline int linux_rename(int from, const char *old, int to, const char *new_name, unsigned flags) {
+  return syscall(SYS_renameat2, from, old, to, new_name, flags) < 0 ? -errno : 0;
+}
+
+static inline int linux_syncfs(int descriptor) { return syscall(SYS_syncfs, descriptor) < 0 ? -errno : 0; }
+
+static inline int linux_epoll_wait(int epoll, struct epoll_event *events, int count, const struct timespec *timeout) {
+  int result = (int)syscall(SYS_epoll_pwait2, epoll, events, count, timeout, NULL, 8);
+  return result < 0 ? -errno : result;
+}
+
+static inline int linux_epoll_control(int epoll, int operation, int descriptor, uint32_t events, uint64_t token) {
+  struct epoll_event event = {.events = events, .data = {.u64 = token}};
+  return epoll_ctl(epoll, operation, descriptor, &event) < 0 ? -errno : 0;
+}
+
+static inline uint64_t linux_epoll_token(const struct epoll_event *event) { return event->data.u64; }
+
+// Raises the soft limit of descriptors to the hard one and returns it.
+static inline int64_t linux_raise_descriptor_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return -errno;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return -errno;
+  return limit.rlim_cur > INT32_MAX ? INT32_MAX : (int64_t)limit.rlim_cur;
+}
+
+// A broken lease is announced by SIGIO, which ends a process that doesn't expect it.
+static inline void linux_ignore_lease_signal(void) {
+  struct sigaction now;
+  if (sigaction(SIGIO, NULL, &now) == 0 && now.sa_handler == SIG_DFL) signal(SIGIO, SIG_IGN);
+}

@@ -19,7 +19,7 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
       var end: UInt64 { offset + UInt64(bytes.count) }
     }
     fileprivate var startCounter: UInt64?
-    fileprivate var journals: [JournalKey: Journal] = [:]
+    fileprivate var journals: [HostJournal: Journal] = [:]
     fileprivate var strings: [StringKey: StoredString] = [:]
     /// Ordered by length, then root.
     fileprivate var promises: [FileKey: [Promise]] = [:]
@@ -95,7 +95,7 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
   ) throws(StoreError) -> [[UInt8]] {
     guarded.withLock { guarded in
-      let key = JournalKey(host: host, journal: journal)
+      let key = HostJournal(host: host, journal: journal)
       return page(of: guarded.state.journals[key]?.records ?? [], from: first, count: count, bytes: bytes)
     }
   }
@@ -112,7 +112,7 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
 }
 
 extension InMemoryServerStore.State: ServerHoldingsView {
-  package func journal(_ key: JournalKey) -> HeldJournal? { journals[key]?.row }
+  package func journal(_ key: HostJournal) -> HeldJournal? { journals[key]?.row }
   package func string(_ key: StringKey) -> StoredString? { strings[key] }
   package func leaf(of key: StringKey, at index: UInt64) -> Digest? { leaves[key]?.element(at: index) }
 

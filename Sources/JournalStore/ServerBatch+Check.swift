@@ -2,23 +2,23 @@ package import JournalModel
 package import MerkleLog
 
 /// Names one journal on a server.
-package struct JournalKey: Hashable, Sendable, Comparable {
+package struct HostJournal: Hashable, Sendable, Comparable {
   package var host: HostName
   package var journal: JournalID
   package init(host: HostName, journal: JournalID) {
     self.host = host
     self.journal = journal
   }
-  package static func < (l: JournalKey, r: JournalKey) -> Bool { (l.host, l.journal) < (r.host, r.journal) }
+  package static func < (l: HostJournal, r: HostJournal) -> Bool { (l.host, l.journal) < (r.host, r.journal) }
 }
 
 extension HeldJournal {
-  package var key: JournalKey { JournalKey(host: host, journal: journal) }
+  package var key: HostJournal { HostJournal(host: host, journal: journal) }
 }
 
 /// What a batch of a server is checked against: the state that its commit would change.
 package protocol ServerHoldingsView: ~Copyable {
-  func journal(_ key: JournalKey) throws(StoreError) -> HeldJournal?
+  func journal(_ key: HostJournal) throws(StoreError) -> HeldJournal?
   func string(_ key: StringKey) throws(StoreError) -> StoredString?
   func leaf(of key: StringKey, at index: UInt64) throws(StoreError) -> Digest?
   /// The log's payload that begins exactly at `offset`.
@@ -43,7 +43,7 @@ extension ServerBatch {
   private func checkRecords<H: TreeHasher, View: ServerHoldingsView & ~Copyable>(
     in view: borrowing View, hasher: H.Type
   ) throws(StoreError) where H.Value == Digest {
-    var pending: [JournalKey: HeldJournal] = [:]
+    var pending: [HostJournal: HeldJournal] = [:]
     for run in records {
       let after = run.after
       var held = pending[after.key]
@@ -91,7 +91,7 @@ extension ServerBatch {
     for row in strings {
       let old = try view.string(row.key)
       if let old { try row.checkContinues(old) }
-      guard row.path.isStorable, row.stored.isStorable else {
+      guard row.path.isStorable, row.stored.isStorable || row.stored.bytes.isEmpty && row.committed == 0 else {
         throw .failed("\(row.key) has a path that can't be stored")
       }
       guard row.synced <= row.committed else { throw .failed("\(row.key) is synced beyond its committed length") }
@@ -158,7 +158,7 @@ extension StoredString {
     guard committed > old.committed || root == old.root else {
       throw .corrupt("\(key) has another root at its committed length \(committed)")
     }
-    guard stored == old.stored || old.committed == 0 else {
+    guard stored == old.stored || old.stored.bytes.isEmpty else {
       throw .failed("\(key) would change its plain file")
     }
   }

@@ -29,6 +29,7 @@ final class Environment: Sendable {
   private let writerLock: Int32?
   /// Why no more is accepted (P4).
   private let failure = Mutex<String?>(nil)
+  private let space = Mutex<Space>(Space())
 
   init(at directory: String, _ access: Access, mapSize: Int = Environment.mapSize) throws(StoreError) {
     if access == .writing { try makeDirectory(directory) }
@@ -41,7 +42,7 @@ final class Environment: Sendable {
       if access == .writing { writerLock = try lockForWriting(directory) }
       handle = try Self.open(directory, access, mapSize: mapSize)
     } catch {
-      if let writerLock { close(writerLock) }
+      if let writerLock { unlock(writerLock) }
       Self.opened.withLock { _ = $0.remove(identity) }
       throw error
     }
@@ -52,7 +53,7 @@ final class Environment: Sendable {
 
   deinit {
     mdb_env_close(handle)
-    if let writerLock { close(writerLock) }
+    if let writerLock { unlock(writerLock) }
     let identity = identity
     Self.opened.withLock { _ = $0.remove(identity) }
   }
@@ -83,7 +84,25 @@ final class Environment: Sendable {
     var handle: OpaquePointer?
     let code = mdb_txn_begin(self.handle, nil, access == .reading ? UInt32(MDB_RDONLY) : 0, &handle)
     guard code == 0, let handle else { throw noted(storeError(code, "begin a transaction")) }
+    if access == .writing { space.withLock { $0.pages = 0 } }
     return Transaction(owning: handle, of: self)
+  }
+
+  /// Counts what the present write transaction may need at most: its row's pages, and two for the leaf and the branch
+  /// above it, which are copied or split.
+  func willWrite(_ byteCount: Int) { space.withLock { $0.pages += 2 + byteCount / Space.pageSize } }
+
+  /// Makes sure that the pages of the present write transaction find room on the disk, and that `Space.reserve` is left
+  /// after them for commits that only give room back (P4). Without this a full disk would look like a failing one: LMDB
+  /// 0.9 reports a short write as EIO.
+  func reserveSpace() throws(StoreError) {
+    var information = MDB_envinfo()
+    mdb_env_info(handle, &information)
+    var descriptor: Int32 = -1
+    mdb_env_get_fd(handle, &descriptor)
+    let code = space.withLock { $0.reserve(after: information.me_last_pgno + 1, in: descriptor) }
+    // A file system that can't reserve has to do without.
+    if code != 0, code != EOPNOTSUPP, code != ENOSYS { throw noted(storeError(code, "reserve room in \(directory)")) }
   }
 
   /// Remembers a failed sync: from then on nothing is accepted.
@@ -105,6 +124,31 @@ final class Environment: Sendable {
     } catch {
       return noted(.failedSync(reason))
     }
+  }
+}
+
+/// Room on the disk that `data.mdb` has beyond what it uses.
+private struct Space {
+  static let pageSize = Int(sysconf(Int32(_SC_PAGESIZE)))
+  static let reserve = 1 << 20
+  private static let step = 16 << 20
+  /// What the present write transaction may need.
+  var pages = 0
+  private var end = 0
+
+  mutating func reserve(after usedPages: Int, in descriptor: Int32) -> Int32 {
+    let used = usedPages * Self.pageSize
+    let needed = used + pages * Self.pageSize + Self.reserve
+    guard needed > end else { return 0 }
+    var code: Int32 = 0
+    for wanted in [needed + Self.step, needed] {
+      code = nj_reserve(descriptor, off_t(used), off_t(wanted - used))
+      if code == 0 {
+        end = wanted
+        break
+      }
+    }
+    return code
   }
 }
 
@@ -160,6 +204,12 @@ private func lockForWriting(_ directory: String) throws(StoreError) -> Int32 {
     throw .failed("\(directory) is in use: another node writes to it")
   }
   return descriptor
+}
+
+/// Unlocks explicitly: a child that this process just forked holds the descriptor, and with it the lock, until its exec.
+private func unlock(_ descriptor: Int32) {
+  flock(descriptor, LOCK_UN)
+  close(descriptor)
 }
 
 func message(_ code: Int32) -> String { String(cString: mdb_strerror(code)) }

@@ -111,7 +111,7 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
       try transaction.put(range.hashes, from: range.first, prefix: encoded { $0.write(range.file) }, in: tables.leaves)
     }
     for row in batch.delivered {
-      try transaction.put(encoded { $0.write(row.length) }, at: deliveredKey(row), in: tables.delivered)
+      try transaction.put(encoded { $0.write(row.length) }, at: Self.key(of: row), in: tables.delivered)
     }
   }
 
@@ -135,7 +135,7 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   // MARK: Acknowledgements
 
-  private func deliveredKey(_ row: Delivered) -> [UInt8] {
+  static func key(of row: Delivered) -> [UInt8] {
     encoded { writer in
       writer.write(name: row.server)
       writer.write(row.file)

@@ -40,7 +40,7 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
     let transaction = try begin(.writing)
     try batch.check(in: transaction, hasher: H.self)
     try transaction.put(batch)
-    try transaction.commit()
+    try transaction.commit(usesReserve: batch.addsNothing)
   }
 
   package func journals() throws(StoreError) -> [HeldJournal] { try begin(.reading).journals() }
@@ -56,7 +56,7 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
   package func records(
     host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
   ) throws(StoreError) -> [[UInt8]] {
-    try begin(.reading).records(JournalKey(host: host, journal: journal), from: first, count: count, bytes: bytes)
+    try begin(.reading).records(HostJournal(host: host, journal: journal), from: first, count: count, bytes: bytes)
   }
 
   package func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest] {
@@ -65,5 +65,12 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
 
   package func files(host: HostName, identity: InodeIdentity) throws(StoreError) -> [FileUUID] {
     try begin(.reading).files(host, identity)
+  }
+}
+
+extension ServerBatch {
+  /// Only rows change, promises are met and log payload is trimmed: after it there is more room than before.
+  fileprivate var addsNothing: Bool {
+    records.isEmpty && promises.isEmpty && leaves.isEmpty && log.isEmpty && !(met.isEmpty && trims.isEmpty)
   }
 }

@@ -158,7 +158,7 @@ extension ByteWriter {
     write(row.committed)
     write(row.root)
     write(row.synced)
-    write(row.stored)
+    write(counted: row.stored.bytes)
     write(row.recorded)
     write(optional: row.closed) { $0.write($1.rawValue) }
     write(optional: row.gapFrom) { $0.write($1) }
@@ -179,7 +179,7 @@ extension ByteReader {
       gapFrom: try readOffset())
   }
 
-  mutating func readHeldJournal(_ key: JournalKey) throws(DecodingFailure) -> HeldJournal {
+  mutating func readHeldJournal(_ key: HostJournal) throws(DecodingFailure) -> HeldJournal {
     let publicKey = try readDigest()
     let length: UInt64 = try read()
     let checkpoint = try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
@@ -199,8 +199,16 @@ extension ByteReader {
           file: try reader.readFile(), length: try reader.read(), root: try reader.readDigest(),
           why: try reader.readCase())
       },
-      committed: try read(), root: try readDigest(), synced: try read(), stored: try readPath(),
+      committed: try read(), root: try readDigest(), synced: try read(), stored: try readStoredPath(),
       recorded: try read(), closed: try readClosed(), gapFrom: try readOffset())
+  }
+
+  /// Empty where no plain file was made yet.
+  private mutating func readStoredPath() throws(DecodingFailure) -> BytePath {
+    let start = self
+    let path = BytePath(try readCounted(limit: BytePath.maximumByteCount))
+    guard path.bytes.isEmpty || path.isStorable else { throw start.failure(.badValue("not a path")) }
+    return path
   }
 
   private mutating func readClosed() throws(DecodingFailure) -> FileClosed.Reason? {

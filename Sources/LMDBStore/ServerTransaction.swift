@@ -29,7 +29,9 @@ struct ServerTransaction: ~Copyable {
     self.tables = tables
   }
 
-  consuming func commit() throws(StoreError) { try transaction.commit() }
+  consuming func commit(usesReserve: Bool = false) throws(StoreError) {
+    try transaction.commit(usesReserve: usesReserve)
+  }
 
   private static var counterKey: [UInt8] { Array("start counter".utf8) }
 
@@ -72,11 +74,7 @@ struct ServerTransaction: ~Copyable {
 
   private func put(_ row: StoredString) throws(StoreError) {
     try transaction.put(encoded { $0.write(row) }, at: encoded { $0.write(row.key) }, in: tables.strings)
-    let owner = encoded { writer in
-      writer.write(raw: Self.owner(row.key.key.host, row.identity))
-      writer.write(row.key.key.file)
-    }
-    try transaction.put([], at: owner, in: tables.identities)
+    try transaction.put([], at: Self.identityKey(row.key.key, row.identity), in: tables.identities)
   }
 
   private func removePromises(_ met: ServerBatch.MetLength) throws(StoreError) {
@@ -107,14 +105,14 @@ struct ServerTransaction: ~Copyable {
 // MARK: Keys
 
 extension ServerTransaction {
-  private static func key(of journal: JournalKey) -> [UInt8] {
+  private static func key(of journal: HostJournal) -> [UInt8] {
     encoded { writer in
       writer.write(name: journal.host.text)
       writer.write(journal.journal)
     }
   }
 
-  private static func key(of promise: Promise) -> [UInt8] {
+  static func key(of promise: Promise) -> [UInt8] {
     encoded { writer in
       writer.write(promise.key)
       writer.write(promise.length)
@@ -122,10 +120,17 @@ extension ServerTransaction {
     }
   }
 
-  private static func logKey(_ string: StringKey, _ offset: UInt64) -> [UInt8] {
+  static func logKey(_ string: StringKey, _ offset: UInt64) -> [UInt8] {
     encoded { writer in
       writer.write(string)
       writer.write(offset)
+    }
+  }
+
+  static func identityKey(_ file: FileKey, _ identity: InodeIdentity) -> [UInt8] {
+    encoded { writer in
+      writer.write(raw: owner(file.host, identity))
+      writer.write(file.file)
     }
   }
 
@@ -142,7 +147,7 @@ extension ServerTransaction {
 extension ServerTransaction {
   func journals() throws(StoreError) -> [HeldJournal] {
     try rows(of: tables.journals) { (reader: inout ByteReader) throws(DecodingFailure) in
-      JournalKey(host: try reader.readHostName(), journal: try reader.readJournal())
+      HostJournal(host: try reader.readHostName(), journal: try reader.readJournal())
     } value: { (key, reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readHeldJournal(key)
     }
@@ -174,7 +179,7 @@ extension ServerTransaction {
     return ranges
   }
 
-  func records(_ journal: JournalKey, from first: UInt64, count: Int, bytes: Int) throws(StoreError) -> [[UInt8]] {
+  func records(_ journal: HostJournal, from first: UInt64, count: Int, bytes: Int) throws(StoreError) -> [[UInt8]] {
     try transaction.page(of: tables.records, prefix: Self.key(of: journal), from: first, count: count, bytes: bytes)
   }
 
@@ -229,7 +234,7 @@ extension ServerTransaction {
 }
 
 extension ServerTransaction: ServerHoldingsView {
-  func journal(_ journal: JournalKey) throws(StoreError) -> HeldJournal? {
+  func journal(_ journal: HostJournal) throws(StoreError) -> HeldJournal? {
     try transaction.row(Self.key(of: journal), in: tables.journals) {
       (reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readHeldJournal(journal)

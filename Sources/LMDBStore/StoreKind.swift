@@ -47,7 +47,7 @@ enum StoreKind: UInt8 {
       tables.append(table)
     }
     // Table handles outlive the transaction only if it is committed.
-    try transaction.commit()
+    try transaction.commit(usesReserve: true)
     return tables
   }
 

@@ -22,7 +22,9 @@ struct Transaction: ~Copyable {
   deinit { if let handle { mdb_txn_abort(handle) } }
 
   /// Durable when it returns; nothing is visible when it throws.
-  consuming func commit() throws(StoreError) {
+  /// - Parameter usesReserve: whether it may take the room that is kept for commits that give room back.
+  consuming func commit(usesReserve: Bool = false) throws(StoreError) {
+    if !usesReserve { try environment.reserveSpace() }
     let owned = handle
     handle = nil
     let code = mdb_txn_commit(owned)
@@ -68,6 +70,7 @@ struct Transaction: ~Copyable {
       case .last: MDB_APPEND
       }
     let sealed = StoredValue.seal(value, key: key)
+    environment.willWrite(key.count + sealed.count)
     let code = withValue(of: key) { key in
       withValue(of: sealed) { mdb_put(handle, table.handle, &key, &$0, UInt32(flags)) }
     }

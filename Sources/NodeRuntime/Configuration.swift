@@ -71,11 +71,9 @@ package struct Configuration: Sendable, Hashable {
 
   package var roles: [String] { (host == nil ? [] : ["host"]) + (server == nil ? [] : ["server"]) }
 
-  package var credentials: CredentialFiles {
-    CredentialFiles(certificate: tls.certificate, key: tls.key, authorities: tls.authorities)
-  }
-
   package var dataFolder: DataFolder { DataFolder(path: node.data) }
+  /// Where the running node answers `status`.
+  package var controlSocket: String { dataFolder.controlSocket }
 
   package static let maximumByteCount = 1 << 20
   package static let maximumPatterns = 1_000
@@ -108,8 +106,8 @@ package struct DataFolder: Sendable, Hashable {
   package init(path: String) { self.path = path }
 
   /// LMDB environments, one for each role.
-  package var hostStore: String { path + "/host" }
-  package var serverStore: String { path + "/server" }
+  package var hostStore: String { path + "/journal" }
+  package var serverStore: String { path + "/holdings" }
   /// Outside LMDB: a restored journal doesn't bring an old key along.
   package var journalKey: String { path + "/journal.key" }
   /// Where the running node answers `status`.

@@ -28,5 +28,14 @@ enum SmallFile {
     }
   }
 
+  static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
+  /// Size of a regular file; nil when there is none.
+  static func size(_ path: String) -> UInt64? {
+    var status = stat()
+    guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+    return UInt64(status.st_size)
+  }
+
   static func describe(_ error: Int32) -> String { String(cString: strerror(error)) }
 }

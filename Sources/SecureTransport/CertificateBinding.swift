@@ -1,14 +1,10 @@
 import COpenSSL
+import JournalModel
 
 /// A certificate's word for something that is not TLS: who holds host X's certificate says that journal key K is X's
 /// (W5, W6). The signed bytes must begin with a context string of their own, so that the signature can stand for nothing
 /// else; a TLS 1.3 handshake signs bytes that begin with 64 spaces (RFC 8446, 4.4.3).
 package enum CertificateBinding {
-  /// Bounds on what a peer may bring.
-  package static let maximumChain = 8
-  package static let maximumCertificateBytes = 16 << 10
-  package static let maximumSignatureBytes = 1 << 10
-
   /// The chain of the certificate file (DER, leaf first) and its key's signature over `bytes`. An expired certificate
   /// is no obstacle: expiry isn't judged on bindings (W6).
   package static func sign(
@@ -16,12 +12,20 @@ package enum CertificateBinding {
   ) throws(TransportError) -> (chain: [[UInt8]], signature: [UInt8]) {
     let credentials = try Credentials(certificate: files.certificate, key: files.key)
     let chain = CertificateFile.ders(credentials.chain.pointer)
-    guard chain.count <= maximumChain, chain.allSatisfy({ (1...maximumCertificateBytes).contains($0.count) }) else {
+    let signature = try Signing.sign(bytes, with: credentials.key.pointer, files.key)
+    guard isWithinBounds(chain, signature) else {
       throw TransportError(
-        files.certificate,
-        "holds more than \(maximumChain) certificates, or one of more than \(maximumCertificateBytes) bytes")
+        files.certificate, "has a chain or key too large for a journal",
+        hint: "at most \(RecordBounds.chainLength) certificates of at most \(RecordBounds.certificateSize) bytes")
     }
-    return (chain, try Signing.sign(bytes, with: credentials.key.pointer, files.key))
+    return (chain, signature)
+  }
+
+  /// Whether a journal can carry the two.
+  static func isWithinBounds(_ chain: [[UInt8]], _ signature: [UInt8]) -> Bool {
+    (1...RecordBounds.chainLength).contains(chain.count)
+      && chain.allSatisfy { (1...RecordBounds.certificateSize).contains($0.count) }
+      && (1...RecordBounds.bindingSignatureSize).contains(signature.count)
   }
 }
 
@@ -42,10 +46,9 @@ package final class BindingAuthorities: @unchecked Sendable {
     chain: [[UInt8]], signature: [UInt8], over bytes: [UInt8], hostName: String
   ) -> String? {
     defer { OpenSSLErrors.clear() }
-    guard (1...CertificateBinding.maximumChain).contains(chain.count),
-      chain.allSatisfy({ (1...CertificateBinding.maximumCertificateBytes).contains($0.count) }),
-      (1...CertificateBinding.maximumSignatureBytes).contains(signature.count)
-    else { return "the binding's chain or signature is missing or too long" }
+    guard CertificateBinding.isWithinBounds(chain, signature) else {
+      return "the binding's chain or signature is missing or too long"
+    }
     do {
       let certificates = try parse(chain)
       guard let leaf = nj_x509_stack_at(certificates.pointer, 0) else { return "the binding has no certificate" }

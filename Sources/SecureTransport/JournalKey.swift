@@ -16,7 +16,7 @@ package final class JournalKey: @unchecked Sendable {
     }
     var bytes = [UInt8](repeating: 0, count: Digest.byteCount)
     var count = bytes.count
-    guard EVP_PKEY_get_raw_public_key(key.pointer, &bytes, &count) == 1, let publicKey = Digest(rawBytes: bytes) else {
+    guard EVP_PKEY_get_raw_public_key(key.pointer, &bytes, &count) == 1, let publicKey = Digest(bytes: bytes) else {
       throw TransportError(subject, OpenSSLErrors.drain() ?? "has no public key")
     }
     self.publicKey = publicKey
@@ -52,25 +52,11 @@ package final class JournalKey: @unchecked Sendable {
   /// Whether `signature` is `publicKey`'s over `bytes`. False for anything malformed; usable from any thread.
   package static func verify(_ signature: [UInt8], _ bytes: [UInt8], publicKey: Digest) -> Bool {
     guard signature.count == signatureByteCount else { return false }
-    guard let key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nil, publicKey.rawBytes, Digest.byteCount) else {
+    guard let key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nil, publicKey.bytes, Digest.byteCount) else {
       OpenSSLErrors.clear()
       return false
     }
     defer { EVP_PKEY_free(key) }
     return Signing.verify(signature, bytes, with: key)
-  }
-}
-
-extension Digest {
-  init?(rawBytes: [UInt8]) {
-    var reader = ByteReader(rawBytes)
-    guard rawBytes.count == Self.byteCount, let digest = try? reader.readDigest() else { return nil }
-    self = digest
-  }
-
-  var rawBytes: [UInt8] {
-    var writer = ByteWriter(reserving: Self.byteCount)
-    writer.write(self)
-    return writer.bytes
   }
 }

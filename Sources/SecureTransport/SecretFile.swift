@@ -7,7 +7,7 @@ enum SecretFile {
 
   /// The file's bytes. With `isSecret`, a file that group or others may read or write is refused.
   static func read(_ path: String, isSecret: Bool) throws(TransportError) -> [UInt8] {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw failure(path, "can't be opened") }
     defer { close(descriptor) }
     var status = stat()

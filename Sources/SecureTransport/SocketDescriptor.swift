@@ -62,10 +62,9 @@ extension SocketDescriptor {
     var size = socklen_t(MemoryLayout<sockaddr_storage>.size)
     return withUnsafeMutablePointer(to: &storage) { storage in
       storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { peer in
-        let flags = Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
-        let descriptor = accept4(number, __SOCKADDR_ARG(__sockaddr__: peer), &size, flags)
+        let descriptor = linux_accept(number, peer, &size)
         guard descriptor >= 0 else {
-          return errno == EAGAIN || errno == EINTR ? .none : .failed(String(cString: strerror(errno)))
+          return descriptor == -EAGAIN || descriptor == -EINTR ? .none : .failed(String(cString: strerror(-descriptor)))
         }
         let connection = SocketDescriptor(owning: descriptor)
         connection.setConnectionOptions()

@@ -14,9 +14,10 @@ package final class TLSContext: @unchecked Sendable {
   package let identity: CertificateIdentity
   private let context: Owned
 
-  /// OpenSSL reads up to this many bytes from the socket at once, which saves most of the system calls of bulk
-  /// transfers. The buffer is given back whenever it is empty.
-  static let readBufferSize = 128 << 10
+  /// OpenSSL reads up to this many bytes from the socket at once: one system call for many small records instead of two
+  /// for each. (It makes no difference to bulk: design/decisions/tls-on-the-socket.md.) The buffer is given back whenever
+  /// it is empty, so that an idle connection holds none.
+  static let readBufferSize = 64 << 10
   /// Fastest first: SHA-256 and AES-128-GCM have instructions on every machine that matters.
   static let cipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
   static let maximumChainDepth: Int32 = 8

@@ -49,6 +49,9 @@ package struct TLSSession: ~Copyable, @unchecked Sendable {
   /// The socket's number, for registration with a poller.
   package var descriptor: Int32 { socket.number }
 
+  /// Of a client's socket that became writable: nil if the connection stands, else why not.
+  package func finishConnecting() -> String? { socket.finishConnecting() }
+
   /// Drives the handshake.
   package mutating func handshake() -> Handshake {
     if let failure { return .failed(failure) }

@@ -3,8 +3,9 @@ import JournalModel
 /// The signed lengths of one file that payload has not reached (W3), by length.
 ///
 /// For a length the root that came first stays. A second one is recorded in its journal and reported, never used: it is
-/// a branch, and until branches are kept its bytes are refused. A promise that bytes failed to meet is *doubted*: it is
-/// passed over as long as a later one is known, so that a root that nobody can meet blocks nothing for ever (J4).
+/// a branch, and until branches are kept its bytes are refused. A promise that bytes failed to meet is *doubted*: bytes
+/// that fail it again are kept as long as a later one is known, so that a root that nobody can meet blocks nothing for
+/// ever (J4).
 struct PromiseList {
   struct Item: Hashable {
     var length: UInt64
@@ -16,7 +17,6 @@ struct PromiseList {
   private var items: [Item] = []
   /// Items before it are met.
   private var head = 0
-  private var hasDoubts = false
 
   var isEmpty: Bool { head == items.count }
   var count: Int { items.count - head }
@@ -42,12 +42,12 @@ struct PromiseList {
     return index > head && items[index - 1].length == length ? items[index - 1].root : nil
   }
 
-  /// Passes over this promise while a later one is known.
-  mutating func doubt(_ length: UInt64) {
+  /// Bytes failed to meet this promise. Returns whether some did before.
+  mutating func doubt(_ length: UInt64) -> Bool {
     let index = position(after: length)
-    guard index > head, items[index - 1].length == length else { return }
-    items[index - 1].isDoubted = true
-    hasDoubts = true
+    guard index > head, items[index - 1].length == length else { return false }
+    defer { items[index - 1].isDoubted = true }
+    return items[index - 1].isDoubted
   }
 
   /// What bytes `from ..< received` can be verified against: at most `count` promises; beyond `from + span` only the
@@ -55,13 +55,12 @@ struct PromiseList {
   func verifiable(from: UInt64, received: UInt64, span: UInt64, count: Int) -> [Item] {
     let (soft, overflow) = from.addingReportingOverflow(span)
     let limit = min(received, overflow ? received : soft)
-    let sound = hasDoubts ? items[head...].last { !$0.isDoubted }?.length ?? 0 : 0
     var found: [Item] = []
     var index = position(after: from)
     while index < items.count, items[index].length <= received, found.count < count {
       let item = items[index]
       if !found.isEmpty, item.length > limit { break }
-      if !item.isDoubted || item.length > sound { found.append(item) }
+      found.append(item)
       index += 1
     }
     return found

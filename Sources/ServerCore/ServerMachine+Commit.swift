@@ -51,11 +51,13 @@ extension ServerMachine where H.Value == Digest {
     var batch = ServerBatch()
     var log: [LogRange] = []
     gatherJournals(into: &group, &batch)
-    gatherStrings(into: &group, &batch, &log)
-    guard !group.rows.isEmpty || !group.runs.isEmpty else { return }
-    group.hasLogPayload = !log.isEmpty
-    flight = group
-    out.append(.commit(batch, log: log))
+    let leftOut = gatherStrings(into: &group, &batch, &log)
+    if !group.rows.isEmpty || !group.runs.isEmpty {
+      group.hasLogPayload = !log.isEmpty
+      flight = group
+      out.append(.commit(batch, log: log))
+    }
+    for index in leftOut { advance(index) }
   }
 
   private mutating func gatherJournals(into group: inout GroupCommit, _ batch: inout ServerBatch) {
@@ -70,15 +72,18 @@ extension ServerMachine where H.Value == Digest {
   }
 
   /// All waiting records are in this batch, hence every promise that payload was verified against is durable with it.
+  /// Returns strings for whose payload the log has no room beside that of the others.
   private mutating func gatherStrings(
     into group: inout GroupCommit, _ batch: inout ServerBatch, _ log: inout [LogRange]
-  ) {
+  ) -> [Int] {
     var planned = logged
+    var leftOut: [Int] = []
     let indices = dirtyStrings
     dirtyStrings.removeAll(keepingCapacity: true)
     for index in indices {
       strings[index].isDirty = false
       let point = nextPoint(index, logged: planned)
+      if point == nil, !strings[index].points.isEmpty { leftOut.append(index) }
       guard strings[index].isRowDirty || point != nil else { continue }
       strings[index].isRowDirty = false
       var row = strings[index].row
@@ -101,6 +106,7 @@ extension ServerMachine where H.Value == Digest {
           index: index, row: row, end: point == nil ? nil : row.committed, isBulk: strings[index].bulk != nil,
           newPromises: strings[index].newPromises.count))
     }
+    return leftOut
   }
 
   private mutating func gatherPayload(

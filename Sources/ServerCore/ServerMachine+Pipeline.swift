@@ -31,7 +31,8 @@ extension ServerMachine where H.Value == Digest {
     }
     let from = strings[index].verified
     let next = strings[index].promises.verifiable(
-      from: from, received: strings[index].received, span: UInt64(limits.syncSlice), count: promisesPerVerification)
+      from: max(from, strings[index].passedOver), received: strings[index].received, span: UInt64(limits.syncSlice),
+      count: promisesPerVerification)
     guard !next.isEmpty else {
       if strings[index].isTailDoomed { discardTail(index) }
       return
@@ -60,9 +61,12 @@ extension ServerMachine where H.Value == Digest {
       strings[index].verified = answer.upTo
       strings[index].verifiedRoot = answer.root
     }
-    if answer.failedAt != nil || !isMet {
+    if let failed = answer.failedAt, strings[index].promises.doubt(failed),
+      failed < strings[index].promises.greatest ?? 0
+    {
+      strings[index].passedOver = failed
+    } else if answer.failedAt != nil || !isMet {
       // What was met is committed, the host is told what is held, and looks at its file again.
-      if let failed = answer.failedAt { strings[index].promises.doubt(failed) }
       let text = "the bytes up to \(answer.failedAt ?? answer.upTo) don't have the recorded root"
       strings[index].refusal = (.rootMismatch, text)
       if let owner = strings[index].owner {
@@ -76,6 +80,7 @@ extension ServerMachine where H.Value == Digest {
   /// Received bytes that no promise reaches are given up.
   private mutating func discardTail(_ index: Int) {
     strings[index].isTailDoomed = false
+    strings[index].passedOver = 0
     let from = strings[index].verified
     let bytes = strings[index].received - from
     guard bytes > 0 else { return }

@@ -20,7 +20,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   var connections: [ConnectionID: Connection] = [:]
   var journals: [JournalIntake<H>] = []
-  var journalIndex: [JournalKey: Int] = [:]
+  var journalIndex: [HostJournal: Int] = [:]
   var freeJournals: [Int] = []
   var strings: [StringIntake] = []
   var stringIndex: [FileKey: Int] = [:]
@@ -80,7 +80,9 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     }
     switch input {
     case .started(let journals, let strings, let promises, let log, let counterMatches):
-      start(journals: journals, strings: strings, promises: promises, log: log, counterMatches: counterMatches)
+      start(
+        journals: journals, strings: strings, promises: promises, log: log,
+        counterMatches: counterMatches)
     case .tick: break
     case .repaired(let key, let outcome): repaired(key, outcome)
     case .accepted(let id, let peer): accept(id, peer)
@@ -143,10 +145,12 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     ServerStatus(
       hosts: tallies.sorted { $0.name < $1.name }.map {
         ServerStatus.Host(
-          name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, files: $0.files, bytes: $0.bytes,
+          name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, files: $0.files,
+          bytes: $0.bytes,
           records: $0.records, pendingBytes: $0.pending)
       },
-      isServing: phase == .serving, blocked: blocked, failing: failing.count, loggedBytes: logged, refusals: refusals,
-      connections: connections.count)
+      isServing: phase == .serving, blocked: blocked, failing: failing.count, loggedBytes: logged,
+      pendingBytes: pendingBytes,
+      refusals: refusals, connections: connections.count)
   }
 }

@@ -22,6 +22,8 @@ package struct ServerStatus: Hashable, Sendable {
   package var failing: Int
   /// Bytes in the store's log.
   package var loggedBytes: UInt64
+  /// Payload in memory that isn't committed, of all hosts.
+  package var pendingBytes: UInt64
   /// Refusals sent since the start.
   package var refusals: UInt64
   package var connections: Int

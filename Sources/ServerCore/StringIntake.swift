@@ -49,6 +49,8 @@ struct StringIntake {
   var verifiedRoot: Digest
   var points: [VerifiedPoint] = []
   var isVerifying = false
+  /// The received bytes don't meet the promises from `verified` up to here, but may meet a later one (J4).
+  var passedOver: UInt64 = 0
   /// What verifies no further is discarded: its connection is gone, or the host said that the rest won't come.
   var isTailDoomed = false
 

@@ -1,1 +1,34 @@
-@main struct NimbusJournal { static func main() {} }
+import ArgumentParser
+import Glibc
+
+@main struct NimbusJournal: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "nimbus-journal",
+    abstract: "Delivers log files to servers: every byte, at its place, exactly once.",
+    discussion: "Machine-readable output goes to standard output, logs go to standard error. The exit status is 0 only "
+      + "when what was asked holds.",
+    subcommands: [
+      NodeCommand.self, CheckCommand.self, KeysCommand.self, StatusCommand.self, InspectCommand.self,
+    ])
+
+  /// Commands throw what they found out as an error that describes itself.
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+      flush(EXIT_SUCCESS)
+    } catch let failure as CommandFailure {
+      complain(failure.message)
+      flush(failure.status)
+    } catch {
+      fflush(nil)
+      exit(withError: error)
+    }
+  }
+
+  /// Output that couldn't be written is no success.
+  private static func flush(_ status: Int32) -> Never {
+    guard fflush(nil) == 0 else { Glibc.exit(status == 0 ? EXIT_FAILURE : status) }
+    Glibc.exit(status)
+  }
+}

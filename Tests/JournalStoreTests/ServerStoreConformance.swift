@@ -127,12 +127,15 @@ import Testing
     let test = try ServerStoreUnderTest(backend)
     let key = stringKey(try host("web1"), 1)
     var row = storedString(key)
+    let name = row.stored
+    row.stored = BytePath([])  // no plain file is made yet
     try test.store.commit(ServerBatch { $0.strings = [row] })
-    row.stored = BytePath("files/x@full")  // a clash before the first byte (P1)
-    try test.store.commit(ServerBatch { $0.strings = [row] })
+    #expect(try test.store.strings() == [row])
     row.committed = 10
     row.synced = 10
     row.root = digest(10)
+    expect(.failed) { () throws(StoreError) in try test.store.commit(ServerBatch { [row] in $0.strings = [row] }) }
+    row.stored = name
     try test.store.commit(ServerBatch { $0.strings = [row] })
 
     func refuse(

@@ -207,38 +207,61 @@ import Testing
     #expect(ERR_peek_error() == 0, "the error queue is left empty")
   }
 
-  @Test("RSA and Ed25519 keys of other authorities sign bindings too", arguments: ["rsa", "ed25519"])
-  func otherKeys(type: String) throws {
+  @Test("RSA and Ed25519 keys of other authorities sign bindings too", arguments: [ForeignKey.rsa, .ed25519])
+  func otherKeys(type: ForeignKey) throws {
+    let own = try ForeignCertificate(type, [(NID_subject_alt_name, "DNS:web1")], issuer: nil)
     let path = fleet.scratch.path
-    let key = type == "rsa" ? nj_generate_rsa(2_048) : nj_generate_ed25519()
-    defer { EVP_PKEY_free(key) }
-    let certificate = X509_new()
-    defer { X509_free(certificate) }
-    ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1)
-    X509_set_version(certificate, 2)
-    X509_gmtime_adj(X509_getm_notBefore(certificate), -60)
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 3_600)
-    X509_set_pubkey(certificate, key)
-    #expect(nj_x509_add_extension(certificate, certificate, NID_subject_alt_name, "DNS:web1") == 1)
-    #expect(X509_sign(certificate, key, type == "rsa" ? EVP_sha256() : nil) > 0)
-    let output = BIO_new(BIO_s_mem())
-    defer { BIO_free(output) }
-    PEM_write_bio_X509(output, certificate)
-    var start: UnsafeMutablePointer<CChar>?
-    let count = nj_bio_bytes(output, &start)
-    try Scratch.write(Array(UnsafeRawBufferPointer(start: start, count: count)), to: path + "/own.crt")
-    let keyOutput = BIO_new(BIO_s_mem())
-    defer { BIO_free(keyOutput) }
-    #expect(nj_write_private_key(keyOutput, key) == 1)
-    let keyCount = nj_bio_bytes(keyOutput, &start)
-    try Scratch.write(Array(UnsafeRawBufferPointer(start: start, count: keyCount)), to: path + "/own.key")
-
     let files = CredentialFiles(certificate: path + "/own.crt", key: path + "/own.key", authorities: path + "/own.crt")
+    try Scratch.write(own.certificatePEM(), to: files.certificate)
+    try Scratch.write(own.keyPEM(), to: files.key)
     let binding = try CertificateBinding.sign(message, with: files)
     let judge = try BindingAuthorities(file: files.authorities)
     #expect(judge.refusal(chain: binding.chain, signature: binding.signature, over: message, hostName: "web1") == nil)
     var damaged = binding.signature
     damaged[20] ^= 1
     #expect(judge.refusal(chain: binding.chain, signature: damaged, over: message, hostName: "web1") != nil)
+  }
+
+  @Test("an authority with intermediates works, when they come along, and only then")
+  func intermediates() throws {
+    let authority = [(NID_basic_constraints, "critical,CA:TRUE"), (NID_key_usage, "critical,keyCertSign")]
+    let root = try ForeignCertificate(.rsa, authority, issuer: nil)
+    let middle = try ForeignCertificate(.p256, authority, issuer: root)
+    let host = try ForeignCertificate(.p256, [(NID_subject_alt_name, "DNS:web1")], issuer: middle)
+    let server = try ForeignCertificate(.ed25519, [(NID_subject_alt_name, "DNS:logs-a")], issuer: middle)
+    let path = fleet.scratch.path
+    func files(_ name: String, _ certificate: ForeignCertificate, chain: [UInt8]) throws -> CredentialFiles {
+      let files = CredentialFiles(
+        certificate: "\(path)/\(name).crt", key: "\(path)/\(name).key", authorities: path + "/root.crt")
+      try Scratch.write(certificate.certificatePEM() + chain, to: files.certificate)
+      try Scratch.write(certificate.keyPEM(), to: files.key)
+      return files
+    }
+    try Scratch.write(root.certificatePEM(), to: path + "/root.crt")
+    let whole = try files("web1", host, chain: middle.certificatePEM())
+    let bare = try files("bare", host, chain: [])
+    let serving = try TLSContext(.server, files("logs-a", server, chain: middle.certificatePEM()))
+    func handshake(_ files: CredentialFiles) throws -> (client: String?, server: String?) {
+      let pair = try Handshakes.sessions(client: TLSContext(.client, files), server: serving, name: "logs-a")
+      return Handshakes.run(client: pair.client, server: pair.server)
+    }
+    #expect(try handshake(whole) == (nil, nil))
+    #expect(try handshake(bare).server == "certificate of web1 is not signed by the configured authorities")
+
+    let judge = try BindingAuthorities(file: path + "/root.crt")
+    let binding = try CertificateBinding.sign(message, with: whole)
+    #expect(binding.chain.count == 2)
+    func refusal(_ chain: [[UInt8]]) -> String? {
+      judge.refusal(chain: chain, signature: binding.signature, over: message, hostName: "web1")
+    }
+    #expect(refusal(binding.chain) == nil)
+    #expect(refusal([binding.chain[0]]) == "certificate of web1 is not signed by the configured authorities")
+    #expect(refusal([binding.chain[1]]) != nil)
+    // No authority's certificate: one that web1's key signed.
+    let below = try ForeignCertificate(.p256, [(NID_subject_alt_name, "DNS:web2")], issuer: host)
+    let forged = try CertificateBinding.sign(
+      message, with: files("web2", below, chain: host.certificatePEM() + middle.certificatePEM()))
+    #expect(
+      judge.refusal(chain: forged.chain, signature: forged.signature, over: message, hostName: "web2") != nil)
   }
 }

@@ -108,6 +108,41 @@ import WireProtocol
     #expect(together == lengths)
   }
 
+  @Test("J2: records become frames within their bounds, each with its own checkpoint, none lost")
+  func recordFrames() throws {
+    var random = Seeded(6)
+    var limits = Samples.limits
+    limits.recordBytesPerFrame = 300
+    for _ in 0..<200 {
+      let encoded = (0..<random.number(0...30)).map { _ in random.bytes(random.chance(1, in: 10) ? 250...600 : 0...90) }
+      let frames = Records.frames(first: 70, encoded: encoded, limits: limits) { length in
+        var checkpoint = Samples.checkpoint
+        checkpoint.length = length
+        return checkpoint
+      }
+      var together: [[UInt8]] = []
+      for frame in frames {
+        guard case .records(let records) = frame else { return #expect(Bool(false)) }
+        #expect(records.first == 70 + UInt64(together.count))
+        together += records.encoded
+        #expect(records.checkpoint.length == 70 + UInt64(together.count))
+        let size = records.encoded.reduce(0) { $0 + $1.count }
+        #expect(records.encoded.count == 1 || size <= limits.recordBytesPerFrame)
+        #expect(decodeAll(frame.encoded(), limits: limits).frames == [.frame(frame)])
+      }
+      #expect(together == encoded)
+    }
+  }
+
+  @Test("512 births with the longest paths don't fit one frame, and go in several")
+  func manyLongPaths() throws {
+    let limits = Limits()
+    let encoded = [[UInt8]](repeating: [UInt8](repeating: 1, count: 8_400), count: limits.recordsPerFrame)
+    let frames = Records.frames(first: 0, encoded: encoded, limits: limits) { _ in Samples.checkpoint }
+    #expect(frames.count > 1)
+    for frame in frames { #expect(decodeAll(frame.encoded(), limits: limits).error == nil) }
+  }
+
   @Test("Encoding appends to what is there")
   func appends() {
     var bytes: [UInt8] = [1, 2, 3]

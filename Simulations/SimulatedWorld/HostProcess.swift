@@ -1,0 +1,254 @@
+import DataPlane
+import HostCore
+import JournalModel
+import JournalStore
+import MerkleLog
+import WireProtocol
+
+/// One life of a host's node: performs the machine's effects with latencies and brings the answers.
+final class HostProcess: SimulatedProcess {
+  private let host: SimulatedHost
+  private var machine: HostMachine<SimulatedTree>
+  let plane: SimulatedHostPlane
+  private let watches: WatchQueue
+  private struct Session {
+    var connection: Connection
+    var server: ServerIndex
+    var decoder: FrameDecoder
+  }
+  private var sessions: [ConnectionID: Session] = [:]
+  private var spare: [HostEffect] = []
+  private(set) var settledTokens: Set<UInt64> = []
+
+  init(host: SimulatedHost, world: World) {
+    self.host = host
+    watches = WatchQueue(seed: world.plan.seed, name: "host\(host.index).\(host.lives)")
+    let store = host.store
+    plane = SimulatedHostPlane(
+      disk: host.disk, watches: watches, limits: world.limits,
+      random: RandomStream(seed: world.plan.seed, entity: "host\(host.index)", purpose: "plane.\(host.lives)"),
+      storedLeaves: { try store.leaves(of: $0, count: $1) })
+    machine = HostMachine(settings: host.settings)
+    super.init(world: world, node: .host(host.index))
+    watches.queueLimit = Int(world.plan.knobs[.hintQueue])
+    watches.watchLimit = Int(world.plan.knobs[.watchLimit])
+    watches.wake = { [weak self] in self?.hintsCame() }
+    host.disk.watcher = watches
+    plane.interleave = { [unowned self] in self.world.interleave(host.index) }
+    plane.didIngest = { [unowned self] file, inode, from, bytes, answer in
+      self.world.oracle.ingested(host.index, file, inode, from: from, bytes, answer)
+    }
+    applyFaults()
+  }
+
+  func applyFaults() {
+    plane.faults.noDescriptors = host.has(.emfile)
+    plane.faults.readsFail = host.has(.readError)
+    plane.faults.shortReads = host.has(.shortReads) || world.chance(.shortRead)
+    watches.faults.loss = host.hintFaults.loss > 0 ? host.hintFaults.loss : world.plan.knobs[.hintLoss]
+    watches.faults.duplicate =
+      host.hintFaults.duplicate > 0 ? host.hintFaults.duplicate : world.plan.knobs[.hintDuplicate]
+  }
+
+  func overflowHints() { watches.overflow() }
+  var hintCounts: (lost: Int, duplicated: Int, overflowed: Int, refused: Int) { watches.counts }
+
+  func start() {
+    do {
+      let files = try host.store.files()
+      let length = try host.store.length()
+      let position = JournalPosition(length: length, root: try host.store.root(at: length))
+      let delivered = try host.settings.servers.map { try host.store.delivered(to: $0) }
+      input(.started(files: files, journal: position, delivered: delivered))
+    } catch { world.oracle.fail(.crash, "the host's store can't be read: \(error)") }
+  }
+
+  /// The process is gone. `silently`: the power is, too, and nobody is told.
+  func die(silently: Bool) {
+    end()
+    plane.die()
+    host.disk.watcher = nil
+    for (_, session) in sessions.sorted(by: { $0.key < $1.key }) {
+      session.connection.abort(.toServer, silently: silently)
+    }
+    sessions = [:]
+  }
+
+  private func hintsCame() {
+    let delay = world.latency(node, world.plan.knobs[.hintLatency]) + host.hintDelay(world.kernel.now)
+    after(delay) { [self] in
+      for hint in plane.hints() {
+        input(.hinted(hint))
+        guard isAlive else { return }
+      }
+    }
+  }
+
+  func input(_ input: HostInput) {
+    guard isAlive else { return }
+    var effects = spare
+    spare = []
+    world.observe(node, "<- \(input)")
+    machine.step(input, at: world.kernel.now, wall: wall, into: &effects)
+    world.steps += 1
+    world.kernel.trace.mix(UInt64(effects.count))
+    for effect in effects {
+      world.observe(node, "-> \(effect)")
+      guard mayPerform() else { return }
+      perform(effect)
+    }
+    effects.removeAll(keepingCapacity: true)
+    spare = effects
+    arm(machine.nextDeadline) { [self] in self.input(.tick) }
+  }
+
+  // MARK: Effects
+
+  private func perform(_ effect: HostEffect) {
+    let disk = world.plan.knobs[.diskLatency]
+    let plane = plane
+    switch effect {
+    case .watch(let directory):
+      job(.names, disk) { plane.watch(directory) } answer: { [self] in input(.listed($0)) }
+    case .unwatch(let directory): plane.unwatch(directory)
+    case .list(let directory, let names):
+      job(.names, disk) { plane.list(directory, names: names) } answer: { [self] in input(.listed($0)) }
+    case .attach(let id, let file, let inode, let path):
+      plane.attach(id, file: file, inode: inode, path: path)
+      world.oracle.attached(host.index, file, inode)
+    case .relocate(let id, let path, let isPinned): plane.relocate(id, path: path, isPinned: isPinned)
+    case .reborn(let id, let next, let file):
+      world.oracle.reborn(host.index, file, plane.inodeKey(of: id))
+      plane.reborn(id, as: next, file: file)
+    case .release(let id): plane.release(id)
+    case .ingest(let id, let from, let root, let limit):
+      job(.file(id), disk) { plane.ingest(id, from: from, root: root, limit: limit) } answer: { [self] in
+        input(.ingested(id, $0))
+      }
+    case .probeWriters(let id):
+      job(.file(id), disk) { plane.probeWriters(id) } answer: { [self] in input(.writersProbed(id, hasWriters: $0)) }
+    case .commit(let batch): commit(batch)
+    case .connect(let server): connect(server)
+    case .disconnect(let id, _): sessions.removeValue(forKey: id)?.connection.close(.toServer)
+    case .send(let id, let frame): send(frame, on: id)
+    case .sendRecords(let id, let from, let upTo): sendRecords(id, from, upTo)
+    case .sendPayload(let id, let file, let header): sendPayload(id, file, header)
+    case .verifyHead(let id, let length, let checkpoint):
+      job(.free, disk) { [self] in isOurs(checkpoint, length) } answer: { [self] in input(.headVerified(id, $0)) }
+    case .computeRoot(let id, let length):
+      job(.free, disk) { plane.computeRoot(id, length: length) } answer: { [self] in
+        input(.rootComputed(id, length: length, $0))
+      }
+    case .settled(let token): settledTokens.insert(token)
+    case .report(let report): world.oracle.reported(host.index, report)
+    }
+  }
+
+  private func commit(_ batch: HostBatch) {
+    job(.commit, world.plan.knobs[.commitLatency]) { [self] () -> Result<JournalPosition, StoreError> in
+      if host.has(.storeFull) { return .failure(.full("ENOSPC")) }
+      if host.take(.failStoreSync) { return .failure(.failed("EIO")) }
+      do throws(StoreError) {
+        let before = try host.store.length()
+        let position = try host.store.commit(batch)
+        world.oracle.journaled(host.index, batch, from: before)
+        return .success(position)
+      } catch { return .failure(error) }
+    } answer: { [self] in
+      switch $0 {
+      case .success(let position): input(.committed(position))
+      case .failure(let error):
+        if case .corrupt(let what) = error { world.oracle.fail(.storeContract, "host: \(what)") }
+        input(.commitFailed(error))
+      }
+    }
+  }
+
+  // MARK: Connections
+
+  private func connect(_ server: ServerIndex) {
+    let outcome = world.connect(host: host.index, server: server.value)
+    after(outcome.delay) { [self] in
+      guard let connection = world.accept(host: host.index, server: server.value, outcome.isPossible) else {
+        input(.disconnected(server, nil, reason: "connection refused"))
+        return
+      }
+      let id = connection.id
+      sessions[id] = Session(connection: connection, server: server, decoder: FrameDecoder(limits: world.limits))
+      connection.attach(
+        at: .toHost,
+        receive: { [self] bytes in run { [self] in received(id, bytes) } },
+        ended: { [self] reason in run { [self] in ended(id, reason) } })
+      input(.connected(server, id))
+    }
+  }
+
+  private func ended(_ id: ConnectionID, _ reason: String) {
+    guard let session = sessions.removeValue(forKey: id) else { return }
+    input(.disconnected(session.server, id, reason: reason))
+  }
+
+  private func received(_ id: ConnectionID, _ bytes: [UInt8]) {
+    sessions[id]?.connection.consumed(bytes.count, .toHost)
+    world.kernel.trace.mix(bytes)
+    sessions[id]?.decoder.feed(bytes.span.bytes)
+    while isAlive {
+      do {
+        guard let next = try sessions[id]?.decoder.next() else { return }
+        guard case .frame(let frame) = next else { return cutOff(id, "payload from a server") }
+        world.note(frame)
+        input(.received(id, frame))
+      } catch { return cutOff(id, "\(error)") }
+    }
+  }
+
+  private func cutOff(_ id: ConnectionID, _ reason: String) {
+    world.oracle.fail(.wire, "server sent what is no frame: \(reason)")
+    sessions[id]?.connection.abort(.toServer, silently: false)
+    ended(id, reason)
+  }
+
+  private func send(_ frame: Frame, on id: ConnectionID) {
+    sessions[id]?.connection.send(frame.encoded(), .toServer)
+  }
+
+  private func sendRecords(_ id: ConnectionID, _ from: UInt64, _ upTo: UInt64) {
+    do {
+      let encoded = try host.store.records(from: from, count: Int(upTo - from), bytes: .max)
+      guard encoded.count == Int(upTo - from) else {
+        return world.oracle.fail(.durabilityOrder, "records \(from)..<\(upTo) are offered before they are durable (J1)")
+      }
+      let root = try host.store.root(at: upTo)
+      send(.records(Records(first: from, encoded: encoded, checkpoint: host.checkpoint(upTo, root))), on: id)
+    } catch { world.oracle.fail(.durabilityOrder, "records up to \(upTo) are offered before they are durable (J1)") }
+  }
+
+  private func sendPayload(_ id: ConnectionID, _ file: FileID, _ header: PayloadHeader) {
+    let plane = plane
+    job(.free, world.plan.knobs[.diskLatency]) { () -> Result<[UInt8], PayloadUnavailable> in
+      do throws(PayloadUnavailable) {
+        return .success(try plane.read(file, offset: header.offset, length: header.length))
+      } catch { return .failure(error) }
+    } answer: { [self] in
+      switch $0 {
+      case .failure(let error):
+        guard sessions[id] != nil else { return }
+        input(.payloadUnavailable(id, file, offset: header.offset, reason: error.reason))
+      case .success(let bytes):
+        sessions[id]?.connection.send(Frame.payload(header).encoded() + bytes, .toServer) { [self] in
+          run { [self] in
+            guard sessions[id] != nil else { return }
+            input(.payloadSent(id, file, end: header.end))
+          }
+        }
+      }
+    }
+  }
+
+  private func isOurs(_ checkpoint: Checkpoint, _ length: UInt64) -> Bool {
+    guard SimulatedSignatures().isValid(checkpoint, publicKey: host.identity.publicKey),
+      checkpoint.length == length, checkpoint.host == host.name
+    else { return false }
+    return (try? host.store.root(at: length)) == checkpoint.root
+  }
+}

@@ -1,0 +1,137 @@
+import JournalModel
+import JournalStore
+
+extension Oracle {
+  /// A file of D4's stated limit can't be delivered as journaled: then a host may wait for ever.
+  var maySettleNever: Bool { followed.contains { $0.values.contains(where: \.isMixed) } }
+
+  func unsettled() -> String {
+    var parts: [String] = []
+    for host in world.hosts {
+      for known in ordered(host.index) where known.isBorn {
+        for server in world.servers {
+          let held = Int(row(server, host, known)?.committed ?? 0)
+          guard held < known.journaled, held < known.owed else { continue }
+          parts.append("server \(server.index) has \(held) of \(known.journaled) bytes of \(known.file.text)")
+        }
+      }
+      parts += unread(host).map { "not journaled: \($0)" }
+      if host.process == nil { parts.append("host \(host.index) isn't running") }
+    }
+    return "not settled: " + (parts.isEmpty ? "no reason to be seen" : parts.prefix(4).joined(separator: "; "))
+  }
+
+  private func ordered(_ host: Int) -> [Followed] { followed[host].values.sorted { $0.file < $1.file } }
+
+  private func row(_ server: SimulatedServer, _ host: SimulatedHost, _ known: Followed) -> StoredString? {
+    server.store.snapshot().string(StringKey(key: FileKey(host: host.name, file: known.file), string: 0))
+  }
+
+  /// After healing: everything that exists stands everywhere, once, byte for byte.
+  func checkAtRest() {
+    for host in world.hosts {
+      for path in unread(host) { fail(.missing, "not followed to its end: \(path)") }
+      for known in ordered(host.index) { checkHistory(host, known) }
+      for server in world.servers { checkHoldings(server, host) }
+    }
+    for server in world.servers { checkForeign(server) }
+  }
+
+  /// Files that a pattern finds now and whose bytes are not all journaled under their living uuid.
+  private func unread(_ host: SimulatedHost) -> [String] {
+    var result: [String] = []
+    var seen: Set<ObjectIdentifier> = []
+    for (path, inode) in livingFiles(host) where seen.insert(ObjectIdentifier(inode)).inserted {
+      let candidates = ordered(host.index).filter { $0.inode === inode && $0.isBorn }
+      if candidates.contains(where: \.isMixed) { continue }
+      let isComplete = candidates.contains {
+        $0.journaled == inode.bytes.count && $0.bytes.prefix($0.journaled).elementsEqual(inode.bytes)
+      }
+      if !isComplete {
+        let lengths = candidates.map { "\($0.file.text): \($0.journaled)" }.joined(separator: ", ")
+        result.append("\(String(decoding: path.bytes, as: UTF8.self)) has \(inode.bytes.count) bytes [\(lengths)]")
+      }
+      if inode.bytes.isEmpty { world.mark(.emptyFile) }
+      if inode.links > 1 { world.mark(.hardLinked) }
+    }
+    return result
+  }
+
+  private func livingFiles(_ host: SimulatedHost) -> [(BytePath, SimulatedDisk.Inode)] {
+    var result: [(BytePath, SimulatedDisk.Inode)] = []
+    var stack = [BytePath("/log"), BytePath("/srv")]
+    while let path = stack.popLast() {
+      guard let directory = host.disk.inode(path, followLast: false), directory.kind == .directory else { continue }
+      for name in host.disk.names(of: directory) {
+        let child = path.appending(name)
+        guard let entry = host.disk.inode(child, followLast: false) else { continue }
+        switch entry.kind {
+        case .directory: stack.append(child)
+        case .regular: if SimulatedHost.isFollowed(child) { result.append((child, entry)) }
+        case .symbolicLink:
+          guard SimulatedHost.isFollowed(child), let target = host.disk.inode(child), target.kind == .regular else {
+            continue
+          }
+          result.append((child, target))
+        }
+      }
+    }
+    return result
+  }
+
+  /// What was lost before it could be read is said (G7).
+  private func checkHistory(_ host: SimulatedHost, _ known: Followed) {
+    guard known.isBorn, !known.isMixed, let inode = known.inode else { return }
+    let content = SimulatedDisk.content(of: inode, incarnation: known.incarnation)
+    guard known.journaled <= content.count, content.prefix(known.journaled).elementsEqual(known.bytes.prefix(known.journaled))
+    else {
+      return fail(.storedBytes, "\(known.file.text): what was journaled isn't what its inode held")
+    }
+    guard known.journaled < content.count else { return }
+    let isOver = known.incarnation < inode.incarnations.count - 1 || SimulatedDisk.isGone(inode)
+    guard isOver else { return }
+    if known.closed == .deleted {
+      fail(.lost, "\(known.file.text) is closed as deleted with \(content.count - known.journaled) bytes unread")
+    }
+    if known.closed == nil, known.gapFrom == nil {
+      fail(.silence, "\(known.file.text) lost \(content.count - known.journaled) bytes, and no record says so (G7)")
+    }
+  }
+
+  private func checkHoldings(_ server: SimulatedServer, _ host: SimulatedHost) {
+    for known in ordered(host.index) where known.isBorn {
+      let name = "server \(server.index): \(known.file.text)"
+      guard let row = row(server, host, known) else {
+        fail(.missing, "\(name) isn't there")
+        continue
+      }
+      let held = heldBytes(server, row)
+      let owed = min(known.journaled, known.owed)
+      if held.count < Int(row.committed) {
+        fail(.lost, "\(name) has \(held.count) of \(row.committed) committed bytes")
+      } else if held.count < owed, !known.isMixed {
+        fail(.missing, "\(name) has \(held.count) of \(owed) bytes")
+      } else if held.count > known.bytes.count || !known.bytes.prefix(held.count).elementsEqual(held) {
+        fail(.storedBytes, "\(name) holds other bytes than were read")
+      }
+      let file = server.disk.inode(SimulatedServerPlane.path(row.stored), followLast: false)?.bytes ?? []
+      if file.count > held.count && !known.isMixed || !held.prefix(file.count).elementsEqual(file.prefix(held.count)) {
+        fail(.storedBytes, "\(name): the plain file has \(file.count) bytes, held are \(held.count)")
+      }
+    }
+  }
+
+  /// Nothing is held that no host wrote.
+  private func checkForeign(_ server: SimulatedServer) {
+    for row in (try? server.store.strings()) ?? [] {
+      let host = world.hosts.first { $0.name == row.key.key.host }
+      if host.flatMap({ followed[$0.index][row.key.key.file] })?.isBorn != true || row.key.string != 0 {
+        fail(.foreign, "server \(server.index) holds \(row.key.key.file.text), string \(row.key.string)")
+      }
+    }
+    var names: Set<BytePath> = []
+    for row in (try? server.store.strings()) ?? [] where !names.insert(row.stored).inserted {
+      fail(.doubled, "server \(server.index) keeps two files under one name")
+    }
+  }
+}

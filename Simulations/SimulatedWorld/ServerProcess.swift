@@ -1,0 +1,215 @@
+import DataPlane
+import HostCore
+import JournalModel
+import JournalStore
+import MerkleLog
+import ServerCore
+import WireProtocol
+
+/// One life of a server's node.
+final class ServerProcess: SimulatedProcess {
+  private let server: SimulatedServer
+  private var machine: ServerMachine<SimulatedTree>
+  let plane: SimulatedServerPlane
+  private struct Session {
+    var connection: Connection
+    var host: Int
+    var decoder: FrameDecoder
+  }
+  private var sessions: [ConnectionID: Session] = [:]
+  private var nextPayload: UInt64 = 0
+  private var spare: [ServerEffect] = []
+  private(set) var isServing = false
+  private var log: [StringKey: [LogRange]] = [:]
+
+  init(server: SimulatedServer, world: World) {
+    self.server = server
+    machine = ServerMachine(settings: server.settings, verifier: SimulatedSignatures())
+    let store = server.store
+    plane = SimulatedServerPlane(
+      disk: server.disk, limits: world.limits, storedLeaves: { try store.leaves(of: $0, count: $1) })
+    super.init(world: world, node: .server(server.index))
+    plane.overwriteAttempted = { [unowned self] path, from, length in
+      self.world.oracle.fail(
+        .overwrite, "server \(server.index): a write to \(path) from \(from), where the plain file has \(length) bytes")
+    }
+    applyFaults()
+  }
+
+  func applyFaults() {
+    server.disk.isFull = server.has(.diskFull)
+    server.disk.writesFail = server.has(.writeError)
+    if server.take(.failSync) { server.disk.nextSyncFails = true }
+  }
+
+  func start() {
+    server.disk.dropCaches()
+    server.counter += 1
+    do {
+      let ranges = try server.store.logRanges()
+      log = Dictionary(grouping: ranges, by: \.key)
+      try server.store.setStartCounter(server.counter)
+      input(
+        .started(
+          journals: try server.store.journals(), strings: try server.store.strings(),
+          promises: try server.store.promises(), log: ranges, counterMatches: true))
+    } catch { world.oracle.fail(.crash, "the server's store can't be read: \(error)") }
+  }
+
+  func die(silently: Bool) {
+    end()
+    for (_, session) in sessions.sorted(by: { $0.key < $1.key }) {
+      session.connection.abort(.toHost, silently: silently)
+    }
+    sessions = [:]
+  }
+
+  func accept(_ connection: Connection, host: Int, name: HostName) {
+    let id = connection.id
+    sessions[id] = Session(connection: connection, host: host, decoder: FrameDecoder(limits: world.limits))
+    connection.attach(
+      at: .toServer,
+      receive: { [self] bytes in run { [self] in received(id, bytes) } },
+      ended: { [self] _ in run { [self] in ended(id) } })
+    run { [self] in input(.accepted(id, Peer(names: [name.text], address: "10.0.0.\(host)"))) }
+  }
+
+  private func ended(_ id: ConnectionID) {
+    guard sessions.removeValue(forKey: id) != nil else { return }
+    input(.closed(id))
+  }
+
+  private func received(_ id: ConnectionID, _ bytes: [UInt8]) {
+    sessions[id]?.connection.consumed(bytes.count, .toServer)
+    world.kernel.trace.mix(bytes)
+    sessions[id]?.decoder.feed(bytes.span.bytes)
+    while isAlive {
+      do {
+        guard let next = try sessions[id]?.decoder.next() else { return }
+        switch next {
+        case .frame(let frame):
+          world.note(frame)
+          input(.received(id, frame))
+        case .payload(let header, let bytes):
+          let payload = PayloadID(nextPayload)
+          nextPayload += 1
+          plane.hold(payload, bytes: bytes)
+          world.payloadBytes += UInt64(bytes.count)
+          input(.receivedPayload(id, header, payload))
+        }
+      } catch {
+        world.oracle.fail(.wire, "host sent what is no frame: \(error)")
+        input(.broken(id, "\(error)"))
+        sessions[id]?.connection.abort(.toHost, silently: false)
+        return ended(id)
+      }
+    }
+  }
+
+  func input(_ input: ServerInput) {
+    guard isAlive else { return }
+    var effects = spare
+    spare = []
+    world.observe(node, "<- \(input)")
+    machine.step(input, at: world.kernel.now, wall: wall, into: &effects)
+    world.steps += 1
+    world.kernel.trace.mix(UInt64(effects.count))
+    for effect in effects {
+      world.observe(node, "-> \(effect)")
+      guard mayPerform() else { return }
+      perform(effect)
+    }
+    effects.removeAll(keepingCapacity: true)
+    spare = effects
+    world.oracle.bounded(server, waiting: plane.waitingBytes)
+    arm(machine.nextDeadline) { [self] in self.input(.tick) }
+  }
+
+  // MARK: Effects
+
+  private func perform(_ effect: ServerEffect) {
+    let disk = world.plan.knobs[.diskLatency]
+    let plane = plane
+    switch effect {
+    case .repair(let row, let mayCut): repair(row, mayCut)
+    case .serve: isServing = true
+    case .send(let id, let frame):
+      world.oracle.sends(server, to: sessions[id]?.host, frame)
+      sessions[id]?.connection.send(frame.encoded(), .toHost)
+    case .close(let id, let code, let text): close(id, code, text)
+    case .admit(let id, let key, let offset): plane.admit(id, to: key, offset: offset)
+    case .drop(let id): plane.drop(id)
+    case .compare(let id, let key, let stored, let offset, let count):
+      job(.string(key), disk) { plane.compare(id, with: key, stored: stored, offset: offset, count: count) } answer: {
+        [self] in input(.compared(id, isEqual: $0))
+      }
+    case .admitTail(let id, let key, let offset, let dropping):
+      plane.admitTail(id, to: key, offset: offset, dropping: dropping)
+    case .verify(let key, let from, let root, let promises):
+      job(.string(key), disk) { plane.verify(key, from: from, root: root, promises: promises) } answer: { [self] in
+        input(.verified(key, $0))
+      }
+    case .discard(let key, let from):
+      if isBusy(.string(key)) { world.oracle.fail(.port, "discard while \(key) is worked on") }
+      plane.discard(key, from: from)
+    case .create(let key, let stored):
+      job(.string(key), disk) { plane.create(key, stored) } answer: { [self] in input(.created(key, $0)) }
+    case .write(let key, let stored, let from, let upTo, let sync):
+      job(.string(key), sync ? disk * 4 : disk) {
+        plane.write(key, stored, from: from, upTo: upTo, sync: sync)
+      } answer: { [self] in input(.written(key, upTo: upTo, $0)) }
+    case .free(let key, let below): plane.free(key, below: below)
+    case .sync(let targets):
+      job(.sync, disk * 4) { plane.sync(targets.map(\.stored)) } answer: { [self] outcome in
+        input(.synced(targets.map { ServerInput.SyncedLength(key: $0.key, length: $0.length) }, outcome))
+      }
+    case .commit(let batch, let log): commit(batch, log)
+    case .link(let host, let path, let stored):
+      job(.sync, disk) { plane.link(host: host, path: path, to: stored) } answer: { _ in }
+    case .halt(let reason): world.halted(node, reason)
+    case .report(let report): world.oracle.reported(server, report)
+    }
+  }
+
+  private func repair(_ row: StoredString, _ mayCut: Bool) {
+    let plane = plane
+    let store = server.store
+    let ranges = log[row.key] ?? []
+    let slice = world.plan.knobs[.syncSlice]
+    job(.string(row.key), world.plan.knobs[.diskLatency]) { () -> RepairOutcome in
+      let log = ranges.compactMap { range in
+        (try? store.logPayload(of: range.key, offset: range.offset)).map { (offset: range.offset, bytes: $0) }
+      }
+      return plane.repair(
+        row.key, row.stored, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut, slice: slice)
+    } answer: { [self] in input(.repaired(row.key, $0)) }
+  }
+
+  private func close(_ id: ConnectionID, _ code: RefusalCode, _ text: String) {
+    guard let session = sessions[id] else { return }
+    session.connection.send(Frame.goodbye(code: code, text: text).encoded(), .toHost)
+    session.connection.close(.toHost)
+    after(1_000) { [self] in ended(id) }
+  }
+
+  private func commit(_ batch: ServerBatch, _ log: [LogRange]) {
+    var batch = batch
+    for range in log {
+      let bytes = plane.queued(range.key, offset: range.offset, length: range.length)
+      batch.log.append(ServerBatch.LogPayload(key: range.key, offset: range.offset, bytes: bytes))
+    }
+    let server = server
+    job(.commit, world.plan.knobs[.commitLatency]) { [self] () -> StoreError? in
+      if server.has(.storeFull) { return .full("ENOSPC") }
+      if server.take(.failStoreSync) { return .failedSync("EIO") }
+      do throws(StoreError) {
+        try server.store.commit(batch)
+        world.oracle.committed(server, batch)
+        return nil
+      } catch { return error }
+    } answer: { [self] error in
+      if case .corrupt(let what)? = error { world.oracle.fail(.storeContract, "server \(server.index): \(what)") }
+      input(.committed(error))
+    }
+  }
+}

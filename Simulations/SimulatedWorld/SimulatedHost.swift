@@ -1,0 +1,100 @@
+import HostCore
+import JournalModel
+import JournalStore
+import MerkleLog
+
+/// A host: its disk and its journal, which outlive its processes.
+///
+/// Fault model of the journal: a commit is atomic and durable or didn't happen; a process that dies while one is under
+/// way may find it either way. Log bytes survive a power cut of the host (rewinds come with issue D).
+package final class SimulatedHost {
+  let index: Int
+  let name: HostName
+  package let disk: SimulatedDisk
+  let store = InMemoryHostStore<SimulatedTree>()
+  let identity: JournalIdentity
+  let settings: HostSettings
+  var process: HostProcess?
+  var lives = 0
+  var wallOffset: Int64 = 0
+  var faultUntil: [FaultKind: UInt64] = [:]
+  var once: Set<FaultKind> = []
+  var hintFaults = WatchQueue.Faults()
+  var hintsDelayed: (until: UInt64, by: UInt64) = (0, 0)
+  var writers: [Int: Writer] = [:]
+  private unowned let world: World
+
+  /// A writer keeps one descriptor, also when its file is renamed or unlinked.
+  struct Writer {
+    var descriptor: SimulatedDisk.Descriptor?
+    var sequence = 0
+  }
+
+  init?(index: Int, world: World) {
+    guard let name = HostName("web\(index)") else { return nil }
+    self.index = index
+    self.name = name
+    self.world = world
+    let seed = world.plan.seed
+    disk = SimulatedDisk(seed: seed, name: "host\(index)", isWriteThrough: true)
+    disk.pageSize = Int(world.plan.knobs[.pageSize])
+    disk.birthStep = Int64(world.plan.knobs[.birthStep])
+    var random = RandomStream(seed: seed, entity: "host\(index)", purpose: "identity")
+    let journal = JournalID(UUIDBytes(high: random.next(), low: random.next()).marked(version: 4))
+    let key = SimulatedSignatures.publicKey(of: name, seed: seed)
+    identity = JournalIdentity(host: name, journal: journal, publicKey: key)
+    settings = HostSettings(
+      host: name, journal: journal, publicKey: key, servers: (0..<Int(world.plan.knobs[.servers])).map { "logs\($0)" },
+      follow: [FollowRule(include: Self.patterns.map { BytePath($0) }, exclude: [BytePath("/**/*.tmp")])],
+      limits: world.limits, jitterSeed: random.next())
+    disk.clock = { [unowned world] in world.wall(.host(index)) }
+  }
+
+  static let patterns = ["/log/**/*.log*", "/log/current", "/srv/*/app*"]
+
+  /// Whether a name is followed: what `patterns` say, for the oracle.
+  static func isFollowed(_ path: BytePath) -> Bool {
+    let components = path.bytes.split(separator: UInt8(ascii: "/")).map { Array($0) }
+    guard let last = components.last, !last.ends(with: ".tmp") else { return false }
+    switch components[0] {
+    case Array("log".utf8): return last.contains(".log") || path == BytePath("/log/current")
+    case Array("srv".utf8): return components.count == 3 && last.starts(with: Array("app".utf8))
+    default: return false
+    }
+  }
+
+  /// Makes the journal with its first record, as `NodeRuntime` does before a node's first start.
+  func prepare() throws {
+    try store.create(identity)
+    var opened = JournalOpened(
+      host: name, journal: identity.journal, publicKey: identity.publicKey, binding: .journalKey(signature: []))
+    opened.binding = .journalKey(
+      signature: SimulatedSignatures.sign(opened.bindingBytes, publicKey: identity.publicKey))
+    var batch = HostBatch()
+    batch.records = [Record(time: world.wall(.host(index)), body: .journalOpened(opened)).encoded()]
+    _ = try store.commit(batch)
+    for directory in ["/log", "/srv"] { try disk.makeDirectories(BytePath(directory)) }
+  }
+
+  func checkpoint(_ length: UInt64, _ root: Digest) -> Checkpoint {
+    var checkpoint = Checkpoint(host: name, journal: identity.journal, length: length, root: root, signature: [])
+    checkpoint.signature = SimulatedSignatures.sign(checkpoint.signedBytes, publicKey: identity.publicKey)
+    return checkpoint
+  }
+
+  func has(_ fault: FaultKind) -> Bool { (faultUntil[fault] ?? 0) > world.kernel.now.nanoseconds }
+  /// A fault that strikes once.
+  func take(_ fault: FaultKind) -> Bool { once.remove(fault) != nil }
+
+  func hintDelay(_ now: Instant) -> UInt64 { now.nanoseconds < hintsDelayed.until ? hintsDelayed.by : 0 }
+}
+
+extension Array where Element == UInt8 {
+  func ends(with text: String) -> Bool { suffix(text.utf8.count).elementsEqual(text.utf8) }
+
+  func contains(_ text: String) -> Bool {
+    let needle = Array(text.utf8)
+    guard count >= needle.count else { return false }
+    return (0...(count - needle.count)).contains { self[$0..<($0 + needle.count)].elementsEqual(needle) }
+  }
+}

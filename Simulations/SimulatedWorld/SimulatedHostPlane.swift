@@ -1,0 +1,277 @@
+package import DataPlane
+package import JournalModel
+import JournalStore
+import MerkleLog
+
+/// Names and bytes of one host process, on its simulated disk. Dies with the process.
+///
+/// `interleave` is called wherever the kernel could let somebody else run: between a listing and the examination of its
+/// entries, and around every read, so that writers act between a read and its comparison (D4).
+package final class SimulatedHostPlane: HostDataPlane {
+  private struct Attached {
+    var file: FileUUID
+    var inode: InodeKey
+    var path: BytePath
+    var isPinned = false
+    var descriptor: SimulatedDisk.Descriptor?
+    var ingestor: Ingestor<SimulatedTree>
+  }
+
+  package struct Faults: Sendable {
+    package var noDescriptors = false
+    package var readsFail = false
+    package var shortReads = false
+    package init() {}
+  }
+
+  package let disk: SimulatedDisk
+  package let watches: WatchQueue
+  package var faults = Faults()
+  package var interleave: () -> Void = {}
+  /// What an ingest read, for the oracle: file, inode, offset, bytes.
+  package var didIngest: (FileUUID, SimulatedDisk.Inode, UInt64, [UInt8], IngestAnswer) -> Void = { _, _, _, _, _ in }
+  private let limits: Limits
+  private let storedLeaves: (FileUUID, UInt64) throws -> [Digest]
+  private var attached: [FileID: Attached] = [:]
+  private var random: RandomStream
+  private let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 256, alignment: 16)
+
+  package init(
+    disk: SimulatedDisk, watches: WatchQueue, limits: Limits, random: RandomStream,
+    storedLeaves: @escaping (FileUUID, UInt64) throws -> [Digest]
+  ) {
+    self.disk = disk
+    self.watches = watches
+    self.limits = limits
+    self.random = random
+    self.storedLeaves = storedLeaves
+  }
+
+  deinit { scratch.deallocate() }
+
+  /// Closes every descriptor: the process is gone.
+  package func die() {
+    for (_, file) in attached.sorted(by: { $0.key < $1.key }) { file.descriptor.map(disk.close) }
+    attached = [:]
+  }
+
+  package var attachedCount: Int { attached.count }
+
+  package func inode(of id: FileID) -> SimulatedDisk.Inode? {
+    guard let file = attached[id] else { return nil }
+    if let descriptor = file.descriptor { return descriptor.inode }
+    guard let inode = disk.inode(file.path), inode.key == file.inode else { return nil }
+    return inode
+  }
+
+  package func inodeKey(of id: FileID) -> InodeKey? { attached[id]?.inode }
+
+  // MARK: Names
+
+  package func watch(_ directory: BytePath) -> Listing {
+    var isWatched = watches.isWatched(directory)
+    if let inode = disk.inode(directory), inode.kind == .directory, !inode.isDenied {
+      isWatched = watches.watch(inode, directory)
+    }
+    interleave()
+    var listing = list(directory, names: nil)
+    listing.isWatched = isWatched
+    return listing
+  }
+
+  package func unwatch(_ directory: BytePath) { watches.unwatch(directory) }
+
+  package func list(_ directory: BytePath, names: [[UInt8]]?) -> Listing {
+    Listing(
+      directory: directory, names: names, outcome: outcome(directory, names),
+      isWatched: watches.isWatched(directory))
+  }
+
+  private func outcome(_ directory: BytePath, _ names: [[UInt8]]?) -> Listing.Outcome {
+    guard !faults.noDescriptors else { return .failed("EMFILE") }
+    let inode: SimulatedDisk.Inode
+    do { inode = try disk.entry(directory).inode } catch {
+      return error == .notFound || error == .notDirectory ? .missing : .failed("\(error)")
+    }
+    guard inode.kind == .directory else { return .missing }
+    guard !inode.isDenied else { return .failed("EACCES") }
+    guard !faults.readsFail else { return .failed("EIO") }
+    var entries: [DirectoryEntry] = []
+    for name in names ?? disk.names(of: inode) {
+      interleave()
+      if names != nil, disk.inode(directory.appending(name), followLast: false) == nil { continue }
+      entries.append(entry(directory, name))
+    }
+    return .entries(entries, filesystem: 1)
+  }
+
+  private func entry(_ directory: BytePath, _ name: [UInt8]) -> DirectoryEntry {
+    let path = directory.appending(name)
+    let fresh = UUIDBytes(high: random.next(), low: random.next()).marked(version: 4)
+    let link = disk.inode(path, followLast: false)
+    let isLink = link?.kind == .symbolicLink
+    guard let found = try? disk.walk(path, followLast: true) else {
+      return DirectoryEntry(name: name, isSymbolicLink: isLink, facts: nil, freshUUID: fresh)
+    }
+    return DirectoryEntry(
+      name: name, isSymbolicLink: isLink, facts: Self.facts(found.entry.inode), realPath: isLink ? found.real : nil,
+      freshUUID: fresh)
+  }
+
+  private static func facts(_ inode: SimulatedDisk.Inode) -> FileFacts {
+    let kind: FileFacts.Kind =
+      switch inode.kind {
+      case .regular: .regular
+      case .directory: .directory
+      case .symbolicLink: .other
+      }
+    return FileFacts(
+      kind: kind, inode: inode.key, size: UInt64(inode.bytes.count), modified: inode.modified, links: inode.links,
+      mode: inode.mode)
+  }
+
+  package func hints() -> [WatchHint] { watches.drain() }
+
+  // MARK: Files
+
+  package func attach(_ id: FileID, file: FileUUID, inode: InodeKey, path: BytePath) {
+    attached[id] = Attached(file: file, inode: inode, path: path, ingestor: Ingestor(limits: limits))
+  }
+
+  package func relocate(_ id: FileID, path: BytePath, isPinned: Bool) {
+    attached[id]?.path = path
+    attached[id]?.isPinned = isPinned
+    if isPinned { _ = try? descriptor(id) }
+  }
+
+  package func reborn(_ id: FileID, as next: FileID, file: FileUUID) {
+    guard var old = attached.removeValue(forKey: id) else { return }
+    old.file = file
+    old.ingestor = Ingestor(limits: limits)
+    attached[next] = old
+  }
+
+  package func release(_ id: FileID) {
+    guard let old = attached.removeValue(forKey: id) else { return }
+    old.descriptor.map(disk.close)
+  }
+
+  /// Closes descriptors that nobody insists on, as a node does that has too many.
+  package func closeIdle() {
+    for id in attached.keys.sorted() {
+      guard let file = attached[id], !file.isPinned, let descriptor = file.descriptor else { continue }
+      disk.close(descriptor)
+      attached[id]?.descriptor = nil
+    }
+  }
+
+  private enum Reach: Error { case gone, failed(String) }
+
+  private func descriptor(_ id: FileID) throws(Reach) -> SimulatedDisk.Descriptor {
+    guard let file = attached[id] else { throw .gone }
+    if let open = file.descriptor { return open }
+    guard !faults.noDescriptors else { throw .failed("EMFILE") }
+    let opened: SimulatedDisk.Descriptor
+    do { opened = try disk.open(file.path, writing: false) } catch {
+      switch error {
+      case .notFound, .notDirectory, .isDirectory: throw .gone
+      default: throw .failed("\(error)")
+      }
+    }
+    guard opened.inode.key == file.inode else {
+      disk.close(opened)
+      throw .gone
+    }
+    attached[id]?.descriptor = opened
+    return opened
+  }
+
+  private func source(_ id: FileID) throws(Reach) -> Source {
+    Source(inode: try descriptor(id).inode, plane: self)
+  }
+
+  /// Reads of one inode, each preceded by whatever else wants to happen.
+  private final class Source: ByteSource {
+    let inode: SimulatedDisk.Inode
+    unowned let plane: SimulatedHostPlane
+    /// Everything read, by offset: what the oracle takes for the journaled bytes.
+    var seen: [(offset: UInt64, bytes: ArraySlice<UInt8>)] = []
+    init(inode: SimulatedDisk.Inode, plane: SimulatedHostPlane) {
+      self.inode = inode
+      self.plane = plane
+    }
+
+    func facts() throws -> SourceFacts {
+      plane.interleave()
+      return SourceFacts(size: UInt64(inode.bytes.count), modified: inode.modified, links: inode.links)
+    }
+
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+      plane.interleave()
+      guard !plane.faults.readsFail else { throw SourceFailure("EIO") }
+      guard offset < UInt64(inode.bytes.count), buffer.count > 0 else { return 0 }
+      var count = min(buffer.count, inode.bytes.count - Int(offset))
+      if plane.faults.shortReads { count = 1 + plane.random.below(count) }
+      let slice = inode.bytes[Int(offset)..<(Int(offset) + count)]
+      buffer.copyBytes(from: slice)
+      seen.append((offset, slice))
+      return count
+    }
+  }
+
+  package func ingest(_ id: FileID, from: UInt64, root: Digest, limit: Int) -> IngestAnswer {
+    guard var ingestor = attached[id]?.ingestor, let file = attached[id]?.file else { return .gone }
+    let source: Source
+    do { source = try self.source(id) } catch {
+      switch error {
+      case .gone: return .gone
+      case .failed(let reason): return .failed(reason)
+      }
+    }
+    attached[id]?.ingestor = Ingestor(limits: limits)
+    let answer = ingestor.ingest(
+      source, file: file, from: from, root: root, limit: limit, scratch: scratch,
+      storedLeaves: { [storedLeaves] in try storedLeaves(file, $0) })
+    if attached[id]?.file == file { attached[id]?.ingestor = ingestor }
+    if case .appended(let appended) = answer.outcome {
+      didIngest(file, source.inode, from, Self.bytes(source.seen, from: from, to: appended.length), answer)
+    } else {
+      didIngest(file, source.inode, from, [], answer)
+    }
+    return answer
+  }
+
+  /// The bytes last read at each position.
+  private static func bytes(
+    _ seen: [(offset: UInt64, bytes: ArraySlice<UInt8>)], from: UInt64, to end: UInt64
+  ) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: Int(end - from))
+    for read in seen where read.offset < end && read.offset + UInt64(read.bytes.count) > from {
+      let lower = max(read.offset, from)
+      let upper = min(read.offset + UInt64(read.bytes.count), end)
+      let start = read.bytes.startIndex + Int(lower - read.offset)
+      bytes.replaceSubrange(
+        Int(lower - from)..<Int(upper - from), with: read.bytes[start..<(start + Int(upper - lower))])
+    }
+    return bytes
+  }
+
+  package func probeWriters(_ id: FileID) -> Bool? {
+    guard let descriptor = try? descriptor(id) else { return nil }
+    return descriptor.inode.writers > 0
+  }
+
+  package func computeRoot(_ id: FileID, length: UInt64) -> Digest? {
+    guard let file = attached[id]?.file, let source = try? source(id) else { return nil }
+    return try? Ingestor<SimulatedTree>.root(
+      at: length, of: source, limits: limits, storedLeaves: { [storedLeaves] in try storedLeaves(file, $0) })
+  }
+
+  package func read(_ id: FileID, offset: UInt64, length: Int) throws(PayloadUnavailable) -> [UInt8] {
+    let source: Source
+    do { source = try self.source(id) } catch { throw PayloadUnavailable(reason: "\(error)") }
+    guard let bytes = try? source.bytes(at: offset, count: length) else { throw PayloadUnavailable(reason: "EIO") }
+    guard bytes.count == length else { throw PayloadUnavailable(reason: "truncated") }
+    return bytes
+  }
+}

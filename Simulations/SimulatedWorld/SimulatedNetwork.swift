@@ -1,0 +1,329 @@
+package import HostCore
+import JournalModel
+
+/// What happens to the bytes between one host and one server, in both directions.
+///
+/// Fault model: bytes of a stream arrive in order, whole, or not at all (TCP over TLS); they are cut anywhere, late,
+/// held back for minutes. A partition holds back and loses ends and resets; nobody is told of it.
+package struct LinkConditions: Sendable {
+  /// Until when nothing passes, and until when news of an end are lost as well, by direction.
+  var heldUntil: [UInt64] = [0, 0]
+  var lostUntil: [UInt64] = [0, 0]
+  var shreddedUntil: UInt64 = 0
+}
+
+package enum Direction: Int, Sendable {
+  case toServer, toHost
+  var other: Direction { self == .toServer ? .toHost : .toServer }
+}
+
+/// One TCP connection.
+package final class Connection {
+  package let id: ConnectionID
+  let host: Int
+  let server: Int
+  private(set) var streams: [ByteStream] = []
+  private unowned let network: SimulatedNetwork
+
+  /// One end: whoever holds it gets bytes and, once, the end.
+  struct End {
+    var isOpen = true
+    var receive: (([UInt8]) -> Void)?
+    var ended: ((String) -> Void)?
+  }
+  /// By the direction that leads to the end.
+  private var ends = [End(), End()]
+
+  init(id: ConnectionID, host: Int, server: Int, network: SimulatedNetwork) {
+    self.id = id
+    self.host = host
+    self.server = server
+    self.network = network
+    streams = [
+      ByteStream(connection: self, direction: .toServer, network: network),
+      ByteStream(connection: self, direction: .toHost, network: network),
+    ]
+  }
+
+  func attach(at end: Direction, receive: @escaping ([UInt8]) -> Void, ended: @escaping (String) -> Void) {
+    ends[end.rawValue].receive = receive
+    ends[end.rawValue].ended = ended
+  }
+
+  /// Sends from the end that `direction` leaves.
+  func send(_ bytes: [UInt8], _ direction: Direction, whenTaken: (() -> Void)? = nil) {
+    guard ends[direction.other.rawValue].isOpen else { return }
+    streams[direction.rawValue].write(bytes, whenTaken: whenTaken)
+  }
+
+  /// The receiver at the end of `direction` has processed so many bytes.
+  func consumed(_ count: Int, _ direction: Direction) { streams[direction.rawValue].consumed(count) }
+
+  /// close(2) by the end that `direction` leaves: what was written still goes out, then the end.
+  func close(_ direction: Direction) {
+    guard detach(direction.other) else { return }
+    streams[direction.rawValue].finish()
+  }
+
+  /// The end that `direction` leaves is gone at once: nothing more is sent but, unless `silently`, a reset.
+  func abort(_ direction: Direction, silently: Bool, reason: String = "connection reset by peer") {
+    guard detach(direction.other) else { return }
+    streams[direction.rawValue].cut()
+    guard !silently else { return }
+    network.notify(self, direction, reason)
+  }
+
+  /// Breaks the reference cycles of a finished run.
+  func dissolve() {
+    ends = [End(isOpen: false), End(isOpen: false)]
+    for stream in streams { stream.cut() }
+    streams = []
+  }
+
+  /// Both ends learn of a reset.
+  func reset() {
+    for direction in [Direction.toServer, .toHost] {
+      streams[direction.rawValue].cut()
+      network.notify(self, direction, "connection reset by peer")
+    }
+  }
+
+  private func detach(_ end: Direction) -> Bool {
+    guard ends[end.rawValue].isOpen else { return false }
+    ends[end.rawValue] = End(isOpen: false)
+    return true
+  }
+
+  func isOpen(at end: Direction) -> Bool { ends[end.rawValue].isOpen }
+
+  func arrived(_ bytes: [UInt8], _ direction: Direction) {
+    let end = ends[direction.rawValue]
+    guard end.isOpen else {
+      // Nobody is there: the machine answers with a reset, if it runs.
+      guard network.isUp(self, direction) else { return }
+      streams[direction.rawValue].cut()
+      network.notify(self, direction.other, "connection reset by peer")
+      return
+    }
+    end.receive?(bytes)
+  }
+
+  func end(_ direction: Direction, _ reason: String) {
+    let end = ends[direction.rawValue]
+    guard detach(direction) else { return }
+    streams[direction.other.rawValue].cut()
+    end.ended?(reason)
+  }
+}
+
+/// One direction of a connection.
+final class ByteStream {
+  private unowned let connection: Connection
+  private unowned let network: SimulatedNetwork
+  private let direction: Direction
+  private var buffer: [UInt8] = []
+  private var head = 0
+  /// Bytes ever written, taken from the buffer onto the wire, and processed by the receiver.
+  private var written = 0
+  private var onWire = 0
+  private var processed = 0
+  private var waiting: [(end: Int, call: () -> Void)] = []
+  private var isPumping = false
+  private var lastArrival: UInt64 = 0
+  private var isCut = false
+  private var isFinished = false
+
+  init(connection: Connection, direction: Direction, network: SimulatedNetwork) {
+    self.connection = connection
+    self.direction = direction
+    self.network = network
+  }
+
+  func write(_ bytes: [UInt8], whenTaken: (() -> Void)?) {
+    guard !isCut, !isFinished else { return }
+    buffer += bytes
+    written += bytes.count
+    if let whenTaken { waiting.append((written, whenTaken)) }
+    pump()
+  }
+
+  func finish() {
+    isFinished = true
+    pump()
+  }
+
+  func cut() {
+    isCut = true
+    buffer = []
+    waiting = []
+  }
+
+  func consumed(_ count: Int) {
+    processed += count
+    pump()
+  }
+
+  private func pump() {
+    guard !isPumping, !isCut else { return }
+    takeIntoSocket()
+    let room = network.sendBuffer - (onWire - processed)
+    let available = min(written - onWire, room)
+    if available <= 0 {
+      if written == onWire, isFinished { sendEnd() }
+      return
+    }
+    isPumping = true
+    let held = network.heldUntil(connection, direction)
+    guard held == 0 else {
+      network.kernel.at(Instant(nanoseconds: held)) { [self] in
+        isPumping = false
+        pump()
+      }
+      return
+    }
+    let count = network.chunk(connection, available)
+    let bytes = Array(buffer[head..<(head + count)])
+    head += count
+    onWire += count
+    if head > 4_096, head * 2 > buffer.count {
+      buffer.removeFirst(head)
+      head = 0
+    }
+    let arrival = max(lastArrival, network.kernel.now.nanoseconds + network.latency())
+    lastArrival = arrival
+    network.kernel.at(Instant(nanoseconds: arrival)) { [self] in arrive(bytes) }
+    network.kernel.after(network.wireTime(count)) { [self] in
+      isPumping = false
+      pump()
+    }
+  }
+
+  private func arrive(_ bytes: [UInt8]) {
+    guard !isCut else { return }
+    let held = network.heldUntil(connection, direction)
+    guard held == 0 else {
+      // Sent before the direction was blocked: arrives after, still in order.
+      lastArrival = max(lastArrival, held)
+      network.kernel.at(Instant(nanoseconds: held)) { [self] in arrive(bytes) }
+      return
+    }
+    connection.arrived(bytes, direction)
+  }
+
+  /// What fits the socket's buffer counts as sent.
+  private func takeIntoSocket() {
+    let taken = min(written, processed + network.sendBuffer)
+    while let first = waiting.first, first.end <= taken {
+      waiting.removeFirst()
+      network.kernel.after(1_000, first.call)
+    }
+  }
+
+  private func sendEnd() {
+    isCut = true
+    let arrival = max(lastArrival, network.kernel.now.nanoseconds + network.latency())
+    network.kernel.at(Instant(nanoseconds: arrival)) { [self] in
+      network.notifyNow(connection, direction, "closed by peer")
+    }
+  }
+}
+
+/// All links of a world.
+package final class SimulatedNetwork {
+  let kernel: Kernel
+  let sendBuffer: Int
+  private let bandwidth: UInt64
+  private let typicalLatency: UInt64
+  private let splitFrames: UInt64
+  private var conditions: [[LinkConditions]]
+  private var random: RandomStream
+  private var nextID: UInt64 = 1
+  private(set) var connections: [Connection] = []
+  var isHostUp: (Int) -> Bool = { _ in true }
+  var isServerUp: (Int) -> Bool = { _ in true }
+
+  init(kernel: Kernel, seed: UInt64, knobs: Knobs) {
+    self.kernel = kernel
+    sendBuffer = Int(knobs[.sendBuffer])
+    bandwidth = max(1, knobs[.bandwidth])
+    typicalLatency = knobs[.networkLatency]
+    splitFrames = knobs[.splitFrames]
+    let row = [LinkConditions](repeating: LinkConditions(), count: Int(knobs[.servers]))
+    conditions = [[LinkConditions]](repeating: row, count: Int(knobs[.hosts]))
+    random = RandomStream(seed: seed, entity: "network", purpose: "latency")
+  }
+
+  func connect(host: Int, server: Int) -> Connection {
+    let connection = Connection(id: ConnectionID(nextID), host: host, server: server, network: self)
+    nextID += 1
+    connections.removeAll { !$0.isOpen(at: .toServer) && !$0.isOpen(at: .toHost) }
+    connections.append(connection)
+    return connection
+  }
+
+  func latency() -> UInt64 { random.latency(typicalLatency) }
+  func wireTime(_ count: Int) -> UInt64 { UInt64(count) * 1_000_000_000 / bandwidth }
+
+  func chunk(_ connection: Connection, _ available: Int) -> Int {
+    if conditions[connection.host][connection.server].shreddedUntil > kernel.now.nanoseconds {
+      return min(available, 1 + random.below(7))
+    }
+    return random.chance(splitFrames) ? 1 + random.below(available) : available
+  }
+
+  /// Zero when bytes pass now.
+  func heldUntil(_ connection: Connection, _ direction: Direction) -> UInt64 {
+    let until = conditions[connection.host][connection.server].heldUntil[direction.rawValue]
+    return until > kernel.now.nanoseconds ? until : 0
+  }
+
+  func passes(host: Int, server: Int, _ direction: Direction) -> Bool {
+    conditions[host][server].heldUntil[direction.rawValue] <= kernel.now.nanoseconds
+  }
+
+  func isUp(_ connection: Connection, _ end: Direction) -> Bool {
+    end == .toServer ? isServerUp(connection.server) : isHostUp(connection.host)
+  }
+
+  /// Tells the end that `direction` leads to, unless the news are lost on the way.
+  func notify(_ connection: Connection, _ direction: Direction, _ reason: String) {
+    kernel.after(latency()) { [self] in notifyNow(connection, direction, reason) }
+  }
+
+  fileprivate func notifyNow(_ connection: Connection, _ direction: Direction, _ reason: String) {
+    let conditions = conditions[connection.host][connection.server]
+    guard conditions.lostUntil[direction.rawValue] <= kernel.now.nanoseconds else { return }
+    let held = conditions.heldUntil[direction.rawValue]
+    guard held <= kernel.now.nanoseconds else {
+      kernel.at(Instant(nanoseconds: held)) { [self] in notifyNow(connection, direction, reason) }
+      return
+    }
+    connection.end(direction, reason)
+  }
+
+  // MARK: Faults
+
+  func partition(host: Int, server: Int, _ direction: Direction, duration: UInt64) {
+    let until = kernel.now.nanoseconds + duration
+    conditions[host][server].heldUntil[direction.rawValue] = until
+    conditions[host][server].lostUntil[direction.rawValue] = until
+  }
+
+  func clog(host: Int, server: Int, _ direction: Direction, duration: UInt64) {
+    conditions[host][server].heldUntil[direction.rawValue] = kernel.now.nanoseconds + duration
+  }
+
+  func shred(host: Int, server: Int, duration: UInt64) {
+    conditions[host][server].shreddedUntil = kernel.now.nanoseconds + duration
+  }
+
+  func reset(host: Int, server: Int) {
+    for connection in connections where connection.host == host && connection.server == server { connection.reset() }
+  }
+
+  func heal() {
+    for host in conditions.indices {
+      for server in conditions[host].indices { conditions[host][server] = LinkConditions() }
+    }
+  }
+}

@@ -1,0 +1,119 @@
+import JournalModel
+
+/// What every process of a world has: a life, pauses, queues of work in order.
+class SimulatedProcess {
+  unowned let world: World
+  let node: Node
+  private(set) var isAlive = true
+  private(set) var isPaused = false
+  private var stalled: [() -> Void] = []
+  private var busyUntil: [Lane: UInt64] = [:]
+  /// Dies instead of performing the effect after so many more.
+  var effectsToLive: Int?
+  private var armed: Instant?
+  private var ticksAtOnce = 0
+  private var lastTick = Instant(nanoseconds: .max)
+
+  /// Work that is done one after the other.
+  enum Lane: Hashable {
+    case names, commit, sync
+    case file(FileID)
+    case string(StringKey)
+    case free
+  }
+
+  init(world: World, node: Node) {
+    self.world = world
+    self.node = node
+  }
+
+  func end() {
+    isAlive = false
+    stalled = []
+  }
+
+  func pause(for duration: UInt64) {
+    guard isAlive, !isPaused else { return }
+    isPaused = true
+    world.kernel.after(duration) { [self] in resume() }
+  }
+
+  func resume() {
+    guard isPaused else { return }
+    isPaused = false
+    let waiting = stalled
+    stalled = []
+    for (index, action) in waiting.enumerated() {
+      guard isAlive else { return }
+      guard !isPaused else {
+        stalled = Array(waiting[index...]) + stalled
+        return
+      }
+      action()
+    }
+  }
+
+  /// Runs when the process isn't paused; not at all when it is dead by then.
+  func run(_ action: @escaping () -> Void) {
+    guard isAlive else { return }
+    if isPaused { stalled.append(action) } else { action() }
+  }
+
+  func after(_ delay: UInt64, _ action: @escaping () -> Void) {
+    world.kernel.after(delay) { [self] in run(action) }
+  }
+
+  /// Work of a worker thread: done after a latency, answered after another, in order within its lane. A pause of the
+  /// process stops its workers as well.
+  func job<T>(_ lane: Lane, _ typical: UInt64, _ work: @escaping () -> T, answer: @escaping (T) -> Void) {
+    let latency = world.latency(node, typical)
+    let now = world.kernel.now.nanoseconds
+    let begin = lane == .free ? now + latency : max(now + latency, (busyUntil[lane] ?? 0) + 1)
+    let done = begin + world.latency(node, typical / 4)
+    if lane != .free { busyUntil[lane] = done }
+    world.kernel.at(Instant(nanoseconds: begin)) { [self] in
+      run { [self] in
+        let result = work()
+        guard isAlive else { return }
+        world.kernel.at(Instant(nanoseconds: done)) { [self] in run { answer(result) } }
+      }
+    }
+  }
+
+  func isBusy(_ lane: Lane) -> Bool { (busyUntil[lane] ?? 0) > world.kernel.now.nanoseconds }
+
+  /// False when the process dies here instead (crash at every effect).
+  func mayPerform() -> Bool {
+    guard isAlive else { return false }
+    guard let left = effectsToLive else { return true }
+    guard left > 0 else {
+      world.crash(node)
+      return false
+    }
+    effectsToLive = left - 1
+    return true
+  }
+
+  func arm(_ deadline: Instant?, _ tick: @escaping () -> Void) {
+    guard let deadline else { return }
+    if let armed, armed <= deadline { return }
+    armed = deadline
+    world.kernel.at(deadline) { [self] in
+      run { [self] in
+        guard armed == deadline else { return }
+        armed = nil
+        countTick()
+        tick()
+      }
+    }
+  }
+
+  private func countTick() {
+    if lastTick != world.kernel.now { ticksAtOnce = 0 }
+    lastTick = world.kernel.now
+    ticksAtOnce += 1
+    if ticksAtOnce > 1_000 { world.oracle.fail(.liveness, "\(node) ticks for ever at one instant") }
+  }
+
+  var wall: WallTime { world.wall(node) }
+}

@@ -1,0 +1,331 @@
+import HostCore
+package import JournalModel
+import MerkleLog
+import WireProtocol
+
+/// Hosts, servers, the network between them, and all that befalls them: one plan, run once, in one thread.
+package final class World {
+  package let plan: Plan
+  package let kernel = Kernel()
+  package let limits: Limits
+  package private(set) var hosts: [SimulatedHost] = []
+  package private(set) var servers: [SimulatedServer] = []
+  package private(set) var oracle: Oracle!
+  private(set) var network: SimulatedNetwork
+  /// Inputs that the machines took.
+  package internal(set) var steps: UInt64 = 0
+  package internal(set) var payloadBytes: UInt64 = 0
+  package internal(set) var faults: [String: Int] = [:]
+  package internal(set) var marks: [Mark: Int] = [:]
+  var nextOperation = 0
+  /// Is told every input and effect, and every operation.
+  package var observer: ((String) -> Void)?
+  private var latencies: RandomStream
+  private var luck: RandomStream
+  var payloads: RandomStream
+  var powerCuts: RandomStream
+  private(set) var isHealed = false
+  private var isInterleaving = false
+
+  package init(_ plan: Plan) throws {
+    self.plan = plan
+    limits = plan.knobs.limits
+    network = SimulatedNetwork(kernel: kernel, seed: plan.seed, knobs: plan.knobs)
+    latencies = RandomStream(seed: plan.seed, entity: "world", purpose: "latency")
+    luck = RandomStream(seed: plan.seed, entity: "world", purpose: "luck")
+    payloads = RandomStream(seed: plan.seed, entity: "world", purpose: "payload")
+    powerCuts = RandomStream(seed: plan.seed, entity: "world", purpose: "power")
+    oracle = Oracle(world: self)
+    for index in 0..<Int(plan.knobs[.hosts]) {
+      guard let host = SimulatedHost(index: index, world: self) else { continue }
+      try host.prepare()
+      hosts.append(host)
+    }
+    servers = (0..<Int(plan.knobs[.servers])).map { SimulatedServer(index: $0, world: self) }
+    network.isHostUp = { [unowned self] in hosts[$0].process != nil }
+    network.isServerUp = { [unowned self] in servers[$0].process != nil }
+  }
+
+  // MARK: A run
+
+  /// Runs the plan, heals the world, waits until it has settled, and looks at what is there.
+  package func run() -> Outcome {
+    defer { takeDown() }
+    for index in servers.indices { start(.server(index)) }
+    for index in hosts.indices { start(.host(index)) }
+    scheduleNextOperation()
+    let loadEnd = max(plan.knobs[.loadEnd], plan.operations.last?.time ?? 0)
+    advance(to: loadEnd)
+    heal()
+    let deadline = loadEnd + plan.knobs[.settleWithin]
+    var time = loadEnd
+    while oracle.failure == nil, !isSettled, time < deadline {
+      time += 1_000_000_000
+      advance(to: time)
+    }
+    if oracle.failure == nil, !isSettled, !oracle.maySettleNever { oracle.fail(.liveness, oracle.unsettled()) }
+    // What the servers still have to fold and sync in the background.
+    advance(to: kernel.now.nanoseconds + 2_000_000_000)
+    if oracle.failure == nil { oracle.checkAtRest() }
+    return outcome(load: loadEnd)
+  }
+
+  private func advance(to time: UInt64) {
+    let limit = Instant(nanoseconds: time)
+    while oracle.failure == nil, kernel.step(until: limit) {
+      if kernel.eventCount > Self.mostEvents { oracle.fail(.liveness, "more than \(Self.mostEvents) events") }
+    }
+  }
+
+  private static let mostEvents: UInt64 = 20_000_000
+  static let settleToken: UInt64 = 1
+
+  private var isSettled: Bool {
+    hosts.allSatisfy { $0.process?.settledTokens.contains(Self.settleToken) ?? false }
+  }
+
+  private func outcome(load: UInt64) -> Outcome {
+    for host in hosts { count(host.process?.hintCounts) }
+    return Outcome(
+      seed: plan.seed, failure: oracle.failure, events: kernel.eventCount, steps: steps,
+      simulated: kernel.now.nanoseconds, load: load, operations: plan.operations.count, digest: kernel.trace.value,
+      faults: faults, marks: Dictionary(uniqueKeysWithValues: marks.map { ($0.key.rawValue, $0.value) }),
+      bytes: payloadBytes)
+  }
+
+  func count(_ hints: (lost: Int, duplicated: Int, overflowed: Int, refused: Int)?) {
+    guard let hints else { return }
+    for (name, count) in [
+      ("hint lost", hints.lost), ("hint duplicated", hints.duplicated), ("hint overflow", hints.overflowed),
+      ("watch refused", hints.refused),
+    ] where count > 0 { faults[name, default: 0] += count }
+  }
+
+  private func takeDown() {
+    for host in hosts { host.process?.end() }
+    for server in servers { server.process?.end() }
+    kernel.clear()
+    for connection in network.connections { connection.dissolve() }
+    for host in hosts { host.process = nil }
+    for server in servers { server.process = nil }
+  }
+
+  // MARK: Nodes
+
+  func start(_ node: Node) {
+    switch node {
+    case .host(let index):
+      guard hosts.indices.contains(index), hosts[index].process == nil else { return }
+      hosts[index].lives += 1
+      let process = HostProcess(host: hosts[index], world: self)
+      hosts[index].process = process
+      if hosts[index].lives > 1 { mark(.hostRestarted) }
+      process.start()
+      if isHealed { process.input(.settle(token: Self.settleToken)) }
+    case .server(let index):
+      guard servers.indices.contains(index), servers[index].process == nil else { return }
+      servers[index].lives += 1
+      let process = ServerProcess(server: servers[index], world: self)
+      servers[index].process = process
+      if servers[index].lives > 1 { mark(.serverRestarted) }
+      process.start()
+    }
+  }
+
+  /// The process dies; what the kernel has survives.
+  func crash(_ node: Node, silently: Bool = false) {
+    switch node {
+    case .host(let index):
+      count(hosts[index].process?.hintCounts)
+      hosts[index].process?.die(silently: silently)
+      hosts[index].process = nil
+    case .server(let index):
+      servers[index].process?.die(silently: silently)
+      servers[index].process = nil
+    }
+  }
+
+  func powerCut(_ node: Node) {
+    crash(node, silently: true)
+    switch node {
+    case .host(let index):
+      for writer in hosts[index].writers.keys.sorted() {
+        hosts[index].writers[writer]?.descriptor.map(hosts[index].disk.close)
+      }
+      hosts[index].writers = [:]
+    case .server(let index):
+      servers[index].disk.powerCut()
+      oracle.powerWasCut(servers[index])
+    }
+  }
+
+  /// A node stopped itself (P4); the service manager starts it again.
+  func halted(_ node: Node, _ reason: String) {
+    mark(.halted)
+    crash(node)
+    kernel.after(1_000_000_000) { [self] in start(node) }
+  }
+
+  func process(_ node: Node) -> SimulatedProcess? {
+    switch node {
+    case .host(let index): hosts.indices.contains(index) ? hosts[index].process : nil
+    case .server(let index): servers.indices.contains(index) ? servers[index].process : nil
+    }
+  }
+
+  /// Every fault ends, every node runs, and every host is asked to say when all is delivered.
+  private func heal() {
+    isHealed = true
+    network.heal()
+    for host in hosts {
+      host.faultUntil = [:]
+      host.once = []
+      host.hintFaults = WatchQueue.Faults()
+      for inode in host.disk.deniedInodes { host.disk.allow(inode) }
+      host.process?.applyFaults()
+      host.process?.effectsToLive = nil
+    }
+    for server in servers {
+      server.faultUntil = [:]
+      server.once = []
+      server.disk.nextSyncFails = false
+      server.process?.applyFaults()
+      server.process?.effectsToLive = nil
+    }
+    for index in servers.indices {
+      start(.server(index))
+      servers[index].process?.resume()
+    }
+    for index in hosts.indices {
+      hosts[index].process?.resume()
+      if let process = hosts[index].process {
+        process.run { process.input(.settle(token: Self.settleToken)) }
+      } else {
+        start(.host(index))
+      }
+    }
+  }
+
+  // MARK: Connections
+
+  /// How long a connection attempt takes, and whether the way is free.
+  func connect(host: Int, server: Int) -> (delay: UInt64, isPossible: Bool) {
+    let isFree =
+      network.passes(host: host, server: server, .toServer) && network.passes(host: host, server: server, .toHost)
+    guard isFree else { return (10_000_000_000, false) }
+    return (3 * network.latency(), servers[server].process?.isServing ?? false)
+  }
+
+  func accept(host: Int, server: Int, _ isPossible: Bool) -> Connection? {
+    guard isPossible, let process = servers[server].process, process.isServing else { return nil }
+    let connection = network.connect(host: host, server: server)
+    process.accept(connection, host: host, name: hosts[host].name)
+    return connection
+  }
+
+  // MARK: Chance
+
+  func wall(_ node: Node) -> WallTime {
+    let offset: Int64 =
+      switch node {
+      case .host(let index): hosts.indices.contains(index) ? hosts[index].wallOffset : 0
+      case .server(let index): servers.indices.contains(index) ? servers[index].wallOffset : 0
+      }
+    return WallTime(nanoseconds: Self.epoch + Int64(kernel.now.nanoseconds) + offset)
+  }
+
+  /// 2026-01-01.
+  static let epoch: Int64 = 1_767_225_600_000_000_000
+
+  func latency(_ node: Node, _ typical: UInt64) -> UInt64 {
+    let isSlow =
+      switch node {
+      case .host(let index): hosts[index].has(.slowDisk)
+      case .server(let index): servers[index].has(.slowDisk)
+      }
+    return latencies.latency(typical) * (isSlow ? 100 : 1)
+  }
+
+  func chance(_ knob: Knobs.Name) -> Bool { luck.chance(plan.knobs[knob]) }
+
+  /// Lets the next operation of a writer come early, in the middle of what the node is doing.
+  func interleave(_ host: Int) {
+    guard !isInterleaving, !isHealed, nextOperation < plan.operations.count, luck.chance(plan.knobs[.interleave]) else {
+      return
+    }
+    let next = plan.operations[nextOperation]
+    guard next.operation.writesOn == host, next.time < kernel.now.nanoseconds + 20_000_000 else { return }
+    isInterleaving = true
+    defer { isInterleaving = false }
+    mark(.interleaved)
+    nextOperation += 1
+    perform(next.operation)
+  }
+
+  func scheduleNextOperation() {
+    guard nextOperation < plan.operations.count else { return }
+    let due = nextOperation
+    kernel.at(Instant(nanoseconds: plan.operations[due].time)) { [self] in
+      // One that came early has been performed already.
+      while nextOperation < plan.operations.count, plan.operations[nextOperation].time <= kernel.now.nanoseconds {
+        let operation = plan.operations[nextOperation].operation
+        nextOperation += 1
+        perform(operation)
+      }
+      scheduleNextOperation()
+    }
+  }
+
+  func observe(_ who: @autoclosure () -> Node?, _ what: @autoclosure () -> Any) {
+    guard let observer else { return }
+    let name = who().map { "\($0)" } ?? "world"
+    observer("\(kernel.now.nanoseconds) \(name) \(what())")
+  }
+
+  func mark(_ mark: Mark) { marks[mark, default: 0] += 1 }
+
+  func note(_ frame: Frame) {
+    switch frame {
+    case .refusal(let refusal): mark(refusal.file == nil ? .recordsRefused : .fileRefused)
+    case .resumeAnswer(let files):
+      if files.contains(where: { !$0.strings.isEmpty }) { mark(.resumedInTheMiddle) }
+    case .goodbye(.superseded, _): mark(.superseded)
+    case .goodbye(.silence, _): mark(.silence)
+    default: break
+    }
+  }
+}
+
+/// Rare states that a swarm must have reached (sometimes-assertions).
+package enum Mark: String, Hashable, Sendable, CaseIterable {
+  case hostRestarted, serverRestarted, halted, interleaved, fileRefused, recordsRefused, resumedInTheMiddle
+  case superseded, silence, truncated, rotatedAway, gap, vanished, deleted, reborn, mixed, acknowledgedFromLog
+  case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked, overlap
+  case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
+}
+
+package struct Failure: Hashable, Sendable, Error {
+  package var oracle: OracleName
+  package var event: UInt64
+  package var time: UInt64
+  package var text: String
+}
+
+package enum OracleName: String, Hashable, Sendable, CaseIterable {
+  case storedBytes, durability, durabilityOrder, overwrite, identity, falseTruncation, lost, missing, liveness, port
+  case storeContract, wire, bounds, crash, determinism, foreign, silence, doubled
+}
+
+package struct Outcome: Sendable {
+  package var seed: UInt64
+  package var failure: Failure?
+  package var events: UInt64
+  package var steps: UInt64
+  package var simulated: UInt64
+  package var load: UInt64
+  package var operations: Int
+  package var digest: UInt64
+  package var faults: [String: Int]
+  package var marks: [String: Int]
+  package var bytes: UInt64
+}

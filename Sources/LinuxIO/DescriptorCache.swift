@@ -1,0 +1,63 @@
+/// Open descriptors by key, bounded: beyond the limit one that wasn't used lately is let go (second chance, an
+/// approximation of LRU in constant time). Pinned ones are never let go. Not for two threads at a time.
+struct DescriptorCache<Key: Hashable> {
+  private struct Entry {
+    var key: Key
+    var descriptor: Descriptor
+    var isPinned: Bool
+    var wasUsed = true
+  }
+  private let limit: Int
+  private var entries: [Entry] = []
+  private var positions: [Key: Int] = [:]
+  private var hand = 0
+
+  init(limit: Int) { self.limit = max(1, limit) }
+
+  var count: Int { entries.count }
+  var hasRoom: Bool { entries.count < limit }
+
+  mutating func descriptor(_ key: Key) -> Descriptor? {
+    guard let position = positions[key] else { return nil }
+    entries[position].wasUsed = true
+    return entries[position].descriptor
+  }
+
+  mutating func insert(_ descriptor: Descriptor, _ key: Key, isPinned: Bool = false) {
+    remove(key)
+    while !hasRoom, evict() {}
+    positions[key] = entries.count
+    entries.append(Entry(key: key, descriptor: descriptor, isPinned: isPinned))
+  }
+
+  mutating func setPinned(_ key: Key, _ isPinned: Bool) {
+    if let position = positions[key] { entries[position].isPinned = isPinned }
+  }
+
+  mutating func rename(_ key: Key, to next: Key) {
+    guard let position = positions.removeValue(forKey: key) else { return }
+    entries[position].key = next
+    positions[next] = position
+  }
+
+  mutating func remove(_ key: Key) {
+    guard let position = positions.removeValue(forKey: key) else { return }
+    entries.swapAt(position, entries.count - 1)
+    entries.removeLast()
+    if position < entries.count { positions[entries[position].key] = position }
+  }
+
+  /// Lets one go; false when all are pinned.
+  mutating func evict() -> Bool {
+    for _ in 0..<(2 * entries.count) {
+      if hand >= entries.count { hand = 0 }
+      if !entries[hand].isPinned, !entries[hand].wasUsed {
+        remove(entries[hand].key)
+        return true
+      }
+      entries[hand].wasUsed = false
+      hand += 1
+    }
+    return false
+  }
+}

@@ -1,0 +1,85 @@
+import CLinux
+import DataPlane
+import Glibc
+import JournalModel
+
+/// An open directory.
+struct Directory {
+  let descriptor: Descriptor
+
+  init(_ path: BytePath) throws(SystemError) {
+    descriptor = try Descriptor.open(path, O_RDONLY | O_DIRECTORY)
+  }
+
+  /// The named entries, or all of them, ordered by name.
+  func entries(_ names: [[UInt8]]?) throws(SystemError) -> [DirectoryEntry] {
+    let isPartial = names != nil
+    var entries: [DirectoryEntry] = []
+    let wanted = if let names { names } else { try self.names() }
+    for name in wanted.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
+      if let entry = try entry(name, isPartial: isPartial) { entries.append(entry) }
+    }
+    return entries
+  }
+
+  /// Every name but `.` and `..`.
+  private func names() throws(SystemError) -> [[UInt8]] {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 8)
+    defer { buffer.deallocate() }
+    var names: [[UInt8]] = []
+    while true {
+      let count = try checked(
+        "getdents64", linux_directory_entries(descriptor.number, buffer.baseAddress, buffer.count))
+      if count == 0 { return names }
+      var offset = 0
+      while offset < count {
+        // struct linux_dirent64: u64 inode, s64 offset, u16 record length, u8 type, name with NUL
+        let length = Int(buffer.loadUnaligned(fromByteOffset: offset + 16, as: UInt16.self))
+        let name = Array(buffer[(offset + 19)..<(offset + length)].prefix { $0 != 0 })
+        if name != Array(".".utf8), name != Array("..".utf8) { names.append(name) }
+        offset += length
+      }
+    }
+  }
+
+  /// Nil when a name that was asked for doesn't exist. Everything about the entry comes from one descriptor, so that
+  /// it is about one inode whatever happens to the name meanwhile (S07).
+  private func entry(_ name: [UInt8], isPartial: Bool) throws(SystemError) -> DirectoryEntry? {
+    var entry = DirectoryEntry(name: name, facts: nil, freshUUID: Randomness.uuid())
+    guard Self.isName(name) else { return nil }
+    do {
+      let itself = try Descriptor.open(name, in: descriptor.number, linux_O_PATH | O_NOFOLLOW)
+      var raw = linux_facts()
+      _ = try checked("statx", linux_facts(itself.number, &raw))
+      entry.isSymbolicLink = raw.mode & linux_file_type == linux_symbolic_link
+      guard entry.isSymbolicLink else {
+        entry.facts = try InodeFacts.of(itself)
+        return entry
+      }
+      let target = try Descriptor.open(name, in: descriptor.number, linux_O_PATH)
+      entry.facts = try InodeFacts.of(target)
+      entry.realPath = target.path()
+    } catch {
+      // Without descriptors or memory nothing is known of any entry (D10).
+      if [EMFILE, ENFILE, ENOMEM].contains(error.code) { throw error }
+      if isPartial, !entry.isSymbolicLink, error.code == ENOENT { return nil }
+      entry.facts = nil
+    }
+    return entry
+  }
+
+  private static func isName(_ name: [UInt8]) -> Bool {
+    !name.isEmpty && !name.contains(UInt8(ascii: "/")) && !name.contains(0) && name != Array(".".utf8)
+      && name != Array("..".utf8)
+  }
+}
+
+extension Descriptor {
+  /// The real path of what is open, as the kernel knows it now.
+  func path() -> BytePath? {
+    var buffer = [CChar](repeating: 0, count: BytePath.maximumByteCount + 1)
+    let count = readlink("/proc/self/fd/\(number)", &buffer, buffer.count)
+    guard count > 0, count < buffer.count else { return nil }
+    return BytePath(buffer[..<count].map { UInt8(bitPattern: $0) })
+  }
+}

@@ -1,0 +1,75 @@
+import CLinux
+package import DataPlane
+import Glibc
+import JournalModel
+
+/// One incarnation of an inode that the host follows.
+final class FollowedFile: Sendable {
+  struct Place: Sendable {
+    var path: BytePath
+    /// No name is left: the descriptor is the only way to the bytes.
+    var isPinned = false
+  }
+  let file: FileUUID
+  let inode: InodeKey
+  let place: Monitor<Place>
+  /// Locked while an ingest runs.
+  let ingestor: Monitor<Ingestor<SHA256Tree>>
+
+  init(file: FileUUID, inode: InodeKey, place: Place, limits: Limits) {
+    self.file = file
+    self.inode = inode
+    self.place = Monitor(place)
+    ingestor = Monitor(Ingestor(limits: limits))
+  }
+
+  enum Opening {
+    case open(Descriptor)
+    /// The path leads to another inode or to none.
+    case gone
+    /// Says nothing about the file (D10).
+    case failed(SystemError)
+  }
+
+  /// Opens what the path leads to if it is this inode. What isn't a regular file is never opened for reading: a FIFO or
+  /// device under a log's old name would act on it.
+  func open() -> Opening {
+    let path = place.withLock { $0.path }
+    let found: Descriptor
+    do {
+      found = try Descriptor.open(path, linux_O_PATH)
+    } catch {
+      return [ENOENT, ENOTDIR, ELOOP].contains(error.code) ? .gone : .failed(error)
+    }
+    do {
+      let facts = try InodeFacts.of(found)
+      guard facts.kind == .regular, facts.inode == inode else { return .gone }
+      return .open(try Self.reopen(found))
+    } catch {
+      return .failed(error)
+    }
+  }
+
+  /// O_NOATIME is for the owner only.
+  private static func reopen(_ found: Descriptor) throws(SystemError) -> Descriptor {
+    let flags = O_RDONLY | O_NONBLOCK | O_NOCTTY
+    do {
+      return try found.reopened(flags | linux_O_NOATIME)
+    } catch {
+      guard error.code == EPERM else { throw error }
+      return try found.reopened(flags)
+    }
+  }
+}
+
+extension Descriptor: ByteSource {
+  package func facts() throws -> SourceFacts {
+    var raw = linux_facts()
+    _ = try checked("statx", linux_facts(number, &raw))
+    return SourceFacts(size: raw.size, modified: WallTime(nanoseconds: raw.modified), links: raw.links)
+  }
+
+  package func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+    try read(buffer, at: offset)
+  }
+}

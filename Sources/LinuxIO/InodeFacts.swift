@@ -1,0 +1,138 @@
+import CLinux
+import DataPlane
+import Glibc
+import JournalModel
+
+/// What an open descriptor stands for (O_PATH suffices), with the identity of D1.
+enum InodeFacts {
+  /// Throws when the identity can't be told *now*; an inode that never has a generation or birth time gets nil there.
+  /// An identity must not change with the weather: it is what tells files apart.
+  static func of(_ descriptor: Descriptor) throws(SystemError) -> FileFacts {
+    var raw = linux_facts()
+    _ = try checked("statx", linux_facts(descriptor.number, &raw))
+    let kind: FileFacts.Kind =
+      switch raw.mode & linux_file_type {
+      case linux_regular_file: .regular
+      case linux_directory: .directory
+      default: .other
+      }
+    let fileSystem = try FileSystem.of(descriptor)
+    let birth = raw.has_birth != 0 ? WallTime(nanoseconds: raw.birth) : nil
+    let identity = InodeIdentity(
+      number: raw.inode, generation: try generation(descriptor, inode: raw.inode, kind: kind, on: fileSystem),
+      birth: birth, subvolume: try subvolume(descriptor, kind: kind, on: fileSystem))
+    return FileFacts(
+      kind: kind, inode: InodeKey(filesystem: fileSystem.identifier, identity: identity), size: raw.size,
+      modified: WallTime(nanoseconds: raw.modified), links: raw.links, mode: raw.mode, owner: raw.owner,
+      group: raw.group)
+  }
+
+  /// From the kernel's file handle, which needs no permission on the file; else from `FS_IOC_GETVERSION`, which needs it
+  /// open for reading and is therefore asked of regular files only.
+  private static func generation(
+    _ descriptor: Descriptor, inode: UInt64, kind: FileFacts.Kind, on fileSystem: FileSystem
+  ) throws(SystemError) -> UInt64? {
+    var handle = linux_handle()
+    let code = -linux_handle(descriptor.number, &handle)
+    switch code {
+    case 0:
+      if let generation = FileHandle(handle).generation(inode: inode, on: fileSystem.type) { return generation }
+    case EOPNOTSUPP, EPERM, ENOSYS, EOVERFLOW: break
+    default: throw SystemError("name_to_handle_at", code: code)
+    }
+    guard kind == .regular, fileSystem.hasInodeVersions else { return nil }
+    let file = try descriptor.reopened(O_RDONLY | O_NONBLOCK)
+    var version: UInt32 = 0
+    let failure = -linux_inode_version(file.number, &version)
+    switch failure {
+    case 0: return UInt64(version)
+    case ENOTTY, EOPNOTSUPP, EINVAL, ENOSYS: return nil
+    default: throw SystemError("FS_IOC_GETVERSION", code: failure)
+    }
+  }
+
+  /// On btrfs generations repeat across subvolumes (D1).
+  private static func subvolume(
+    _ descriptor: Descriptor, kind: FileFacts.Kind, on fileSystem: FileSystem
+  ) throws(SystemError) -> UUIDBytes? {
+    guard fileSystem.type == FileSystem.btrfs, kind != .other else { return nil }
+    let file = try descriptor.reopened(O_RDONLY | O_NONBLOCK)
+    var bytes = [UInt8](repeating: 0, count: 16)
+    _ = try checked("BTRFS_IOC_GET_SUBVOL_INFO", linux_subvolume(file.number, &bytes))
+    func word(_ range: Range<Int>) -> UInt64 { bytes[range].reduce(0) { $0 << 8 | UInt64($1) } }
+    return UUIDBytes(high: word(0..<8), low: word(8..<16))
+  }
+}
+
+/// The file system of a descriptor: magic number and `f_fsid` of `statfs(2)`.
+struct FileSystem: Hashable {
+  var type: Int64
+  var identifier: UInt64
+
+  static let ext4: Int64 = 0xEF53
+  static let xfs: Int64 = 0x5846_5342
+  static let tmpfs: Int64 = 0x0102_1994
+  static let btrfs: Int64 = 0x9123_683E
+  static let f2fs: Int64 = 0xF2F5_2010
+  private static let overlayfs: Int64 = 0x794C_7630
+  /// Other machines, or user space, change these without a word to inotify (F1).
+  private static let unnotified: Set<Int64> = [
+    0x6969,  // nfs
+    0xFF53_4D42, 0xFE53_4D42,  // cifs, smb2
+    0x6573_5546,  // fuse
+    0x0102_1997,  // 9p
+    0x00C3_6400,  // ceph
+    0x9FA0, 0x6265_6572,  // proc, sysfs
+  ]
+
+  static func of(_ descriptor: Descriptor) throws(SystemError) -> FileSystem {
+    var found = FileSystem(type: 0, identifier: 0)
+    _ = try checked("fstatfs", linux_file_system(descriptor.number, &found.type, &found.identifier))
+    return found
+  }
+
+  var isNotified: Bool { !Self.unnotified.contains(type) }
+  /// Whether asking for `FS_IOC_GETVERSION` is worth opening a file. Overlayfs has none of its own and must not pass on
+  /// that of a layer, which changes at copy-up.
+  var hasInodeVersions: Bool { isNotified && type != Self.overlayfs }
+}
+
+/// A handle of `name_to_handle_at(2)`. Its layout is the kernel's own (`include/linux/exportfs.h`), stable for NFS's sake.
+struct FileHandle {
+  private var type: Int32
+  private var bytes: [UInt8]
+
+  init(_ handle: linux_handle) {
+    type = handle.type
+    bytes = withUnsafeBytes(of: handle.bytes) { Array($0.prefix(Int(handle.length))) }
+  }
+
+  init(type: Int32, bytes: [UInt8]) {
+    self.type = type
+    self.bytes = bytes
+  }
+
+  /// The generation that stands in the handle, if its layout is known and holds this inode number.
+  func generation(inode: UInt64, on fileSystem: Int64) -> UInt64? {
+    switch (fileSystem, type) {
+    case (FileSystem.tmpfs, 1) where bytes.count == 12:
+      // shmem_encode_fh: generation, inode low, inode high
+      word(1) | word(2) << 32 == inode ? word(0) : nil
+    case (FileSystem.ext4, 1), (FileSystem.xfs, 1), (FileSystem.f2fs, 1):
+      // FILEID_INO32_GEN
+      bytes.count == 8 && word(0) == inode & 0xFFFF_FFFF ? word(1) : nil
+    case (FileSystem.xfs, 0x81) where bytes.count == 12:
+      // xfs_fid64: inode, generation
+      word(0) | word(1) << 32 == inode ? word(2) : nil
+    case (FileSystem.btrfs, 0x4D) where bytes.count == 20:
+      // btrfs_fid: object, root, generation
+      word(0) | word(1) << 32 == inode ? word(4) : nil
+    default: nil
+    }
+  }
+
+  /// The index-th 32-bit word in the machine's byte order.
+  private func word(_ index: Int) -> UInt64 {
+    bytes.withUnsafeBytes { UInt64($0.loadUnaligned(fromByteOffset: index * 4, as: UInt32.self)) }
+  }
+}

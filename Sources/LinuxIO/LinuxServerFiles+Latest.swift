@@ -1,0 +1,59 @@
+import CLinux
+import Glibc
+package import JournalModel
+
+/// `latest/<host>/<path>`: symbolic links to the newest plain file of each path (P1).
+extension LinuxServerFiles {
+  /// A link that leads to a file of a later birth stays, and so does what is no link.
+  package func link(host: HostName, path: BytePath, to stored: BytePath) -> String? {
+    let place = BytePath("latest/\(host)/").bytes + path.bytes
+    return linking.withLock { _ in
+      do { return try point(BytePath(place), to: stored) } catch { return "\(error)" }
+    }
+  }
+
+  private func point(_ place: BytePath, to stored: BytePath) throws -> String? {
+    let top = try files.makeDirectories(BytePath("latest"))
+    let directory = try files.makeDirectories(place.directory)
+    if let present = try Self.linkTarget(place.name, in: directory) {
+      guard let present else { return "a file or directory that is no link has the name" }
+      if let birth = Self.birth(present), let own = Self.birth(stored.bytes), own.lexicographicallyPrecedes(birth) {
+        return nil
+      }
+    }
+    let above = place.bytes.count { $0 == UInt8(ascii: "/") }
+    let target = Array(String(repeating: "../", count: above).utf8) + stored.bytes
+    // The temporary name begins with a dot, as no host's name does.
+    let temporary = ".new"
+    unlinkat(top.number, temporary, 0)
+    _ = try checkedErrno("symlink", withCString(target) { symlinkat($0, top.number, temporary) })
+    _ = try checked(
+      "rename", withCString(place.name) { linux_rename(top.number, temporary, directory.number, $0, 0) })
+    return nil
+  }
+
+  /// The birth time in a stored name `<path>@<birth>-<uuid>`, which sorts like the time itself.
+  private static func birth(_ stored: [UInt8]) -> [UInt8]? {
+    guard let at = stored.lastIndex(of: UInt8(ascii: "@")),
+      let dash = stored[at...].firstIndex(of: UInt8(ascii: "-"))
+    else { return nil }
+    return Array(stored[(at + 1)..<dash])
+  }
+
+  /// Where the link leads; `.some(nil)` when the name is no link, nil when there is none.
+  private static func linkTarget(_ name: [UInt8], in directory: Descriptor) throws(SystemError) -> [UInt8]?? {
+    var buffer = [UInt8](repeating: 0, count: BytePath.maximumByteCount + 1)
+    let count = buffer.withUnsafeMutableBytes { raw -> Int in
+      raw.withMemoryRebound(to: CChar.self) { chars in
+        guard let start = chars.baseAddress else { return -1 }
+        return withCString(name) { readlinkat(directory.number, $0, start, chars.count) }
+      }
+    }
+    if count >= 0 { return .some(Array(buffer[..<count])) }
+    switch errno {
+    case ENOENT: return nil
+    case EINVAL: return .some(nil)
+    default: throw SystemError("readlink", code: errno)
+    }
+  }
+}

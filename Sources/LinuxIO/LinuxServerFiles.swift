@@ -1,0 +1,208 @@
+import CLinux
+package import DataPlane
+import Glibc
+package import JournalModel
+
+/// Received bytes in memory and plain files below a log root, as `ServerCore` arranges them. Every call is safe from
+/// every thread; `ServerDataPlane` says which may run at the same time.
+package final class LinuxServerFiles: ServerDataPlane, Sendable {
+  /// Hashes of the first n complete leaves of a string that are committed, or an error.
+  package typealias StoredLeaves = @Sendable (StringKey, UInt64) throws -> [Digest]
+  /// Exactly so many committed bytes from an offset on, out of the store's log, or an error.
+  package typealias LoggedBytes = @Sendable (StringKey, UInt64, Int) throws -> [UInt8]
+
+  private struct State {
+    var frames: [PayloadID: [UInt8]] = [:]
+    var strings: [StringKey: HeldString] = [:]
+  }
+  private let state = Monitor(State())
+  private let limits: Limits
+  private let storedLeaves: StoredLeaves
+  private let loggedBytes: LoggedBytes
+  let files: PlainFiles
+  /// One at a time: a link is compared with what stands there, then replaced.
+  let linking = Monitor(())
+  /// From this many on, files are synced by one `syncfs` instead of one by one (P2).
+  private static let manyFiles = 17
+
+  /// - Parameter root: the log root, which must exist.
+  package init(
+    root: BytePath, limits: Limits, descriptorLimit: Int = LinuxHostFiles.defaultDescriptorLimit() / 2,
+    storedLeaves: @escaping StoredLeaves, loggedBytes: @escaping LoggedBytes
+  ) throws(SystemError) {
+    self.limits = limits
+    self.storedLeaves = storedLeaves
+    self.loggedBytes = loggedBytes
+    files = PlainFiles(root: try LogRoot(root), descriptorLimit: descriptorLimit)
+  }
+
+  /// For tests: over files in a state that can't be brought about otherwise.
+  init(files: PlainFiles, limits: Limits) {
+    self.files = files
+    self.limits = limits
+    storedLeaves = { _, _ in throw SourceFailure("no leaves are stored") }
+    loggedBytes = { _, _, _ in throw SourceFailure("nothing is logged") }
+  }
+
+  private func string(_ key: StringKey) -> HeldString {
+    state.withLock { state in
+      if let known = state.strings[key] { return known }
+      let new = HeldString(key: key, limits: limits)
+      state.strings[key] = new
+      return new
+    }
+  }
+
+  // MARK: Received bytes
+
+  package func hold(_ id: PayloadID, bytes: [UInt8]) { state.withLock { $0.frames[id] = bytes } }
+
+  package func admit(_ id: PayloadID, to key: StringKey, offset: UInt64) {
+    admitTail(id, to: key, offset: offset, dropping: 0)
+  }
+
+  package func admitTail(_ id: PayloadID, to key: StringKey, offset: UInt64, dropping: Int) {
+    guard let bytes = state.withLock({ $0.frames.removeValue(forKey: id) }) else {
+      preconditionFailure("a frame is admitted once, and only while it is held")
+    }
+    string(key).state.withLock { $0.queue.append(bytes.dropFirst(dropping), at: offset + UInt64(dropping)) }
+  }
+
+  package func drop(_ id: PayloadID) { state.withLock { _ = $0.frames.removeValue(forKey: id) } }
+
+  package func compare(
+    _ id: PayloadID, with key: StringKey, stored: BytePath, offset: UInt64, count: Int
+  ) -> Bool? {
+    guard let frame = state.withLock({ $0.frames[id] }), frame.count >= count,
+      let held = try? heldBytes(string(key), stored: stored, offset: offset, count: count)
+    else { return nil }
+    return held.elementsEqual(frame.prefix(count))
+  }
+
+  package func verify(_ key: StringKey, from: UInt64, root: Digest, promises: [Promise]) -> VerifyAnswer {
+    let string = string(key)
+    return string.verifier.withLock { verifier in
+      verifier.verify(
+        file: key.key.file, from: from, root: root, promises: promises,
+        received: { range in string.state.withLock { $0.queue.pieces(range) } },
+        storedLeaves: { try storedLeaves(key, $0) },
+        held: { offset, count in
+          let stored = string.state.withLock { $0.stored }
+          return try heldBytes(string, stored: stored, offset: offset, count: count)
+        })
+    }
+  }
+
+  package func discard(_ key: StringKey, from: UInt64) { string(key).state.withLock { $0.queue.discard(from: from) } }
+
+  package func queued(_ key: StringKey, offset: UInt64, length: Int) -> [UInt8] {
+    guard let bytes = string(key).state.withLock({ $0.queue.bytes(offset..<(offset + UInt64(length))) }) else {
+      preconditionFailure("these bytes are not queued")
+    }
+    return bytes
+  }
+
+  package func free(_ key: StringKey, below: UInt64) {
+    string(key).state.withLock { state in
+      state.queue.free(below: below)
+      state.floor = max(state.floor, below)
+    }
+  }
+
+  /// Committed bytes: from the queue what isn't folded yet, else from the plain file, else from the store's log.
+  private func heldBytes(_ string: HeldString, stored: BytePath?, offset: UInt64, count: Int) throws -> [UInt8] {
+    let queue = string.state.withLock { $0.queue }
+    return try queue.bytes(offset: offset, count: count) { offset, count in
+      let plain = try stored.map { try files.open($0).bytes(at: offset, count: count) } ?? []
+      if plain.count == count { return plain }
+      return plain + (try loggedBytes(string.key, offset + UInt64(plain.count), count - plain.count))
+    }
+  }
+
+  // MARK: Plain files
+
+  package func create(_ key: StringKey, _ stored: BytePath) -> CreateOutcome {
+    if let failure = files.failure { return .failed(failure) }
+    do {
+      let directory = try files.makeDirectories(stored.directory)
+      guard let file = try made(stored) else { return .taken }
+      try files.syncing { () throws(SystemError) in
+        try file.sync()
+        try directory.sync()
+      }
+      files.keep(file, stored)
+      string(key).settle(stored, length: 0)
+      return .created
+    } catch {
+      return .failed("\(error)")
+    }
+  }
+
+  /// Makes the file, or finds it empty: a crash came between its creation and the first byte. Nil when something else
+  /// has the name.
+  private func made(_ path: BytePath) throws(SystemError) -> Descriptor? {
+    do {
+      return try files.root.open(path, O_RDWR | O_CREAT | O_EXCL, mode: 0o640)
+    } catch  where error.code == EEXIST {
+      let found = try files.root.open(path, linux_O_PATH)
+      guard try found.kind() == linux_regular_file, try found.size() == 0 else { return nil }
+      return try files.root.open(path, O_RDWR | O_NONBLOCK)
+    }
+  }
+
+  package func write(
+    _ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool
+  ) -> DiskOutcome {
+    if let failure = files.failure { return .failedSync(failure) }
+    do {
+      let file = try files.open(stored)
+      let facts = try file.facts()
+      guard facts.links > 0 else {
+        files.forget(stored)
+        throw SourceFailure("somebody removed the plain file")
+      }
+      let pieces = try string(key).pieces(from..<upTo, stored: stored, size: facts.size)
+      files.touch(stored)
+      defer { files.touch(stored) }
+      var position = from
+      for piece in pieces {
+        try file.writeFully(piece, at: position)
+        position += UInt64(piece.count)
+      }
+    } catch {
+      return DiskOutcome(error)
+    }
+    return sync ? self.sync([stored]) : .done
+  }
+
+  package func sync(_ stored: [BytePath]) -> DiskOutcome {
+    if let failure = files.failure { return .failedSync(failure) }
+    do {
+      if stored.count >= Self.manyFiles {
+        try files.syncEverything()
+      } else {
+        for path in stored { try files.sync(path) }
+      }
+      return .done
+    } catch {
+      return DiskOutcome(error)
+    }
+  }
+
+  package func repair(
+    _ key: StringKey, _ stored: BytePath, synced: UInt64, committed: UInt64,
+    log: [(offset: UInt64, bytes: [UInt8])], mayCut: Bool, slice: UInt64
+  ) -> RepairOutcome {
+    let repair = PlainFileRepair(
+      files: files, stored: stored, synced: synced, committed: committed, log: log, mayCut: mayCut, slice: slice)
+    do {
+      // What is open may be a file that lost this name.
+      files.forget(stored)
+      let aside = try repair.perform()
+      string(key).settle(stored, length: committed)
+      return aside.map { .setAside($0) } ?? .done
+    } catch {
+      return .failed("\(error)")
+    }
+  }
+}

@@ -1,0 +1,126 @@
+import CLinux
+import DataPlane
+import Glibc
+import JournalModel
+
+/// The plain files below a log root: open ones, which of them hold un-synced bytes, and whether a sync ever failed.
+/// Safe from every thread.
+final class PlainFiles: Sendable {
+  private struct State {
+    var descriptors: DescriptorCache<BytePath>
+    /// Files with un-synced bytes and how often they were touched. They stay open: an error of writing back is told to
+    /// those who have the file open, and to a later opener only as long as the kernel keeps the inode.
+    var dirty: [BytePath: UInt64] = [:]
+    var failure: String?
+  }
+  let root: LogRoot
+  private let state: Monitor<State>
+
+  init(root: LogRoot, descriptorLimit: Int) {
+    self.root = root
+    state = Monitor(State(descriptors: DescriptorCache(limit: descriptorLimit)))
+  }
+
+  /// Why no byte may be written any more: a sync failed, and the kernel marks pages clean that it lost (P4).
+  var failure: String? { state.withLock { $0.failure } }
+
+  /// Does one or more syncs. If one fails, that is remembered, and every later write and sync fails with it.
+  func syncing(_ body: () throws(SystemError) -> Void) throws(SyncFailure) {
+    do { try body() } catch { throw fail(error) }
+  }
+
+  private func fail(_ error: SystemError) -> SyncFailure {
+    state.withLock { state in
+      let reason = state.failure ?? "\(error)"
+      state.failure = reason
+      return SyncFailure(reason: reason)
+    }
+  }
+
+  func makeDirectories(_ path: BytePath) throws -> Descriptor {
+    do {
+      return try root.makeDirectories(path)
+    } catch {
+      throw error.call == Descriptor.syncCall ? fail(error) : error
+    }
+  }
+
+  /// The regular file of that name, for reading and writing.
+  func open(_ path: BytePath) throws -> Descriptor {
+    if let held = state.withLock({ $0.descriptors.descriptor(path) }) { return held }
+    try makeRoom()
+    let file = try root.open(path, O_RDWR | O_NONBLOCK | O_NOCTTY)
+    guard try file.kind() == linux_regular_file else { throw SourceFailure("is not a regular file") }
+    keep(file, path)
+    return file
+  }
+
+  func keep(_ file: Descriptor, _ path: BytePath) {
+    state.withLock { $0.descriptors.insert(file, path, isPinned: $0.dirty[path] != nil) }
+  }
+
+  func forget(_ path: BytePath) { state.withLock { $0.descriptors.remove(path) } }
+
+  /// If all descriptors are held by un-synced files, syncs them.
+  private func makeRoom() throws {
+    let isFull = state.withLock { state in
+      while !state.descriptors.hasRoom { if !state.descriptors.evict() { return true } }
+      return false
+    }
+    if isFull { try syncEverything() }
+  }
+
+  // MARK: Un-synced bytes
+
+  /// To be called before and after a write: a sync that ran between the two doesn't make the file clean.
+  func touch(_ path: BytePath) {
+    state.withLock { state in
+      state.dirty[path, default: 0] += 1
+      state.descriptors.setPinned(path, true)
+    }
+  }
+
+  /// Makes durable all that was written to the file before the call.
+  func sync(_ path: BytePath) throws {
+    let file = try open(path)
+    try cleaning([path]) { () throws(SystemError) in try file.syncData() }
+  }
+
+  /// One `syncfs(2)` for all (P2).
+  func syncEverything() throws {
+    let paths = state.withLock { Array($0.dirty.keys) }
+    try cleaning(paths) { () throws(SystemError) in try root.syncFileSystem() }
+  }
+
+  private func cleaning(_ paths: [BytePath], _ body: () throws(SystemError) -> Void) throws(SyncFailure) {
+    let before = state.withLock { state in paths.map { state.dirty[$0] } }
+    try syncing(body)
+    state.withLock { state in
+      for (path, count) in zip(paths, before) where count != nil && state.dirty[path] == count {
+        state.dirty[path] = nil
+        state.descriptors.setPinned(path, false)
+      }
+    }
+  }
+}
+
+/// A sync failed: the store stops (P4).
+struct SyncFailure: Error, CustomStringConvertible {
+  var reason: String
+  var description: String { reason }
+}
+
+extension Descriptor {
+  /// The file type bits of `st_mode`.
+  func kind() throws(SystemError) -> UInt32 {
+    var facts = linux_facts()
+    _ = try checked("statx", linux_facts(number, &facts))
+    return facts.mode & linux_file_type
+  }
+}
+
+extension DiskOutcome {
+  init(_ error: any Error) {
+    if let failure = error as? SyncFailure { self = .failedSync(failure.reason) } else { self = .failed("\(error)") }
+  }
+}

@@ -1,0 +1,181 @@
+package import JournalModel
+import JournalStore
+import LMDBStore
+
+/// A line of `inspect files --json` (`design/interfaces.md`).
+package struct InspectedFile: Encodable, Sendable, Hashable {
+  package var host: String
+  /// In which role this node knows the file: `host` or `server`.
+  package var role: String
+  /// UUID.
+  package var file: String
+  package var identity: InspectedIdentity
+  package var derived: Bool
+  package var path: String
+  package var born: String
+  /// When the host closed it; null while open.
+  @Null package var closed: String?
+  @Null package var reason: String?
+  /// Journaled bytes.
+  package var length: UInt64
+  package var durable: Durable
+  /// At `length`.
+  package var root: String
+  @Null package var stored: String?
+  /// Size of the plain file now; the journal's log holds what is not in it yet. Null on a host, or without log root.
+  @Null package var plainBytes: UInt64?
+  /// Of this version none.
+  package var branches: [InspectedString] = []
+  @Null package var parent: InspectedParent?
+  /// From which offset on bytes are in a gap.
+  @Null package var gapFrom: UInt64?
+
+  package enum Durable: Encodable, Sendable, Hashable {
+    /// Held here.
+    case here(UInt64)
+    /// Acknowledged by each server, as last noted in the journal.
+    case noted([String: UInt64])
+
+    package func encode(to encoder: any Encoder) throws {
+      var container = encoder.singleValueContainer()
+      switch self {
+      case .here(let count): try container.encode(count)
+      case .noted(let counts): try container.encode(counts)
+      }
+    }
+  }
+}
+
+package struct InspectedIdentity: Codable, Sendable, Hashable {
+  package var inode: UInt64
+  @Null package var generation: UInt64?
+  @Null package var birth: String?
+  @Null package var subvolume: String?
+
+  init(_ identity: InodeIdentity) {
+    inode = identity.number
+    generation = identity.generation
+    birth = identity.birth?.rfc3339Nanoseconds
+    subvolume = identity.subvolume?.text
+  }
+}
+
+package struct InspectedParent: Codable, Sendable, Hashable {
+  package var uuid: String
+  package var length: UInt64
+  package var root: String
+  package var why: String
+
+  init(_ parent: Parent) {
+    uuid = parent.file.text
+    length = parent.length
+    root = parent.root.hex
+    why = parent.why.word
+  }
+}
+
+package struct InspectedString: Codable, Sendable, Hashable {
+  package var offset: UInt64
+  package var length: UInt64
+  package var root: String
+  package var stored: String
+}
+
+extension Parent.Why {
+  var word: String {
+    switch self {
+    case .truncated: "truncated"
+    case .rewound: "rewound"
+    case .journalLost: "journal lost"
+    }
+  }
+}
+
+extension Inspection {
+  /// Files of all hosts or of one, by host and uuid.
+  package func files(of filter: HostName? = nil) throws -> [InspectedFile] {
+    var result: [InspectedFile] = []
+    for journal in try journals(of: filter) where journal.role == "host" {
+      result += try hostFiles(journal)
+    }
+    let held = try journals(of: filter).filter { $0.role == "server" }
+    if !held.isEmpty { result += try serverFiles(held) }
+    return result.sorted { ($0.host, $0.file, $0.role) < ($1.host, $1.file, $1.role) }
+  }
+
+  private func hostFiles(_ journal: InspectedJournal) throws -> [InspectedFile] {
+    guard let host else { return [] }
+    let told = try FileHistory(of: [journal], in: self)
+    let rows = try Self.checked("files") { () throws(StoreError) in try host.files() }
+    var noted: [String: [FileUUID: UInt64]] = [:]
+    for server in destinations {
+      noted[server] = try Self.checked(server) { () throws(StoreError) in try host.delivered(to: server) }
+    }
+    return rows.map { row in
+      let story = told[FileKey(host: journal.host, file: row.file)]
+      return InspectedFile(
+        host: journal.host.text, role: "host", file: row.file.text, identity: .init(row.inode.identity),
+        derived: row.isDerived, path: row.path.escaped, born: row.born.rfc3339,
+        closed: row.closed == nil ? nil : story?.closed?.rfc3339, reason: row.closed.map { "\($0)" },
+        length: row.length, durable: .noted(noted.mapValues { $0[row.file] ?? 0 }), root: row.root.hex, stored: nil,
+        plainBytes: nil, parent: story?.parent.map(InspectedParent.init), gapFrom: row.gapFrom)
+    }
+  }
+
+  private func serverFiles(_ journals: [InspectedJournal]) throws -> [InspectedFile] {
+    guard let server else { return [] }
+    let hosts = Set(journals.map(\.host))
+    let told = try FileHistory(of: journals, in: self)
+    let rows = try Self.checked("files") { () throws(StoreError) in try server.strings() }
+    return rows.filter { hosts.contains($0.key.key.host) && $0.key.string == 0 }.map { row in
+      let story = told[row.key.key]
+      let stored = String(decoding: row.stored.bytes, as: UTF8.self)
+      let isWhole = row.committed == row.recorded
+      return InspectedFile(
+        host: row.key.key.host.text, role: "server", file: row.key.key.file.text, identity: .init(row.identity),
+        derived: row.isDerived, path: (story?.path ?? row.path).escaped, born: row.born.rfc3339,
+        closed: row.closed == nil ? nil : story?.closed?.rfc3339, reason: row.closed.map { "\($0)" },
+        length: row.recorded, durable: .here(row.committed),
+        root: (isWhole ? row.root : story?.root ?? row.root).hex, stored: stored,
+        plainBytes: logs.flatMap { SmallFile.size($0 + "/" + stored) },
+        parent: row.parent.map(InspectedParent.init), gapFrom: row.gapFrom)
+    }
+  }
+}
+
+/// What only the records tell of files: when they were closed, what they continue, the root at the recorded length.
+private struct FileHistory {
+  struct Story {
+    var path: BytePath?
+    var parent: Parent?
+    var closed: WallTime?
+    var root: Digest?
+    var length: UInt64 = 0
+  }
+  private var stories: [FileKey: Story] = [:]
+
+  subscript(_ key: FileKey) -> Story? { stories[key] }
+
+  init(of journals: [InspectedJournal], in inspection: Inspection) throws {
+    for journal in journals {
+      try inspection.forEachRecord(of: journal) { _, record in add(record, of: journal.host) }
+    }
+  }
+
+  private mutating func add(_ record: Record, of host: HostName) {
+    func key(_ file: FileUUID) -> FileKey { FileKey(host: host, file: file) }
+    switch record.body {
+    case .fileBorn(let born):
+      stories[key(born.file), default: Story()].parent = born.parent
+      stories[key(born.file), default: Story()].path = born.path
+    case .rotated(let rotated):
+      if let to = rotated.to { stories[key(rotated.file), default: Story()].path = to }
+    case .fileClosed(let closed): stories[key(closed.file), default: Story()].closed = record.time
+    case .bytesAppended(let appended):
+      guard appended.end >= stories[key(appended.file)]?.length ?? 0 else { return }
+      stories[key(appended.file), default: Story()].length = appended.end
+      stories[key(appended.file), default: Story()].root = appended.root
+    case .journalOpened, .gap, .unknown: break
+    }
+  }
+}

@@ -1,0 +1,124 @@
+import Dispatch
+import HostCore
+package import JournalModel
+import JournalStore
+import LinuxIO
+import SecureTransport
+import ServerCore
+
+// What the running node says of itself.
+
+extension Node: NodeControl {
+  /// How long one who asks waits for the loop's turn.
+  private static let patience = DispatchTimeInterval.seconds(5)
+
+  package func snapshot() -> NodeStatus {
+    let answer = Box<NodeStatus?>(nil)
+    let ready = DispatchSemaphore(value: 0)
+    loop.post { [weak self] in
+      answer.value = self?.status()
+      ready.signal()
+    }
+    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return status }
+    var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: false)
+    status.alarms = ["the node doesn't answer: its loop has been busy for 5 s"]
+    return status
+  }
+
+  package func settle(timeout: Interval, done: @escaping @Sendable (SettleResult) -> Void) {
+    loop.post { [self] in
+      guard let host else { return done(SettleResult(reached: true, unsettled: [], status: status())) }
+      let token = settlements.nextToken()
+      let limit = loop.schedule(after: timeout) { [unowned self] in
+        let result = SettleResult(reached: false, unsettled: unsettled(token), status: status())
+        host.take(.cancelSettle(token: token))
+        settlements.end(token, result)
+      }
+      settlements.wait(token, until: limit, done: done)
+      host.onSettled = { [unowned self] token in
+        settlements.end(token, SettleResult(reached: true, unsettled: [], status: status()))
+      }
+      host.take(.settle(token: token))
+    }
+  }
+
+  // MARK: On the loop's thread
+
+  func status() -> NodeStatus {
+    var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: true)
+    status.uptimeSeconds = seconds(Clocks.now() - began)
+    if let host { add(host, to: &status) }
+    if let server { add(server, to: &status) }
+    return status
+  }
+
+  private func add(_ host: HostDriver, to status: inout NodeStatus) {
+    let now = Clocks.now()
+    let seen = host.machine.status
+    status.settled = seen.isSettled
+    status.journalRecords = seen.journalLength
+    status.files = .init(followed: seen.filesFollowed, open: seen.filesOpen)
+    status.sentBytes = host.sentBytes
+    for (server, section) in zip(seen.servers, configuration.host?.servers ?? []) {
+      status.servers.append(
+        NodeStatus.Server(
+          name: server.name, address: section.address.description, connected: server.isConnected,
+          lagBytes: server.lagBytes, lagEvents: server.lagEvents,
+          lagSeconds: server.oldestUndelivered.map { seconds(now - $0) } ?? 0, lastError: server.lastError,
+          refusals: 0))
+      for file in server.waiting where status.waiting.count < NodeStatus.listed {
+        status.waiting.append(
+          .init(server: server.name, file: file.file.text, path: file.path.escaped, reason: file.reason))
+      }
+    }
+    status.waitingCount = seen.servers.reduce(0) { $0 + $1.waiting.count }
+    status.gapCount = seen.gaps
+    status.gaps = host.gaps(limit: NodeStatus.listed)
+    if let blocked = seen.journalBlocked { status.alarms.append("journal blocked: \(blocked)") }
+    for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
+  }
+
+  private func add(_ server: ServerDriver, to status: inout NodeStatus) {
+    let now = Clocks.now()
+    let seen = server.machine.status
+    let wall = Clocks.wall()
+    status.hosts = seen.hosts.map { host in
+      let lastSeen = host.lastSeen.map {
+        WallTime(nanoseconds: wall.nanoseconds - Int64(clamping: (now - $0).nanoseconds)).rfc3339
+      }
+      return .init(
+        name: host.name.text, connected: host.connections > 0, lastSeen: lastSeen, files: host.files,
+        bytes: host.bytes)
+    }
+    if configuration.host == nil {
+      status.files = .init(followed: seen.hosts.reduce(0) { $0 + $1.files }, open: 0)
+      status.settled = seen.hosts.allSatisfy { $0.pendingBytes == 0 }
+    }
+    status.receivedBytes = server.receivedBytes
+    status.refusals = seen.refusals
+    if !seen.isServing { status.alarms.append("not serving yet: plain files are being checked after the start") }
+    if let blocked = seen.blocked { status.alarms.append("store blocked: \(blocked)") }
+    if seen.failing > 0 { status.alarms.append("\(seen.failing) plain files can't be written at present") }
+    for peer in configuration.server?.peers ?? [] {
+      status.peers.append(
+        .init(
+          name: peer.name.text, address: peer.address.description, connected: false,
+          lastError: "synchronisation between servers is not part of this version"))
+    }
+  }
+
+  private func unsettled(_ token: UInt64) -> [SettleResult.Unsettled] {
+    guard let host, let seen = host.machine.status.settlements.first(where: { $0.token == token }) else { return [] }
+    return seen.unsettled.map {
+      .init(server: nil, file: $0.file.text, path: $0.path.escaped, noted: 0, durable: 0, reason: $0.reason)
+    }
+  }
+
+  private func seconds(_ interval: Interval) -> Double { Double(interval.nanoseconds) / 1e9 }
+}
+
+/// Hands a value from one thread to another that waits for it.
+private final class Box<Value>: @unchecked Sendable {
+  var value: Value
+  init(_ value: Value) { self.value = value }
+}

@@ -1,0 +1,120 @@
+import Dispatch
+import Foundation
+import HostCore
+import JournalModel
+import LinuxIO
+import Logging
+import SecureTransport
+import ServerCore
+
+/// The daemon: one loop, the machines of its roles with their drivers, and those who ask about it.
+package final class Node: @unchecked Sendable {
+  let configuration: Configuration
+  let loop: EventLoop
+  let workers: WorkerPool<WorkKey>
+  let connections = ConnectionNumbers()
+  let reports: ReportLog
+  let logger = LineLog.logger()
+  let began = Clocks.now()
+  private(set) var host: HostDriver?
+  private(set) var server: ServerDriver?
+  var settlements = Settlements()
+  private var stopLimit: EventLoop.Timer?
+  private var exitStatus: Int32 = 0
+
+  /// Threads for what may wait for a disk; hashing two files at a time is all that a small machine can do at once.
+  private static let workerCount = 6
+  /// How long a node that was asked to stop waits for its farewells to leave.
+  private static let stopLimit = Interval.seconds(2)
+
+  /// Runs the node until SIGTERM or SIGINT; returns the process's exit status.
+  package static func run(_ configuration: Configuration) throws -> Int32 {
+    ignoreSIGPIPE()
+    return try Node(configuration).run()
+  }
+
+  private init(_ configuration: Configuration) throws {
+    self.configuration = configuration
+    reports = ReportLog(logger: logger, servers: configuration.host?.servers.map(\.name.text) ?? [])
+    loop = try EventLoop()
+    workers = try WorkerPool(threads: Self.workerCount)
+    try FileManager.default.createDirectory(
+      atPath: configuration.node.data, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+  }
+
+  private func run() throws -> Int32 {
+    for warning in configuration.warnings { logger.warning("\(warning)") }
+    if let section = configuration.server {
+      let (driver, counterMatches) = try makeServer(section)
+      server = driver
+      try driver.start(counterMatches: counterMatches)
+    }
+    if let section = configuration.host {
+      host = try makeHost(section)
+      try host?.start()
+    }
+    let signals = [SIGTERM, SIGINT, SIGHUP].map(handle)
+    defer { for signal in signals { signal.cancel() } }
+    let control = try ControlServer(at: configuration.dataFolder.controlSocket, node: self)
+    defer { control.stop() }
+    let statusServer = try configuration.status.map { try StatusServer(at: $0.listen, node: self) }
+    defer { statusServer?.stop() }
+    ServiceManager.notify("READY=1")
+    logger.notice("started", metadata: ["name": "\(configuration.node.name)", "roles": "\(configuration.roles)"])
+    try loop.run(deadline: { [unowned self] in nextDeadline }, onDeadline: { [unowned self] in tick() })
+    workers.stop()
+    logger.notice("stopped")
+    return exitStatus
+  }
+
+  private var nextDeadline: Instant? {
+    [host?.machine.nextDeadline, server?.machine.nextDeadline].compactMap { $0 }.min()
+  }
+
+  private func tick() {
+    let now = Clocks.now()
+    if let due = host?.machine.nextDeadline, due <= now { host?.take(.tick) }
+    if let due = server?.machine.nextDeadline, due <= now { server?.take(.tick) }
+  }
+
+  // MARK: Ends
+
+  private func handle(_ number: Int32) -> any DispatchSourceSignal {
+    signal(number, SIG_IGN)
+    let source = DispatchSource.makeSignalSource(signal: number)
+    source.setEventHandler { [loop] in loop.post { [weak self] in self?.signalled(number) } }
+    source.resume()
+    return source
+  }
+
+  private func signalled(_ number: Int32) {
+    if number == SIGHUP {
+      logger.warning("SIGHUP: this version reads its configuration at start only; restart the node to change it")
+    } else if stopLimit == nil {
+      stop()
+    }
+  }
+
+  private func stop() {
+    ServiceManager.notify("STOPPING=1")
+    host?.take(.stop)
+    server?.stop()
+    settlements.endAll(SettleResult(reached: false, unsettled: [], status: status()))
+    stopLimit = loop.schedule(after: Self.stopLimit) { [unowned self] in loop.stop() }
+    stopWhenQuiet()
+  }
+
+  /// The farewells have left when no connection is open any more.
+  private func stopWhenQuiet() {
+    if (host?.isQuiet ?? true) && (server?.isQuiet ?? true) { return loop.stop() }
+    quietCheck = loop.schedule(after: .milliseconds(10)) { [unowned self] in stopWhenQuiet() }
+  }
+  private var quietCheck: EventLoop.Timer?
+
+  /// The store must not go on (P4): the service manager starts the node anew.
+  func halt(_ reason: String) {
+    logger.critical("the store stops and the node with it, start it anew", metadata: ["reason": "\(reason)"])
+    exitStatus = EX_IOERR
+    loop.stop()
+  }
+}

@@ -1,0 +1,168 @@
+package import HostCore
+import JournalModel
+package import Logging
+package import ServerCore
+import WireProtocol
+
+/// One thing that an operator may want to know: what happened, where, and what to do about it.
+package struct ReportEvent: Sendable, Hashable {
+  package var level: Logger.Level
+  package var message: String
+  /// Reports of one kind share a budget, so that a flood of one can't hide another.
+  package var kind: String
+  /// What makes two reports of a kind the same, beside the kind.
+  package var subject: String
+  package var pairs: [String: String]
+
+  package init(
+    _ level: Logger.Level, _ kind: String, _ message: String, subject: String = "", _ pairs: [String: String] = [:]
+  ) {
+    self.level = level
+    self.kind = kind
+    self.message = message
+    self.subject = subject
+    self.pairs = pairs
+  }
+}
+
+extension HostReport {
+  /// `servers`: names in the order of the configuration.
+  package func event(servers: [String]) -> ReportEvent {
+    switch self {
+    case .born, .rotated, .truncated, .closed: fileEvent
+    case .gap(let gap, let path): gap.event(at: path, host: nil)
+    case .waiting(let file, let path, let why):
+      ReportEvent(
+        .warning, "waiting", "a file waits alone, all others go on", subject: "\(file) \(why)",
+        ["file": file.text, "path": path.escaped, "why": why])
+    case .resumed(let file, let path):
+      ReportEvent(
+        .notice, "resumed", "a file that waited goes on", subject: file.text,
+        ["file": file.text, "path": path.escaped])
+    case .unreadable(let path, let why):
+      ReportEvent(
+        .warning, "unreadable", "can't be read, tried again until it can: check its permissions", subject: path.escaped,
+        ["path": path.escaped, "why": why])
+    case .unwatched(let path):
+      ReportEvent(
+        .warning, "unwatched",
+        "no inotify watch is left for a directory, so it is polled: raise fs.inotify.max_user_watches",
+        ["path": path.escaped])
+    case .serverUp(let server, let records):
+      ReportEvent(
+        .notice, "server up", "connected to a server", subject: Self.name(server, servers),
+        ["server": Self.name(server, servers), "records": "\(records)"])
+    case .serverDown(let server, let why):
+      ReportEvent(
+        .warning, "server down", "no connection to a server, tried again for ever",
+        subject: "\(Self.name(server, servers)) \(why)", ["server": Self.name(server, servers), "why": why])
+    case .refused(let server, let file, let path, let code, let text):
+      refusal(Self.name(server, servers), file, path, code, text)
+    case .journalBlocked(let why):
+      ReportEvent(
+        .error, "journal blocked", "the journal can't be written, so nothing new is delivered: is the disk full?",
+        subject: why, ["why": why])
+    case .journalUnblocked: ReportEvent(.notice, "journal unblocked", "the journal is written again")
+    }
+  }
+
+  private var fileEvent: ReportEvent {
+    switch self {
+    case .born(let file, let path):
+      ReportEvent(
+        .debug, "born", "following a file", subject: file.text, ["file": file.text, "path": path.escaped])
+    case .rotated(let file, let from, let to):
+      ReportEvent(
+        to == nil ? .info : .debug, "rotated",
+        to == nil ? "a file lost its last name and is followed further" : "a file was renamed",
+        subject: "\(file) \(from.escaped)", ["file": file.text, "from": from.escaped, "to": to?.escaped ?? "-"])
+    case .truncated(let file, let path, let length, let next):
+      ReportEvent(
+        .notice, "truncated", "a file was truncated or rewritten: what it holds now is delivered as a new file",
+        subject: file.text,
+        ["file": file.text, "path": path.escaped, "length": "\(length)", "next": next.text])
+    case .closed(let file, let path, let length, let reason):
+      ReportEvent(
+        .debug, "closed", "a file is complete", subject: file.text,
+        ["file": file.text, "path": path.escaped, "length": "\(length)", "reason": "\(reason)"])
+    default: ReportEvent(.debug, "other", "\(self)")
+    }
+  }
+
+  private func refusal(
+    _ server: String, _ file: FileUUID?, _ path: BytePath?, _ code: RefusalCode, _ text: String
+  ) -> ReportEvent {
+    var pairs = ["server": server, "code": "\(code)", "why": text]
+    if let file { pairs["file"] = file.text }
+    if let path { pairs["path"] = path.escaped }
+    return ReportEvent(
+      .warning, "refused", file == nil ? "a server refuses this journal" : "a server refuses a file",
+      subject: "\(server) \(file?.text ?? "-") \(code)", pairs)
+  }
+
+  private static func name(_ server: ServerIndex, _ servers: [String]) -> String {
+    servers.indices.contains(server.value) ? servers[server.value] : "server \(server.value)"
+  }
+}
+
+extension ServerReport {
+  package var event: ReportEvent {
+    switch self {
+    case .hostConnected(let host, let journal, let records):
+      ReportEvent(
+        .notice, "host connected", "a host is connected", subject: host.text,
+        ["host": host.text, "journal": journal.text, "records": "\(records)"])
+    case .hostDisconnected(let host, let why):
+      ReportEvent(
+        .info, "host disconnected", "a host's connection ended", subject: "\(host) \(why)",
+        ["host": host.text, "why": why])
+    case .peerRefused(let peer, let code, let why):
+      ReportEvent(
+        .warning, "peer refused", "a peer was refused and cut off",
+        subject: "\(peer.names.joined(separator: ",")) \(code)",
+        ["names": peer.names.joined(separator: ","), "address": peer.address, "code": "\(code)", "why": why])
+    case .born(let key, let stored):
+      ReportEvent(
+        .debug, "born", "a new file", subject: "\(key.host) \(key.file)",
+        ["host": key.host.text, "file": key.file.text, "stored": stored.escaped])
+    case .gap(let host, let gap):
+      gap.event(at: nil, host: host)
+    case .refused(let key, let code, let why):
+      ReportEvent(
+        .warning, "refused", "bytes of a file were refused; nothing that is held has changed",
+        subject: "\(key.host) \(key.file) \(code)",
+        ["host": key.host.text, "file": key.file.text, "code": "\(code)", "why": why])
+    case .setAside(let key, let path):
+      ReportEvent(
+        .error, "set aside",
+        "a plain file held more than its journal knows: it was kept aside and rebuilt; was the journal restored?",
+        subject: "\(key.host) \(key.file)",
+        ["host": key.host.text, "file": key.file.text, "kept": path.escaped])
+    case .repairFailed(let key, let why):
+      ReportEvent(
+        .error, "repair failed", "a plain file couldn't be repaired at the start and is not served",
+        subject: "\(key.host) \(key.file)", ["host": key.host.text, "file": key.file.text, "why": why])
+    case .storeBlocked(let why):
+      ReportEvent(
+        .error, "store blocked", "nothing can be stored: is the disk full? Hosts keep their bytes and try again",
+        subject: why, ["why": why])
+    case .storeUnblocked: ReportEvent(.notice, "store unblocked", "storing again")
+    }
+  }
+}
+
+extension Gap {
+  /// On a server `host` says whose it is.
+  func event(at path: BytePath?, host: HostName?) -> ReportEvent {
+    var pairs = ["from": "\(lower)", "to": upper == .max ? "unknown" : "\(upper)", "reason": "\(reason)"]
+    if let host { pairs["host"] = host.text }
+    switch subject {
+    case .file(let file): pairs["file"] = file.text
+    case .path(let path): pairs["path"] = path.escaped
+    }
+    if let path { pairs["path"] = path.escaped }
+    return ReportEvent(
+      .warning, "gap", "bytes are lost: they were gone before every server had them",
+      subject: "\(pairs["host"] ?? "") \(pairs["file"] ?? pairs["path"] ?? "") \(lower)", pairs)
+  }
+}

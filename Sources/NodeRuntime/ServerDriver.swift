@@ -1,0 +1,240 @@
+import DataPlane
+import HostCore
+import JournalModel
+import JournalStore
+import LMDBStore
+import LinuxIO
+import MerkleLog
+import SecureTransport
+import ServerCore
+import WireProtocol
+
+/// Performs a `ServerMachine`'s effects on the real world and brings the answers. Belongs to the loop's thread.
+final class ServerDriver: @unchecked Sendable {
+  private(set) var machine: ServerMachine<SHA256Tree>
+  private let store: LMDBServerStore<SHA256Tree>
+  private let files: LinuxServerFiles
+  private let tls: TLSContext
+  private let listener: SocketDescriptor
+  private let loop: EventLoop
+  private let workers: WorkerPool<WorkKey>
+  private let connections: ConnectionNumbers
+  private let report: (ServerReport) -> Void
+  private let halt: (String) -> Void
+  private let onLinkFailure: (HostName, BytePath, String) -> Void
+  private var links: [ConnectionID: Link] = [:]
+  private var acceptAgain: EventLoop.Timer?
+  /// Payload taken from sockets since the start.
+  private(set) var receivedBytes: UInt64 = 0
+  private var lastPayload: UInt64 = 0
+  /// What the log held at start, for the repairs.
+  private var logAtStart: [StringKey: [LogRange]] = [:]
+  private var inputs: [ServerInput] = []
+  private var isStepping = false
+
+  /// Connections, authenticated or not; more are closed at once.
+  private static let connectionLimit = 4_096
+
+  init(
+    settings: ServerSettings, verifier: any SignatureVerifier, store: LMDBServerStore<SHA256Tree>,
+    files: LinuxServerFiles, tls: TLSContext, listener: consuming SocketDescriptor, loop: EventLoop,
+    workers: WorkerPool<WorkKey>, connections: ConnectionNumbers, report: @escaping (ServerReport) -> Void,
+    halt: @escaping (String) -> Void, onLinkFailure: @escaping (HostName, BytePath, String) -> Void
+  ) {
+    machine = ServerMachine(settings: settings, verifier: verifier)
+    self.store = store
+    self.files = files
+    self.tls = tls
+    self.listener = listener
+    self.loop = loop
+    self.workers = workers
+    self.connections = connections
+    self.report = report
+    self.halt = halt
+    self.onLinkFailure = onLinkFailure
+  }
+
+  func start(counterMatches: Bool) throws {
+    let log = try store.logRanges()
+    logAtStart = Dictionary(grouping: log, by: \.key)
+    take(
+      .started(
+        journals: try store.journals(), strings: try store.strings(), promises: try store.promises(), log: log,
+        counterMatches: counterMatches))
+  }
+
+  /// No connection is open.
+  var isQuiet: Bool { links.isEmpty }
+
+  /// One input, and everything that follows from it at once.
+  func take(_ input: ServerInput) {
+    inputs.append(input)
+    guard !isStepping else { return }
+    isStepping = true
+    defer { isStepping = false }
+    var effects: [ServerEffect] = []
+    var next = 0
+    while next < inputs.count {
+      effects.removeAll(keepingCapacity: true)
+      machine.step(inputs[next], at: Clocks.now(), wall: Clocks.wall(), into: &effects)
+      next += 1
+      for effect in effects { perform(effect) }
+    }
+    inputs.removeAll(keepingCapacity: true)
+  }
+
+  private func perform(_ effect: ServerEffect) {
+    switch effect {
+    case .repair(let row, let mayCut): repair(row, mayCut: mayCut)
+    case .serve: serve()
+    case .send(let connection, let frame): links[connection]?.send(frame)
+    case .close(let connection, let code, let text): links[connection]?.close(code, text)
+    case .drop(let id): files.drop(id)
+    case .admit, .admitTail, .discard, .free, .compare, .verify, .create, .write: performOnString(effect)
+    case .sync(let targets): syncAll(targets)
+    case .link(let host, let path, let stored): link(host, path, to: stored)
+    case .commit(let batch, let log): commit(batch, log)
+    case .halt(let reason): halt(reason)
+    case .report(let event): report(event)
+    }
+  }
+
+  // MARK: Bytes
+
+  private func ask(_ key: WorkKey, _ work: @escaping @Sendable () -> ServerInput) {
+    workers.submit(key) { [loop] in
+      let answer = work()
+      loop.post { [weak self] in self?.take(answer) }
+    }
+  }
+
+  /// Work about one string runs in the order of its effects, also where one of them takes long.
+  private func performOnString(_ effect: ServerEffect) {
+    let files = files
+    switch effect {
+    case .admit(let id, let key, let offset):
+      workers.submit(.string(key)) { files.admit(id, to: key, offset: offset) }
+    case .admitTail(let id, let key, let offset, let dropping):
+      workers.submit(.string(key)) { files.admitTail(id, to: key, offset: offset, dropping: dropping) }
+    case .discard(let key, let from): workers.submit(.string(key)) { files.discard(key, from: from) }
+    case .free(let key, let below): workers.submit(.string(key)) { files.free(key, below: below) }
+    case .compare(let id, let key, let stored, let offset, let count):
+      ask(.string(key)) {
+        .compared(id, isEqual: files.compare(id, with: key, stored: stored, offset: offset, count: count))
+      }
+    case .verify(let key, let from, let root, let promises):
+      ask(.string(key)) { .verified(key, files.verify(key, from: from, root: root, promises: promises)) }
+    case .create(let key, let stored): ask(.string(key)) { .created(key, files.create(key, stored)) }
+    case .write(let key, let stored, let from, let end, let sync):
+      ask(.string(key)) { .written(key, upTo: end, files.write(key, stored, from: from, upTo: end, sync: sync)) }
+    default: break
+    }
+  }
+
+  private func syncAll(_ targets: [ServerEffect.SyncTarget]) {
+    ask(.sync) { [files] in
+      .synced(targets.map { .init(key: $0.key, length: $0.length) }, files.sync(targets.map(\.stored)))
+    }
+  }
+
+  private func link(_ host: HostName, _ path: BytePath, to stored: BytePath) {
+    workers.submit(.links) { [loop, files] in
+      guard let failure = files.link(host: host, path: path, to: stored) else { return }
+      loop.post { [weak self] in self?.onLinkFailure(host, path, failure) }
+    }
+  }
+
+  private func repair(_ row: StoredString, mayCut: Bool) {
+    let ranges = logAtStart.removeValue(forKey: row.key) ?? []
+    let slice = UInt64(machine.settings.limits.syncSlice)
+    ask(.string(row.key)) { [store, files] in
+      do {
+        let log = try ranges.map { (offset: $0.offset, bytes: try store.logPayload(of: row.key, offset: $0.offset)) }
+        return .repaired(
+          row.key,
+          files.repair(
+            row.key, row.stored, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut, slice: slice))
+      } catch {
+        return .repaired(row.key, .failed("\(error)"))
+      }
+    }
+  }
+
+  private func commit(_ batch: ServerBatch, _ log: [LogRange]) {
+    ask(.serverCommit) { [store, files] in
+      var batch = batch
+      batch.log = log.map {
+        ServerBatch.LogPayload(
+          key: $0.key, offset: $0.offset, bytes: files.queued($0.key, offset: $0.offset, length: $0.length))
+      }
+      do throws(StoreError) {
+        try store.commit(batch)
+        return .committed(nil)
+      } catch { return .committed(error) }
+    }
+  }
+
+  // MARK: Connections
+
+  private func serve() {
+    logAtStart = [:]
+    listen()
+  }
+
+  func stop() {
+    loop.unwatch(listener.number)
+    take(.stop)
+  }
+
+  private func acceptAll() {
+    while true {
+      switch listener.accept() {
+      case .connection(let socket, let address): accept(socket, from: address.description)
+      case .none: return
+      case .failed: return pauseAccepting()
+      }
+    }
+  }
+
+  /// Short of descriptors: the socket stays readable, and the loop must not spin on it.
+  private func pauseAccepting() {
+    loop.unwatch(listener.number)
+    acceptAgain = loop.schedule(after: .milliseconds(100)) { [unowned self] in listen() }
+  }
+
+  private func listen() {
+    do { try loop.watch(listener.number, for: .read) { [unowned self] in acceptAll() } } catch { halt("\(error)") }
+  }
+
+  private func accept(_ socket: consuming SocketDescriptor, from address: String) {
+    guard links.count < Self.connectionLimit, let session = try? tls.accept(on: socket) else { return }
+    let link = Link(
+      id: connections.next(), session: session, isConnecting: false, address: address,
+      limits: machine.settings.limits, loop: loop
+    ) { [weak self] link, event in self?.handle(event, on: link) }
+    links[link.id] = link
+    link.start()
+  }
+
+  private func handle(_ event: Link.Event, on link: Link) {
+    switch event {
+    case .open:
+      take(.accepted(link.id, Peer(names: link.peer?.writableHosts ?? [], address: link.address)))
+    case .frame(let frame): take(.received(link.id, frame))
+    case .payload(let header, let bytes):
+      lastPayload += 1
+      receivedBytes += UInt64(header.length)
+      let id = PayloadID(lastPayload)
+      files.hold(id, bytes: bytes)
+      take(.receivedPayload(link.id, header, id))
+    case .broken(let reason): take(.broken(link.id, reason))
+    case .closed(let reason):
+      links[link.id] = nil
+      if link.wasOpen {
+        take(.closed(link.id))
+      } else {
+        report(.peerRefused(Peer(names: [], address: link.address), .badSignature, reason))
+      }
+    }
+  }
+}

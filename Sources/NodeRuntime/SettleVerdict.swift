@@ -1,0 +1,56 @@
+/// Whether `status --settled` may say so: gaps and refusals count as settled only when they are allowed.
+package struct SettleVerdict: Sendable, Hashable {
+  package var isSettled: Bool
+  /// Why not, one line each.
+  package var reasons: [String]
+
+  package init(_ result: SettleResult, allowGaps: Bool) {
+    var reasons = result.unsettled.filter { !allowGaps || !result.isRefused($0) }.map(\.line)
+    let isReached = result.reached || allowGaps && !result.unsettled.isEmpty && reasons.isEmpty
+    if !isReached, reasons.isEmpty {
+      reasons += result.status.servers.filter { $0.lagBytes > 0 || $0.lagEvents > 0 }.map {
+        "\($0.name): \($0.lagBytes) bytes and \($0.lagEvents) records behind"
+          + ($0.lastError.map { " (\(shown($0, limit: 300)))" } ?? "")
+      }
+      if reasons.isEmpty { reasons = ["not everything was durable in time"] }
+    }
+    if !allowGaps {
+      reasons += result.status.waiting.filter { waiting in
+        !result.unsettled.contains { $0.file == waiting.file && $0.server == waiting.server }
+      }.map(\.line)
+      reasons += result.status.gaps.map(\.line)
+      let unlisted = result.status.gapCount - result.status.gaps.count
+      if unlisted > 0 { reasons.append("\(unlisted) gaps more") }
+    }
+    self.reasons = reasons
+    isSettled = isReached && reasons.isEmpty
+  }
+}
+
+extension SettleResult {
+  /// A file that a server refused or that waits alone: nothing but an operator ends that.
+  fileprivate func isRefused(_ entry: Unsettled) -> Bool {
+    status.waiting.contains { $0.file == entry.file && (entry.server == nil || $0.server == entry.server) }
+  }
+}
+
+extension SettleResult.Unsettled {
+  package var line: String {
+    let what = path ?? file ?? "journal"
+    let amount = noted > durable ? "\(durable) of \(noted) durable" : "not durable"
+    return (server.map { "\($0): " } ?? "") + "\(shown(what, limit: 300)): \(amount)"
+      + (reason.map { " (\(shown($0, limit: 300)))" } ?? "")
+  }
+}
+
+extension NodeStatus.Waiting {
+  package var line: String {
+    (server.map { "\($0): " } ?? "") + "\(shown(path, limit: 300)): waits alone: \(shown(reason, limit: 300))"
+  }
+}
+
+extension NodeStatus.Gap {
+  package var line: String {
+    "gap: \(shown(path ?? file ?? "?", limit: 300)): \(from) ..< \(to.map(String.init) ?? "unknown"), \(reason)"
+  }
+}

@@ -1,0 +1,27 @@
+import JournalModel
+
+/// Those who wait for `status --settled`. Belongs to the loop's thread.
+struct Settlements {
+  private struct Waiter {
+    let done: @Sendable (SettleResult) -> Void
+    let limit: EventLoop.Timer
+  }
+  private var waiters: [UInt64: Waiter] = [:]
+  private var last: UInt64 = 0
+
+  mutating func nextToken() -> UInt64 {
+    last += 1
+    return last
+  }
+
+  mutating func wait(_ token: UInt64, until limit: EventLoop.Timer, done: @escaping @Sendable (SettleResult) -> Void) {
+    waiters[token] = Waiter(done: done, limit: limit)
+  }
+
+  /// Tells the one who waits, if there is still one.
+  mutating func end(_ token: UInt64, _ result: SettleResult) { waiters.removeValue(forKey: token)?.done(result) }
+
+  mutating func endAll(_ result: SettleResult) {
+    for token in waiters.keys.sorted() { end(token, result) }
+  }
+}

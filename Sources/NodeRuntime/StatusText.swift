@@ -1,0 +1,105 @@
+/// `status` for people.
+package struct StatusText {
+  package let text: String
+
+  package init(_ status: NodeStatus) {
+    var lines = [
+      "\(status.name) (\(status.roles.joined(separator: ", "))): \(status.settled ? "settled" : "not settled")",
+      "files: \(status.files.followed) followed, \(status.files.open) open",
+    ]
+    lines += status.alarms.map { "ALARM: \(shown($0, limit: 500))" }
+    lines += Self.servers(status) + Self.hosts(status)
+    lines += status.peers.map { "peer \($0.name): \(shown($0.lastError ?? "connected", limit: 300))" }
+    if status.gapCount > 0 { lines.append("\(status.gapCount) gaps, the newest first:") }
+    lines += status.gaps.prefix(Self.listed).map { "  \($0.line)" }
+    if status.waitingCount > 0 { lines.append("\(status.waitingCount) files wait alone:") }
+    lines += status.waiting.prefix(Self.listed).map { "  \($0.line)" }
+    text = lines.joined(separator: "\n") + "\n"
+  }
+
+  private static let listed = 20
+
+  private static func servers(_ status: NodeStatus) -> [String] {
+    guard !status.servers.isEmpty else { return [] }
+    var table = TextTable("SERVER", "ADDRESS", "STATE", ">BYTES BEHIND", ">RECORDS BEHIND", ">FOR", "LAST ERROR")
+    for server in status.servers {
+      table.add(
+        server.name, server.address, server.connected ? "connected" : "DOWN", "\(server.lagBytes)",
+        "\(server.lagEvents)", duration(server.lagSeconds), shown(server.lastError ?? "-", limit: 200))
+    }
+    return table.lines
+  }
+
+  private static func hosts(_ status: NodeStatus) -> [String] {
+    guard !status.hosts.isEmpty else { return [] }
+    var table = TextTable("HOST", "STATE", "LAST SEEN", ">FILES", ">BYTES")
+    for host in status.hosts {
+      table.add(
+        host.name, host.connected ? "connected" : "away", host.lastSeen ?? "-", "\(host.files)", "\(host.bytes)")
+    }
+    return table.lines
+  }
+
+  static func duration(_ seconds: Double) -> String {
+    switch seconds {
+    case ..<0.001: "-"
+    case ..<120: "\((seconds * 1000).rounded() / 1000) s"
+    case ..<7_200: "\(Int(seconds / 60)) min"
+    case ..<172_800: "\(Int(seconds / 3_600)) h"
+    default: "\(Int(min(seconds, 1e12) / 86_400)) d"
+    }
+  }
+}
+
+/// Columns padded to their widest cell; `>` before a title aligns it to the right.
+package struct TextTable {
+  private var rows: [[String]]
+  private let isRight: [Bool]
+
+  package init(_ titles: String...) {
+    isRight = titles.map { $0.hasPrefix(">") }
+    rows = [titles.map { $0.hasPrefix(">") ? String($0.dropFirst()) : $0 }]
+  }
+
+  package mutating func add(_ cells: String...) { rows.append(cells) }
+
+  package var lines: [String] {
+    let widths = isRight.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+    return rows.map { row in
+      let cells = row.enumerated().map { column, cell in
+        let padding = String(repeating: " ", count: widths[column] - cell.count)
+        return isRight[column] ? padding + cell : cell + padding
+      }
+      let line = cells.joined(separator: "  ")
+      return String(line.prefix(line.count - line.reversed().prefix { $0 == " " }.count))
+    }
+  }
+}
+
+/// `inspect` for people.
+package enum InspectionText {
+  package static func files(_ rows: [InspectedFile]) -> String {
+    var table = TextTable("HOST", "FILE", "BORN", "STATE", ">LENGTH", "DURABLE", "PATH")
+    for row in rows {
+      let durable: String
+      switch row.durable {
+      case .here(let count): durable = "\(count)"
+      case .noted(let counts):
+        durable = counts.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+      }
+      table.add(
+        row.host, String(row.file.prefix(8)), row.born, row.reason ?? "open", "\(row.length)", durable, row.path)
+    }
+    return table.lines.joined(separator: "\n") + "\n"
+  }
+
+  package static func hosts(_ rows: [InspectedHost]) -> String {
+    var table = TextTable("HOST", "ROLE", ">FILES", ">OPEN", ">LENGTH", ">DURABLE", ">RECORDS", "LAST RECORD")
+    for row in rows {
+      table.add(
+        row.host, row.role, "\(row.files)", "\(row.open)", "\(row.length)", row.durable.map { "\($0)" } ?? "-",
+        "\(row.journals.reduce(0) { $0 + $1.records })", row.lastRecord ?? "-")
+    }
+    return table.lines.joined(separator: "\n") + "\n"
+  }
+}

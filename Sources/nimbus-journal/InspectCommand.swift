@@ -1,0 +1,91 @@
+import ArgumentParser
+import JournalModel
+import NodeRuntime
+
+struct InspectCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inspect", abstract: "Reads the journals, also while the node runs, also of a copied data folder.",
+    subcommands: [Events.self, Files.self, Hosts.self])
+
+  struct Source: ParsableArguments {
+    @Option(help: "The configuration file.")
+    var config: String?
+    @Option(help: "Instead of --config: a data folder (node.data), or a copy of one.")
+    var data: String?
+    @Option(help: "With --data: the log root (server.logs), or a copy of it.")
+    var logs: String?
+    @Option(help: "Only this host.")
+    var host: String?
+    @Flag(help: "One JSON object a line.")
+    var json = false
+
+    var filter: HostName? { host.flatMap { HostName($0) } }
+
+    func validate() throws {
+      guard (config == nil) != (data == nil) else { throw ValidationError("Give either --config or --data.") }
+      if logs != nil, data == nil { throw ValidationError("--logs goes with --data.") }
+      if let host, HostName(host) == nil { throw ValidationError("'\(host)' is not a host name.") }
+    }
+
+    func open() throws -> Inspection {
+      if let data {
+        return try reported { try Inspection(data: DataFolder(path: data), logs: logs, destinations: []) }
+      }
+      let configuration = try ConfigurationOption.reading(config ?? "")
+      return try reported {
+        try Inspection(
+          data: configuration.dataFolder, logs: configuration.server?.logs,
+          destinations: configuration.host?.servers.map(\.name.text) ?? [])
+      }
+    }
+  }
+
+  struct Events: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Every record of the journals, in order.")
+    @OptionGroup var source: Source
+
+    func run() throws {
+      let inspection = try source.open()
+      try reported {
+        for journal in try inspection.journals(of: source.filter) {
+          try inspection.forEachRecord(of: journal) { number, record in
+            let event = InspectedEvent(journal, number, record)
+            if source.json { return print(try JSON.line(event)) }
+            let file = event.file.map { String($0.prefix(8)) } ?? "-"
+            print("\(event.time)  \(event.host)  \(number)  \(event.type)  \(file)  \(event.detail)")
+          }
+        }
+      }
+    }
+  }
+
+  struct Files: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Every file, with what is journaled and what is durable.")
+    @OptionGroup var source: Source
+
+    func run() throws {
+      let inspection = try source.open()
+      let rows = try reported { try inspection.files(of: source.filter) }
+      if source.json {
+        for row in rows { print(try JSON.line(row)) }
+      } else {
+        print(InspectionText.files(rows), terminator: "")
+      }
+    }
+  }
+
+  struct Hosts: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Every host, with its journals and totals.")
+    @OptionGroup var source: Source
+
+    func run() throws {
+      let inspection = try source.open()
+      let rows = try reported { try inspection.hosts(of: source.filter) }
+      if source.json {
+        for row in rows { print(try JSON.line(row)) }
+      } else {
+        print(InspectionText.hosts(rows), terminator: "")
+      }
+    }
+  }
+}

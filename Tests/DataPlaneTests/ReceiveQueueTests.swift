@@ -1,0 +1,155 @@
+import DataPlane
+import JournalModel
+import MerkleLog
+import Testing
+
+@Suite struct ReceiveQueueTests {
+  private static var limits: Limits {
+    var limits = Limits()
+    limits.leafSize = 64
+    return limits
+  }
+
+  /// A queue over `bytes`, of which `committed` are held already.
+  private struct Receiving {
+    let bytes: [UInt8]
+    let key: StringKey
+    var queue: ReceiveQueue<TestTree>
+    var committed = 0
+    var heldCalls = 0
+
+    init(_ bytes: [UInt8]) throws {
+      self.bytes = bytes
+      let host = try #require(HostName("web1"))
+      key = StringKey(key: FileKey(host: host, file: FileUUID(UUIDBytes(high: 3, low: 4))), string: 0)
+      queue = ReceiveQueue(key: key, limits: limits)
+    }
+
+    func root(_ length: Int) -> Digest { TestTree.tree(bytes[..<length], leafSize: 64).root }
+    func promise(_ length: Int) -> Promise { Promise(key: key.key, length: UInt64(length), root: root(length)) }
+
+    mutating func admit(_ range: Range<Int>, in piece: Int) {
+      for lower in stride(from: range.lowerBound, to: range.upperBound, by: piece) {
+        queue.admit(Array(bytes[lower..<min(range.upperBound, lower + piece)]), offset: UInt64(lower))
+      }
+    }
+
+    mutating func verify(from: Int, _ promises: [Promise], heldFails: Bool = false) -> VerifyAnswer {
+      let (bytes, committed) = (bytes, committed)
+      var calls = 0
+      defer { heldCalls += calls }
+      return queue.verify(
+        from: UInt64(from), root: root(from), promises: promises,
+        storedLeaves: { count in
+          guard Int(count) * 64 <= committed else { throw SourceFailure("out of range") }
+          return Array(TestTree.tree(bytes, leafSize: 64).leaves[..<Int(count)])
+        },
+        held: { offset, count in
+          calls += 1
+          guard !heldFails, Int(offset) + count <= committed else { throw SourceFailure("EIO") }
+          return Array(bytes[Int(offset)..<(Int(offset) + count)])
+        })
+    }
+  }
+
+  @Test func `Promises are met in turn, whatever the frames, with the leaves they complete (W3)`() throws {
+    for piece in [1, 13, 64, 400] {
+      var string = try Receiving(pattern(300))
+      string.admit(0..<300, in: piece)
+      let first = string.verify(from: 0, [10, 64, 200].map(string.promise))
+      #expect(first.upTo == 200 && first.root == string.root(200) && first.failedAt == nil)
+      #expect(
+        first.leaves.first == 0 && first.leaves.hashes == TestTree.tree(string.bytes[..<200], leafSize: 64).leaves)
+      let second = string.verify(from: 200, [string.promise(300)])
+      #expect(second.upTo == 300 && second.leaves.first == 3 && second.leaves.hashes.count == 1)
+      #expect(string.heldCalls == 0)
+    }
+  }
+
+  @Test func `The first root that isn't met ends it, and the tree stands at the last one that is (W3)`() throws {
+    var string = try Receiving(pattern(300))
+    string.admit(0..<300, in: 50)
+    var wrong = string.promise(150)
+    wrong.root = TestTree.empty
+    let answer = string.verify(from: 0, [string.promise(70), wrong, string.promise(300)])
+    #expect(answer.upTo == 70 && answer.root == string.root(70) && answer.failedAt == 150)
+    #expect(answer.leaves.hashes.count == 1)
+    // The host sends the range again; nothing held is asked for.
+    string.queue.discard(from: 70)
+    string.admit(70..<300, in: 50)
+    #expect(string.verify(from: 70, [string.promise(300)]).upTo == 300)
+    #expect(string.heldCalls == 0)
+  }
+
+  @Test func `Nothing met: the answer is where it began`() throws {
+    var string = try Receiving(pattern(100))
+    string.admit(0..<100, in: 100)
+    var wrong = string.promise(100)
+    wrong.length = 99
+    let answer = string.verify(from: 0, [wrong])
+    #expect(answer.upTo == 0 && answer.root == TestTree.empty && answer.failedAt == 99)
+    #expect(answer.leaves.hashes.isEmpty && answer.unreadable == nil)
+  }
+
+  @Test func `A promise beyond the received bytes is left for later`() throws {
+    var string = try Receiving(pattern(100))
+    string.admit(0..<80, in: 30)
+    let answer = string.verify(from: 0, [string.promise(80), string.promise(100)])
+    #expect(answer.upTo == 80 && answer.failedAt == nil)
+  }
+
+  @Test(arguments: IngestorTests.lengths) func `After a restart the tree is rebuilt at every length`(
+    _ length: Int
+  ) throws {
+    var string = try Receiving(pattern(300))
+    string.committed = length
+    string.admit(length..<300, in: 41)
+    let answer = string.verify(from: length, [string.promise(300)])
+    #expect(answer.upTo == 300 && answer.unreadable == nil)
+    #expect(answer.leaves.first == UInt64(length / 64))
+  }
+
+  @Test func `Discarded bytes: the tree goes back to what is committed`() throws {
+    var string = try Receiving(pattern(300))
+    string.admit(0..<100, in: 20)
+    #expect(string.verify(from: 0, [string.promise(100)]).upTo == 100)
+    string.committed = 100
+    string.queue.free(below: 100)
+    string.admit(100..<300, in: 70)
+    #expect(string.verify(from: 100, [string.promise(300)]).upTo == 300)
+    string.queue.discard(from: 100)
+    string.admit(100..<200, in: 10)
+    #expect(string.verify(from: 100, [string.promise(200)]).upTo == 200)
+    #expect(string.heldCalls == 1)
+  }
+
+  @Test func `Held bytes that can't be read are neither met nor failed`() throws {
+    var string = try Receiving(pattern(300))
+    string.committed = 70
+    string.admit(70..<300, in: 70)
+    let answer = string.verify(from: 70, [string.promise(300)], heldFails: true)
+    #expect(answer.upTo == 70 && answer.failedAt == nil && answer.unreadable != nil)
+    #expect(string.verify(from: 70, [string.promise(300)]).upTo == 300)
+  }
+
+  @Test func `Queued bytes are given, freed and discarded by offset`() throws {
+    let bytes = pattern(200)
+    for piece in [1, 7, 64, 200] {
+      var string = try Receiving(bytes)
+      string.admit(20..<200, in: piece)
+      #expect(string.queue.bytes(offset: 33, length: 99) == Array(bytes[33..<132]))
+      string.queue.free(below: 50)
+      #expect(string.queue.queue.start == 50 && string.queue.queue.byteCount == 150)
+      #expect(string.queue.queue.bytes(49..<60) == nil)
+      string.queue.discard(from: 111)
+      #expect(string.queue.queue.end == 111)
+      #expect(string.queue.bytes(offset: 50, length: 61) == Array(bytes[50..<111]))
+      string.queue.admit(Array(bytes[100..<130]), offset: 100, dropping: 11)
+      #expect(string.queue.bytes(offset: 50, length: 80) == Array(bytes[50..<130]))
+      string.queue.free(below: 500)
+      #expect(string.queue.queue.isEmpty)
+      string.admit(150..<160, in: 3)
+      #expect(string.queue.bytes(offset: 150, length: 10) == Array(bytes[150..<160]))
+    }
+  }
+}

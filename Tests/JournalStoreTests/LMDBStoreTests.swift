@@ -1,0 +1,173 @@
+import Foundation
+import Glibc
+import JournalModel
+import JournalStore
+import Testing
+
+@testable import LMDBStore
+
+/// What only a store on a disk can get wrong.
+@Suite struct LMDBStoreTests {
+  private func mode(_ path: String) throws -> Int {
+    let attributes = try FileManager.default.attributesOfItem(atPath: path)
+    return try #require(attributes[.posixPermissions] as? Int)
+  }
+
+  @Test func `Directory and files are the owner's alone`() throws {
+    let directory = TemporaryDirectory()
+    let nested = directory.path + "/a/b"
+    let store = try LMDBHostStore<CheapHash>(at: nested)
+    try store.create(try journalIdentity())
+    #expect(try mode(directory.path) == 0o700)
+    #expect(try mode(nested) == 0o700)
+    for file in ["data.mdb", "lock.mdb", "writer.lock"] { #expect(try mode(nested + "/" + file) == 0o600) }
+  }
+
+  @Test func `A second writer is refused, in this process and in another`() throws {
+    let test = try HostStoreUnderTest(.lmdb)
+    let path = test.directory.path
+    expect(.failed) { () throws(StoreError) in _ = try LMDBHostStore<CheapHash>(at: path) }
+    expect(.failed) { () throws(StoreError) in _ = try LMDBHostStore<CheapHash>(readingAt: path) }
+    test.close()
+    // The lock is the open file description's, so this descriptor stands for another process.
+    let other = open(path + "/writer.lock", O_RDWR)
+    defer { close(other) }
+    #expect(flock(other, LOCK_EX | LOCK_NB) == 0)
+    #expect {
+      try LMDBHostStore<CheapHash>(at: path)
+    } throws: {
+      $0 as? StoreError == .failed("\(path) is in use: another node writes to it")
+    }
+    #expect(flock(other, LOCK_UN) == 0)
+    try test.reopen()
+    #expect(try test.store.identity() != nil)
+  }
+
+  @Test func `A store is opened only as what it is and in a known version`() throws {
+    let host = try HostStoreUnderTest(.lmdb)
+    host.close()
+    expect(.failed) { () throws(StoreError) in _ = try LMDBServerStore<CheapHash>(at: host.directory.path) }
+    try {
+      let environment = try Environment(at: host.directory.path, .writing)
+      let transaction = try environment.begin(.writing)
+      let meta = try #require(try transaction.table("meta"))
+      try transaction.put([1, 0, 0, 0, 2], at: Array("version".utf8), in: meta)
+      try transaction.commit()
+    }()
+    #expect {
+      try host.reopen()
+    } throws: {
+      $0 as? StoreError
+        == .failed("\(host.directory.path) was written in store version 2; this program knows 1")
+    }
+  }
+
+  @Test func `What is not a store is not read as one`() throws {
+    let directory = TemporaryDirectory()
+    expect(.failed) { () throws(StoreError) in _ = try LMDBHostStore<CheapHash>(readingAt: directory.path) }
+    try FileManager.default.createDirectory(atPath: directory.path, withIntermediateDirectories: true)
+    expect(.failed) { () throws(StoreError) in _ = try LMDBHostStore<CheapHash>(readingAt: directory.path) }
+    try Data(repeating: 7, count: 9000).write(to: URL(filePath: directory.path + "/data.mdb"))
+    expect(.corrupt) { () throws(StoreError) in _ = try LMDBHostStore<CheapHash>(at: directory.path) }
+  }
+
+  @Test func `A copied folder is read, and not written`() throws {
+    let test = try HostStoreUnderTest(.lmdb)
+    _ = try test.store.commit(HostBatch { $0.records = [record(1), record(2)] })
+    let copy = TemporaryDirectory()
+    try FileManager.default.copyItem(atPath: test.directory.path, toPath: copy.path)
+    let store = try LMDBHostStore<CheapHash>(readingAt: copy.path)
+    #expect(try HostStoreContents(store) == HostStoreContents(test.store))
+    expect(.failed) { () throws(StoreError) in _ = try store.commit(HostBatch { $0.records = [record(3)] }) }
+    #expect(try store.length() == 2)
+  }
+
+  @Test func `P4: a full map refuses, changes nothing and passes`() throws {
+    let directory = TemporaryDirectory()
+    let environment = try Environment(at: directory.path, .writing, mapSize: 1 << 20)
+    let store = try LMDBHostStore<CheapHash>(environment, .writing)
+    try store.create(try journalIdentity())
+    _ = try store.commit(HostBatch { $0.records = [record(1)] })
+    let before = try HostStoreContents(store)
+    let large = HostBatch { $0.records = (0..<40).map { record($0, size: 60_000) } }
+    for _ in 0..<3 {
+      expect(.full) { () throws(StoreError) in _ = try store.commit(large) }
+      #expect(try HostStoreContents(store) == before)
+    }
+    #expect(try store.commit(HostBatch { $0.records = [record(2)] }).length == 2)
+  }
+
+  @Test func `P5: a flipped bit in any stored row is found, in its key or in its value`() throws {
+    let key = stringKey(try host("web1"), 0xABCD_EF12_3456)
+    let payload = record(77, size: 300)
+    let batch = ServerBatch {
+      $0.records = [run(key.key.host, [record(5, size: 50)])]
+      $0.strings = [storedString(key, committed: 300, synced: 0)]
+      $0.log = [logPayload(key, at: 0, payload)]
+      $0.leaves = [ServerBatch.Leaves(key: key, first: 0, hashes: [digest(0x1234_5678_9ABC)])]
+      $0.promises = [Promise(key: key.key, length: 900, root: digest(0x6543_2198_7654))]
+    }
+    func bytes(of value: UInt64) -> [UInt8] { withUnsafeBytes(of: value.bigEndian) { Array($0) } }
+    let targets: [(what: String, bytes: [UInt8])] = [
+      ("record", record(5, size: 50)), ("payload", payload), ("uuid in keys", bytes(of: key.key.file.bytes.high)),
+      ("leaf", bytes(of: 0x1234_5678_9ABC)), ("promise", bytes(of: 0x6543_2198_7654)),
+      ("row", Array("/var/log/a b".utf8)), ("identity", Array("version".utf8)),
+    ]
+    for target in targets {
+      let test = try ServerStoreUnderTest(.lmdb)
+      try test.store.commit(batch)
+      test.close()
+      try flipLastBit(of: target.bytes, in: test.directory.path + "/data.mdb")
+      #expect("\(target.what)") {
+        try test.reopen()
+        _ = try ServerStoreContents(test.store, leaves: [key: 1])
+      } throws: {
+        ($0 as? StoreError)?.kind == .corrupt
+      }
+    }
+  }
+
+  /// Flips a bit in the last byte of every occurrence.
+  private func flipLastBit(of pattern: [UInt8], in path: String) throws {
+    var data = try Data(contentsOf: URL(filePath: path))
+    var found = 0
+    var start = data.startIndex
+    while let range = data.range(of: Data(pattern), in: start..<data.endIndex) {
+      data[range.upperBound - 1] ^= 0x10
+      start = range.upperBound
+      found += 1
+    }
+    try #require(found > 0)
+    try data.write(to: URL(filePath: path))
+  }
+
+  @Test func `A reader on another thread sees the state before or after a commit`() async throws {
+    let test = try HostStoreUnderTest(.lmdb)
+    let store = test.store
+    let last: UInt64 = 150
+    func batch(_ generation: UInt64) -> HostBatch {
+      HostBatch {
+        $0.files = (0..<40).map { knownFile($0, length: generation) }
+        $0.records = (0..<3).map { record($0 + Int(generation)) }
+      }
+    }
+    _ = try store.commit(batch(0))
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for _ in 0..<2 {
+        group.addTask {
+          var seen: UInt64 = 0
+          while seen < last {
+            let generations = Set(try store.files().map(\.length))
+            let generation = try #require(generations.first)
+            #expect(generations.count == 1)
+            #expect(generation >= seen)
+            #expect(try store.length() >= (generation + 1) * 3)
+            seen = generation
+          }
+        }
+      }
+      for generation in 1...last { _ = try store.commit(batch(generation)) }
+      try await group.waitForAll()
+    }
+  }
+}

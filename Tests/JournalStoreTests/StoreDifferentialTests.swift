@@ -1,0 +1,184 @@
+import JournalModel
+import JournalStore
+import LMDBStore
+import Testing
+
+/// Random histories, the same for memory and LMDB: both must take and refuse the same batches and say the same.
+@Suite struct StoreDifferentialTests {
+  @Test(arguments: 1...12) func `Host stores agree over a random history`(seed: UInt64) throws {
+    var history = HostHistory(seed: seed)
+    let memory = try HostStoreUnderTest(.memory)
+    let lmdb = try HostStoreUnderTest(.lmdb)
+    var refused = 0
+    for step in 0..<60 {
+      if history.chance(of: 20) { try lmdb.reopen() }
+      let batch = history.next()
+      let outcomes = [memory, lmdb].map { test in Result { () throws(StoreError) in try test.store.commit(batch) } }
+      try #require(outcomes[0] == outcomes[1], "step \(step)")
+      switch outcomes[0] {
+      case .success: history.applied(batch)
+      case .failure: refused += 1
+      }
+      guard step.isMultiple(of: 5) else { continue }
+      let contents = try [memory, lmdb].map {
+        try HostStoreContents($0.store, leaves: history.leaves, servers: HostHistory.servers)
+      }
+      try #require(contents[0] == contents[1], "step \(step)")
+    }
+    #expect((1..<60).contains(refused))
+  }
+
+  @Test(arguments: 1...12) func `Server stores agree over a random history`(seed: UInt64) throws {
+    var history = try ServerHistory(seed: seed)
+    let memory = try ServerStoreUnderTest(.memory)
+    let lmdb = try ServerStoreUnderTest(.lmdb)
+    var refused = 0
+    for step in 0..<80 {
+      if history.chance(of: 20) { try lmdb.reopen() }
+      let batch = history.next()
+      let outcomes = [memory, lmdb].map { test in
+        Result { () throws(StoreError) in
+          try test.store.commit(batch)
+          return step
+        }
+      }
+      try #require(outcomes[0] == outcomes[1], "step \(step)")
+      switch outcomes[0] {
+      case .success: history.applied(batch)
+      case .failure: refused += 1
+      }
+      guard step.isMultiple(of: 5) else { continue }
+      let contents = try [memory, lmdb].map { try ServerStoreContents($0.store, leaves: history.leaves) }
+      try #require(contents[0] == contents[1], "step \(step)")
+    }
+    #expect((1..<80).contains(refused))
+  }
+}
+
+/// Batches of a host that are right most of the time.
+private struct HostHistory {
+  static let servers = ["a", "ab", "b"]
+  private var numbers: SeededNumbers
+  private(set) var leaves: [FileUUID: UInt64] = [:]
+
+  init(seed: UInt64) { numbers = SeededNumbers(seed: seed) }
+
+  mutating func chance(of one: Int) -> Bool { number(0..<one) == 0 }
+  private mutating func number(_ range: Range<Int>) -> Int { Int.random(in: range, using: &numbers) }
+  private mutating func file() -> UInt64 { UInt64(number(1..<5)) }
+
+  mutating func next() -> HostBatch {
+    var batch = HostBatch()
+    for _ in 0..<number(0..<6) { batch.records.append(record(number(0..<1000), size: number(1..<300))) }
+    for _ in 0..<number(0..<3) {
+      var row = knownFile(file(), length: UInt64(number(0..<9999)))
+      if chance(of: 3) { row.gapFrom = UInt64(number(0..<99)) }
+      if chance(of: 40) { row.path = BytePath("") }
+      batch.files.append(row)
+    }
+    for _ in 0..<number(0..<3) {
+      let file = file()
+      let known = Int(leaves[uuid(file)] ?? 0)
+      let first = max(0, known + number(-2..<(chance(of: 10) ? 3 : 1)))
+      let odd = chance(of: 10)
+      let hashes = (first..<(first + number(1..<4))).map { digest(UInt64($0) + (odd ? 100 : 0)) }
+      batch.leaves.append(LeafRange(file: uuid(file), first: UInt64(first), hashes: hashes))
+    }
+    for _ in 0..<number(0..<3) {
+      let server = Self.servers[number(0..<3)]
+      batch.delivered.append(Delivered(server: server, file: uuid(file()), length: UInt64(number(0..<999))))
+    }
+    return batch
+  }
+
+  mutating func applied(_ batch: HostBatch) {
+    for range in batch.leaves {
+      leaves[range.file] = max(leaves[range.file] ?? 0, range.first + UInt64(range.hashes.count))
+    }
+  }
+}
+
+/// Batches of a server that are right most of the time.
+private struct ServerHistory {
+  private let hosts: [HostName]
+  private var numbers: SeededNumbers
+  private var records: [HostJournal: [[UInt8]]] = [:]
+  private var rows: [StringKey: StoredString] = [:]
+  private(set) var leaves: [StringKey: UInt64] = [:]
+
+  init(seed: UInt64) throws {
+    hosts = [try host("w"), try host("web")]
+    numbers = SeededNumbers(seed: seed)
+  }
+
+  mutating func chance(of one: Int) -> Bool { number(0..<one) == 0 }
+  private mutating func number(_ range: Range<Int>) -> Int { Int.random(in: range, using: &numbers) }
+  private mutating func string() -> StringKey {
+    stringKey(hosts[number(0..<2)], UInt64(number(1..<4)), UInt32(number(0..<2)))
+  }
+
+  mutating func next() -> ServerBatch {
+    var batch = ServerBatch()
+    if chance(of: 2) { batch.records.append(nextRun()) }
+    let keys = Set((0..<number(0..<3)).map { _ in string() }).sorted()
+    for key in keys { extend(key, in: &batch) }
+    for _ in 0..<number(0..<3) {
+      let length = UInt64(number(0..<50))
+      batch.promises.append(Promise(key: string().key, length: length, root: digest(UInt64(number(0..<3)))))
+    }
+    if chance(of: 3) { batch.met.append(ServerBatch.MetLength(key: string().key, length: UInt64(number(0..<50)))) }
+    if chance(of: 2) { batch.leaves.append(nextLeaves()) }
+    return batch
+  }
+
+  private mutating func nextRun() -> ServerBatch.RecordRun {
+    let host = hosts[number(0..<2)]
+    let journal = UInt64(number(1..<3))
+    var held = records[HostJournal(host: host, journal: journalID(journal))] ?? []
+    if chance(of: 12), !held.isEmpty { held.removeLast() }
+    let new = (0..<number(0..<5)).map { _ in record(number(0..<99), size: number(1..<200)) }
+    return run(host, journal: journal, held: held, new, key: digest(chance(of: 20) ? 78 : 77))
+  }
+
+  private mutating func extend(_ key: StringKey, in batch: inout ServerBatch) {
+    var row = rows[key] ?? storedString(key, identity: chance(of: 2) ? plainIdentity : poorIdentity)
+    let old = row.committed
+    switch number(0..<10) {
+    case 0..<5:
+      var end = old
+      for _ in 0..<number(1..<4) {
+        let bytes = record(number(0..<99), size: number(0..<30))
+        batch.log.append(logPayload(key, at: end, bytes))
+        end += UInt64(bytes.count)
+      }
+      row.committed = end + (chance(of: 15) ? 1 : 0)
+    case 5..<7:
+      row.committed += UInt64(number(0..<100))
+      row.synced = row.committed
+    case 7..<9:
+      row.synced = UInt64(number(Int(row.synced)..<Int(row.committed + 1)))
+      batch.trims.append(ServerBatch.Trim(key: key, below: row.synced + (chance(of: 15) ? 1 : 0)))
+    default:
+      row.committed -= min(row.committed, UInt64(number(0..<2)))
+    }
+    row.root = digest(row.committed)
+    row.recorded = row.committed
+    batch.strings.append(row)
+  }
+
+  private mutating func nextLeaves() -> ServerBatch.Leaves {
+    let key = string()
+    let first = max(0, Int(leaves[key] ?? 0) + number(-2..<(chance(of: 10) ? 3 : 1)))
+    let odd = chance(of: 10)
+    let hashes = (first..<(first + number(1..<4))).map { digest(UInt64($0) + (odd ? 100 : 0)) }
+    return ServerBatch.Leaves(key: key, first: UInt64(first), hashes: hashes)
+  }
+
+  mutating func applied(_ batch: ServerBatch) {
+    for run in batch.records { records[run.after.key, default: []] += run.encoded }
+    for row in batch.strings { rows[row.key] = row }
+    for range in batch.leaves {
+      leaves[range.key] = max(leaves[range.key] ?? 0, range.first + UInt64(range.hashes.count))
+    }
+  }
+}

@@ -1,0 +1,88 @@
+import JournalModel
+import JournalStore
+import Testing
+
+@testable import LMDBStore
+
+/// Rows as `design/formats.md` writes them, made by an encoder of its own (Python).
+private enum Vectors {
+  static let knownFile =
+    "0000000000001234030000000000020005000000009c3f21d717979cfdfacc3f00010000000a2f7661722f6c6f672f61"
+    + "17979cfdfacc3f000000000000011000a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
+    + "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f000000000001104417979cfe362a0000"
+    + "0102010000000000010000"
+  static let heldJournal =
+    "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f00000000000000030101000000047765"
+    + "623100112233445546778899aabbccddeeff0000000000000003a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5"
+    + "b6b7b8b9babbbcbdbebf404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f606162636465"
+    + "666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5"
+    + "b6b7b8b9babbbcbdbebf202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
+  static let storedString =
+    "030000000000020005000000009c3f21d717979cfdfacc3f00000000000a2f7661722f6c6f672f6117979cfdfacc3f00"
+    + "0100112233445546778899aabbccddeeff0000000000001000202122232425262728292a2b2c2d2e2f30313233343536"
+    + "3738393a3b3c3d3e3f010000000000011000a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbd"
+    + "bebf00000000000100000000001666696c65732f776562312f7661722f6c6f672f61407800000000000111700000"
+  static let stringKey = "77656231000f0e0d0c0b0a8908870605040302010000000000"
+  static let logKey = "77656231000f0e0d0c0b0a89088706050403020100000000000000000000010000"
+  static let promiseKey =
+    "77656231000f0e0d0c0b0a890887060504030201000000000000011000a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2"
+    + "b3b4b5b6b7b8b9babbbcbdbebf"
+  static let identityKey =
+    "7765623100030000000000020005000000009c3f21d717979cfdfacc3f000f0e0d0c0b0a89088706050403020100"
+  static let deliveredKey = "6c6f67312e6578616d706c65000f0e0d0c0b0a89088706050403020100"
+}
+
+@Suite struct TableVectorTests {
+  private let file: FileUUID
+  private let journal: JournalID
+  private let key: StringKey
+  private let root: Digest
+  private let tail: Digest
+
+  init() throws {
+    file = FileUUID(UUIDBytes(high: 0x0F0E_0D0C_0B0A_8908, low: 0x8706_0504_0302_0100))
+    journal = JournalID(UUIDBytes(high: 0x0011_2233_4455_4677, low: 0x8899_AABB_CCDD_EEFF))
+    key = StringKey(key: FileKey(host: try host("web1"), file: file), string: 0)
+    root = Self.digest(from: 0xA0)
+    tail = Self.digest(from: 0x20)
+  }
+
+  private static func digest(from first: UInt64) -> Digest {
+    func word(_ index: UInt64) -> UInt64 { (0..<8).reduce(0) { $0 << 8 | (first + index * 8 + $1) } }
+    return Digest(words: word(0), word(1), word(2), word(3))
+  }
+
+  private let identity = InodeIdentity(
+    number: 131_077, generation: 0x9C3F_21D7, birth: WallTime(nanoseconds: 1_699_999_999_004_000_000))
+
+  @Test func `Values of the tables are as specified`() throws {
+    let known = KnownFile(
+      file: file, inode: InodeKey(filesystem: 0x1234, identity: identity), isDerived: true,
+      path: BytePath("/var/log/a"), born: WallTime(nanoseconds: 1_699_999_999_004_000_000), length: 69_632, root: root,
+      tail: tail, size: 69_700, modified: WallTime(nanoseconds: 1_700_000_000_000_000_000), closed: .truncated,
+      gapFrom: 65_536)
+    #expect(encoded { $0.write(known) }.hex == Vectors.knownFile)
+    let held = HeldJournal(
+      host: key.key.host, journal: journal, publicKey: Self.digest(from: 0x40), length: 3,
+      checkpoint: Checkpoint(
+        host: key.key.host, journal: journal, length: 3, root: root, signature: Array(0x40..<0x80)),
+      frontier: [root, tail])
+    #expect(encoded { $0.write(held) }.hex == Vectors.heldJournal)
+    let string = StoredString(
+      key: key, identity: identity, isDerived: false, path: BytePath("/var/log/a"),
+      born: WallTime(nanoseconds: 1_699_999_999_004_000_000),
+      parent: Parent(file: FileUUID(journal.bytes), length: 4096, root: tail, why: .truncated), committed: 69_632,
+      root: root, synced: 65_536, stored: BytePath("files/web1/var/log/a@x"), recorded: 70_000)
+    #expect(encoded { $0.write(string) }.hex == Vectors.storedString)
+  }
+
+  @Test func `Keys of the tables are as specified`() throws {
+    #expect(encoded { $0.write(key) }.hex == Vectors.stringKey)
+    #expect(ServerTransaction.logKey(key, 65_536).hex == Vectors.logKey)
+    let promise = Promise(key: key.key, length: 69_632, root: root)
+    #expect(ServerTransaction.key(of: promise).hex == Vectors.promiseKey)
+    #expect(ServerTransaction.identityKey(key.key, identity).hex == Vectors.identityKey)
+    let delivered = Delivered(server: "log1.example", file: file, length: 0)
+    #expect(HostTransaction<CheapHash>.key(of: delivered).hex == Vectors.deliveredKey)
+  }
+}

@@ -1,0 +1,453 @@
+import DataPlane
+import HostCore
+import JournalModel
+import JournalStore
+import MerkleLog
+import ServerCore
+import WireProtocol
+
+/// A whole world around one server: performs its effects on a simulated disk and the store in memory, in order or
+/// delayed at random, plays honest hosts, and judges every acknowledgement against what would survive a power cut (G2),
+/// every write against what the plain file holds (G5).
+final class FakeWorld {
+  enum Fault: Hashable {
+    case writeFails, syncFails, commitFull, commitFails, createFails, nameTaken, unreadable, compareFails
+  }
+  enum Mode { case inOrder, random }
+
+  /// An effect that is answered, and everything about the same string stays behind it.
+  private enum Operation {
+    case repair(StoredString, mayCut: Bool)
+    case create(StringKey, BytePath)
+    case verify(StringKey, from: UInt64, root: Digest, promises: [Promise])
+    case compare(PayloadID, StringKey, BytePath, offset: UInt64, count: Int)
+    case write(StringKey, BytePath, from: UInt64, upTo: UInt64, sync: Bool)
+    case sync([ServerEffect.SyncTarget])
+    case commit(ServerBatch, log: [LogRange])
+  }
+  private enum Lane: Hashable {
+    case string(StringKey), verifying(StringKey), sync, store
+  }
+
+  let settings: ServerSettings
+  let hosts: [FakeHost]
+  var machine: ServerMachine<MixHasher>
+  var disk = FakeDisk()
+  var store = InMemoryServerStore<MixHasher>()
+  var generator: SeededGenerator
+  var mode: Mode
+  var now = Instant(nanoseconds: 1_000_000_000)
+
+  private var lanes: [(lane: Lane, queue: [Operation])] = []
+  private var queues: [StringKey: ReceiveQueue<MixHasher>] = [:]
+  private var stored: [StringKey: BytePath] = [:]
+  private var held: [PayloadID: [UInt8]] = [:]
+  private var toHosts: [(ConnectionID, Frame)] = []
+  private var links: [ConnectionID: Int] = [:]
+  private var nextConnection: UInt64 = 1
+  private var nextPayload: UInt64 = 1
+  private var isServing = false
+  private(set) var haltReason: String?
+
+  /// Effects performed so far, over all lives of the server.
+  private(set) var effects = 0
+  private(set) var performed: [Fault: Int] = [:]
+  /// Crash before the effect with this number.
+  var crashAt: Int?
+  var crashes = 0
+  /// The k-th operation of this kind fails.
+  var faults: [Fault: Set<Int>] = [:]
+  /// One in so many turns a connection is cut.
+  var cutOneIn = 0
+  private(set) var reports: [ServerReport] = []
+  var complaints: [String] = []
+  private(set) var mostPending: UInt64 = 0
+  private(set) var acknowledgements = 0
+
+  init(hosts: [FakeHost], limits: Limits, seed: UInt64 = 1, mode: Mode = .inOrder, totalCredit: Int = 4_096) {
+    settings = ServerSettings(name: "logs-a", limits: limits, totalCredit: totalCredit)
+    self.hosts = hosts
+    self.mode = mode
+    generator = SeededGenerator(seed: seed)
+    machine = ServerMachine(settings: settings, verifier: FakeVerifier())
+  }
+
+  // MARK: Life and death
+
+  func start(counterMatches: Bool = true) {
+    do {
+      try feed(
+        .started(
+          journals: store.journals(), strings: store.strings(), promises: store.promises(), log: store.logRanges(),
+          counterMatches: counterMatches))
+    } catch { complaints.append("the store: \(error)") }
+  }
+
+  /// The server's process ends; with `powerCut` also its page cache.
+  func crash(powerCut: Bool) {
+    crashes += 1
+    lanes = []
+    queues = [:]
+    stored = [:]
+    held = [:]
+    toHosts = []
+    links = [:]
+    isServing = false
+    haltReason = nil
+    for host in hosts { host.disconnected() }
+    if powerCut { disk.powerCut(&generator) }
+    store = InMemoryServerStore(state: store.snapshot())
+    machine = ServerMachine(settings: settings, verifier: FakeVerifier())
+    start()
+  }
+
+  func connect(_ index: Int) {
+    let id = ConnectionID(nextConnection)
+    nextConnection += 1
+    links[id] = index
+    hosts[index].connected(id)
+    feed(.accepted(id, Peer(names: [hosts[index].name.text], address: "127.0.0.1")))
+  }
+
+  func cutConnection(of index: Int) {
+    guard let id = hosts[index].connection else { return }
+    links[id] = nil
+    hosts[index].disconnected()
+    feed(.closed(id))
+  }
+
+  /// A connection that no honest host drives.
+  func open(names: [String]) -> ConnectionID {
+    let id = ConnectionID(nextConnection)
+    nextConnection += 1
+    feed(.accepted(id, Peer(names: names, address: "127.0.0.1")))
+    return id
+  }
+
+  private(set) var answers: [ConnectionID: [Frame]] = [:]
+  private(set) var closed: [ConnectionID: RefusalCode] = [:]
+
+  func send(_ frame: Frame, on id: ConnectionID) { feed(.received(id, frame)) }
+
+  func send(_ header: PayloadHeader, _ bytes: [UInt8], on id: ConnectionID) {
+    let payload = PayloadID(nextPayload)
+    nextPayload += 1
+    held[payload] = bytes
+    feed(.receivedPayload(id, header, payload))
+  }
+
+  // MARK: Turns
+
+  /// Runs until every host is settled and the log is empty. False when it gets stuck.
+  func run(turns: Int = 200_000) -> Bool {
+    for _ in 0..<turns {
+      if !complaints.isEmpty || !disk.complaints.isEmpty { return false }
+      if let haltReason {
+        reports.append(.storeBlocked("halted: \(haltReason)"))
+        crash(powerCut: true)
+      }
+      if isSettled { return true }
+      if !turn() { return false }
+    }
+    return false
+  }
+
+  /// Performs everything that can be without hosts doing more.
+  func drain(turns: Int = 100_000) {
+    for _ in 0..<turns where !lanes.isEmpty { performNext() }
+    toHosts = []
+  }
+
+  func advance(by interval: Interval) {
+    now = now + interval
+    feed(.tick)
+  }
+
+  var isSettled: Bool {
+    hosts.allSatisfy(\.isSettled) && lanes.isEmpty && machine.status.loggedBytes == 0
+      && machine.status.pendingBytes == 0
+  }
+
+  private func turn() -> Bool {
+    if cutOneIn > 0, Int.random(in: 0..<cutOneIn, using: &generator) == 0 {
+      cutConnection(of: Int.random(in: hosts.indices, using: &generator))
+    }
+    if isServing { for index in hosts.indices where hosts[index].connection == nil { connect(index) } }
+    for host in hosts { host.pump(&generator, now: now) }
+    mostPending = max(mostPending, machine.status.pendingBytes)
+    var choices: [() -> Void] = []
+    if !lanes.isEmpty { choices.append(performNext) }
+    for index in hosts.indices where !hosts[index].outbox.isEmpty { choices.append { self.deliver(from: index) } }
+    if !toHosts.isEmpty { choices.append(deliverToHost) }
+    if choices.isEmpty { return letTimePass() }
+    choices[mode == .inOrder ? 0 : Int.random(in: choices.indices, using: &generator)]()
+    return true
+  }
+
+  private func letTimePass() -> Bool {
+    let deadlines = [machine.nextDeadline] + hosts.map(\.nextRetry)
+    guard let next = deadlines.compactMap({ $0 }).min() else { return false }
+    now = max(next, now + Interval(nanoseconds: 1))
+    // Hosts would send pings.
+    for host in hosts { if let id = host.connection { feed(.received(id, .ping(nonce: 1))) } }
+    feed(.tick)
+    return true
+  }
+
+  private func deliver(from index: Int) {
+    guard let id = hosts[index].connection else { return }
+    switch hosts[index].outbox.removeFirst() {
+    case .frame(let frame): send(frame, on: id)
+    case .payload(let header, let bytes): send(header, bytes, on: id)
+    }
+  }
+
+  private func deliverToHost() {
+    let (id, frame) = toHosts.removeFirst()
+    guard let index = links[id], hosts[index].connection == id else { return }
+    hosts[index].receive(frame, now: now)
+    complaints += hosts[index].complaints
+  }
+
+  private func performNext() {
+    guard !lanes.isEmpty else { return }
+    let lane = mode == .inOrder ? 0 : Int.random(in: lanes.indices, using: &generator)
+    let operation = lanes[lane].queue.removeFirst()
+    if lanes[lane].queue.isEmpty { lanes.remove(at: lane) }
+    perform(operation)
+  }
+
+  // MARK: Effects
+
+  func feed(_ input: ServerInput) {
+    var effects: [ServerEffect] = []
+    machine.step(input, at: now, wall: WallTime(nanoseconds: 0), into: &effects)
+    for effect in effects {
+      if self.effects == crashAt {
+        crashAt = nil
+        return crash(powerCut: true)
+      }
+      self.effects += 1
+      take(effect)
+    }
+  }
+
+  private func enqueue(_ operation: Operation, in lane: Lane) {
+    if let index = lanes.firstIndex(where: { $0.lane == lane }) {
+      lanes[index].queue.append(operation)
+    } else {
+      lanes.append((lane, [operation]))
+    }
+  }
+
+  private func take(_ effect: ServerEffect) {
+    switch effect {
+    case .repair(let row, let mayCut): enqueue(.repair(row, mayCut: mayCut), in: .string(row.key))
+    case .serve: isServing = true
+    case .send(let id, let frame):
+      judge(frame, to: id)
+      answers[id, default: []].append(frame)
+      toHosts.append((id, frame))
+    case .close(let id, let code, _):
+      closed[id] = code
+      if let index = links.removeValue(forKey: id) { hosts[index].disconnected() }
+    case .admit(let payload, let key, let offset):
+      guard let bytes = held.removeValue(forKey: payload) else { return complaints.append("admitted twice") }
+      queue(of: key) { $0.admit(bytes, offset: offset) }
+    case .drop(let payload):
+      if held.removeValue(forKey: payload) == nil { complaints.append("dropped twice") }
+    case .compare(let payload, let key, let path, let offset, let count):
+      enqueue(.compare(payload, key, path, offset: offset, count: count), in: .string(key))
+    case .admitTail(let payload, let key, let offset, let dropping):
+      guard let bytes = held.removeValue(forKey: payload) else { return complaints.append("admitted twice") }
+      queue(of: key) { $0.admit(bytes, offset: offset, dropping: dropping) }
+    case .verify(let key, let from, let root, let promises):
+      enqueue(.verify(key, from: from, root: root, promises: promises), in: .verifying(key))
+    case .discard(let key, let from):
+      if lanes.contains(where: { $0.lane == .verifying(key) }) { complaints.append("discarded while verifying") }
+      queue(of: key) { $0.discard(from: from) }
+    case .create(let key, let path): enqueue(.create(key, path), in: .string(key))
+    case .write(let key, let path, let from, let upTo, let sync):
+      enqueue(.write(key, path, from: from, upTo: upTo, sync: sync), in: .string(key))
+    case .free(let key, let below): queue(of: key) { $0.free(below: below) }
+    case .sync(let targets): enqueue(.sync(targets), in: .sync)
+    case .commit(let batch, let log):
+      if lanes.contains(where: { $0.lane == .store }) { complaints.append("two commits at a time") }
+      enqueue(.commit(batch, log: log), in: .store)
+    case .link(let host, let path, let to):
+      disk.link(BytePath(Array("latest/\(host)/".utf8) + path.bytes), to: to)
+    case .halt(let reason): haltReason = reason
+    case .report(let report): reports.append(report)
+    }
+  }
+
+  private func queue(of key: StringKey, _ body: (inout ReceiveQueue<MixHasher>) -> Void) {
+    body(&queues[key, default: ReceiveQueue(key: key, limits: settings.limits)])
+  }
+
+  private func isFaulty(_ fault: Fault) -> Bool {
+    performed[fault, default: 0] += 1
+    return faults[fault]?.contains(performed[fault]!) ?? false
+  }
+
+  private func perform(_ operation: Operation) {
+    switch operation {
+    case .repair(let row, let mayCut): feed(.repaired(row.key, repair(row, mayCut: mayCut)))
+    case .create(let key, let path):
+      let isFailing = isFaulty(.createFails)
+      let isTaken = isFaulty(.nameTaken)
+      let outcome = isFailing ? .failed("ENOSPC") : isTaken ? .taken : disk.create(path)
+      if outcome == .created { stored[key] = path }
+      feed(.created(key, outcome))
+    case .verify(let key, let from, let root, let promises):
+      feed(.verified(key, verify(key, from: from, root: root, promises: promises)))
+    case .compare(let payload, let key, let path, let offset, let count):
+      let range = Int(offset)..<(Int(offset) + count)
+      let isFailing = isFaulty(.compareFails)
+      if let row = try? store.strings().first(where: { $0.key == key }), row.committed < UInt64(range.upperBound) {
+        complaints.append("compared beyond the committed length")
+      }
+      let bytes = isFailing ? nil : disk[path].flatMap { range.upperBound <= $0.cache.count ? $0.cache[range] : nil }
+      if bytes == nil, !isFailing { complaints.append("compared with bytes that aren't in the plain file") }
+      let frame = held[payload] ?? []
+      feed(.compared(payload, isEqual: bytes.map { $0.elementsEqual(frame.prefix(count)) }))
+    case .write(let key, let path, let from, let upTo, let sync):
+      let bytes = queues[key]!.bytes(offset: from, length: Int(upTo - from))
+      let isFailing = isFaulty(.writeFails)
+      let count = isFailing ? Int.random(in: 0...bytes.count, using: &generator) : bytes.count
+      disk.write(path, from: from, Array(bytes.prefix(count)), sync: sync && !isFailing)
+      feed(.written(key, upTo: upTo, isFailing ? .failed("ENOSPC") : .done))
+    case .sync(let targets):
+      let isFailing = isFaulty(.syncFails)
+      if !isFailing { for target in targets { disk.sync(target.stored) } }
+      let lengths = targets.map { ServerInput.SyncedLength(key: $0.key, length: $0.length) }
+      feed(.synced(lengths, isFailing ? .failed("EMFILE") : .done))
+    case .commit(var batch, let log):
+      for range in log {
+        let bytes = queues[range.key]!.bytes(offset: range.offset, length: range.length)
+        batch.log.append(ServerBatch.LogPayload(key: range.key, offset: range.offset, bytes: bytes))
+      }
+      feed(.committed(commit(batch)))
+    }
+  }
+
+  private func commit(_ batch: ServerBatch) -> StoreError? {
+    if isFaulty(.commitFull) { return .full("MDB_MAP_FULL") }
+    if isFaulty(.commitFails) { return .failed("EIO") }
+    // P2: a string commits without the log only what is synced in its plain file.
+    do throws(StoreError) {
+      try store.commit(batch)
+    } catch {
+      complaints.append("the store refused a batch: \(error)")
+      return error
+    }
+    for row in batch.strings { judge(row) }
+    return nil
+  }
+
+  private func repair(_ row: StoredString, mayCut: Bool) -> RepairOutcome {
+    stored[row.key] = row.stored
+    let ranges = (try? store.logRanges())?.filter { $0.key == row.key } ?? []
+    let log = ranges.map { ($0.offset, (try? store.logPayload(of: row.key, offset: $0.offset)) ?? []) }
+    return disk.repair(
+      row.stored, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut,
+      slice: UInt64(settings.limits.syncSlice))
+  }
+
+  private func verify(_ key: StringKey, from: UInt64, root: Digest, promises: [Promise]) -> VerifyAnswer {
+    if isFaulty(.unreadable) {
+      let leaves = LeafRange(file: key.key.file, first: 0, hashes: [])
+      return VerifyAnswer(upTo: from, root: root, leaves: leaves, failedAt: nil, unreadable: "EIO")
+    }
+    let path = stored[key]
+    let answer = queues[key]!.verify(
+      from: from, root: root, promises: promises, storedLeaves: { try self.store.leaves(of: key, count: $0) },
+      held: { offset, count in
+        guard let file = path.flatMap({ self.disk[$0] }), file.cache.count >= Int(offset) + count else {
+          throw SourceFailure("not in the plain file")
+        }
+        return Array(file.cache[Int(offset)..<(Int(offset) + count)])
+      })
+    if let reason = answer.unreadable { complaints.append("unreadable: \(reason)") }
+    return answer
+  }
+
+  // MARK: Judgement
+
+  /// What would be left of a string after a power cut at this moment.
+  func durableBytes(_ row: StoredString) -> [UInt8] {
+    var bytes = Array(disk[row.stored]?.durable.prefix(Int(row.synced)) ?? [])
+    let ranges = (try? store.logRanges())?.filter { $0.key == row.key } ?? []
+    for range in ranges where range.offset + UInt64(range.length) > UInt64(bytes.count) {
+      guard range.offset <= UInt64(bytes.count), let log = try? store.logPayload(of: row.key, offset: range.offset)
+      else { break }
+      bytes += log.suffix(Int(range.offset) + log.count - bytes.count)
+    }
+    return bytes
+  }
+
+  private func original(_ key: FileKey) -> [UInt8]? {
+    for host in hosts where host.name == key.host {
+      if let file = host.files.first(where: { $0.uuid == key.file }) { return file.bytes }
+    }
+    return nil
+  }
+
+  private func judge(_ row: StoredString) {
+    let bytes = durableBytes(row)
+    if UInt64(bytes.count) != row.committed { complaints.append("committed \(row.committed), durable \(bytes.count)") }
+    if let original = original(row.key.key), !original.starts(with: bytes) { complaints.append("other bytes durable") }
+  }
+
+  /// G2: whatever tells a host of a length is checked against the durable image.
+  private func judge(_ frame: Frame, to id: ConnectionID) {
+    guard let index = links[id] else { return }
+    let host = hosts[index]
+    let rows = (try? store.strings()) ?? []
+    func row(_ file: FileUUID) -> StoredString? { rows.first { $0.key.key == FileKey(host: host.name, file: file) } }
+    func check(_ file: FileUUID, _ length: UInt64) {
+      acknowledgements += 1
+      guard length > 0 else { return }
+      guard let row = row(file), row.committed >= length else {
+        return complaints.append("\(length) bytes stated that aren't committed")
+      }
+      judge(row)
+    }
+    switch frame {
+    case .recordsDurable, .welcome:
+      let length =
+        if case .recordsDurable(let length) = frame { length } else if case .welcome(let welcome) = frame {
+          welcome.journalLength
+        } else { UInt64(0) }
+      acknowledgements += 1
+      let held = (try? store.journals())?.first { $0.host == host.name && $0.journal == host.journal }
+      if (held?.length ?? 0) < length { complaints.append("\(length) records stated that aren't durable") }
+    case .payloadDurable(let lengths): for length in lengths { check(length.file, length.length) }
+    case .resumeAnswer(let files): for file in files { check(file.file, file.strings.first?.length ?? 0) }
+    case .refusal(let refusal): if let file = refusal.file { check(file, refusal.length) }
+    default: break
+    }
+  }
+
+  /// Everything that is wrong at the end.
+  func verdict() -> [String] {
+    var wrong = complaints + disk.complaints
+    for host in hosts {
+      for file in host.files {
+        let key = FileKey(host: host.name, file: file.uuid)
+        guard let row = (try? store.strings())?.first(where: { $0.key.key == key }) else {
+          wrong.append("no row of \(file.path)")
+          continue
+        }
+        if row.committed != UInt64(file.bytes.count) || row.root != file.tree.root || row.synced != row.committed {
+          wrong.append("row of \(file.path): committed \(row.committed) synced \(row.synced) of \(file.bytes.count)")
+        }
+        if disk[row.stored]?.cache != file.bytes { wrong.append("bytes of \(file.path)") }
+        if disk[row.stored]?.durable != file.bytes { wrong.append("durable bytes of \(file.path)") }
+      }
+    }
+    if (try? store.promises()) != [] { wrong.append("promises are left") }
+    if (try? store.logRanges()) != [] { wrong.append("log payload is left") }
+    return wrong
+  }
+}
