@@ -77,6 +77,7 @@ extension Delivery {
     if file.isAttached { turn.checks.append(fileID) }
     guard cursor.state == .active else { return }
     cursor.sent = offset
+    cursor.isRefused = true
     setAside(file, cursor, reason, &turn)
   }
 
@@ -93,10 +94,7 @@ extension Delivery {
       guard acknowledged.length > cursor.durable else { continue }
       cursor.durable = acknowledged.length
       cursor.mark(file.committedLength, at: turn.now)
-      if cursor.state == .active, cursor.trouble != nil {
-        cursor.trouble = nil
-        turn.report(.resumed(file.uuid, file.path))
-      }
+      if cursor.state == .active { resumed(file, cursor, &turn) }
       noteDirty(file.id, cursor)
       noteProgress()
       turn.touch(file.id)

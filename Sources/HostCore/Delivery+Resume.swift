@@ -175,14 +175,18 @@ extension Delivery {
       turn.touch(file.id)
     }
     cursor.mark(file.committedLength, at: turn.now)
-    if cursor.trouble != nil {
-      cursor.trouble = nil
-      turn.report(.resumed(file.uuid, file.path))
-    }
+    if !cursor.isRefused || length == file.committedLength { resumed(file, cursor, &turn) }
     promise(file, cursor)
   }
 
   // MARK: Files that wait alone
+
+  func resumed(_ file: FollowedFile, _ cursor: Cursor, _ turn: inout Turn) {
+    guard cursor.trouble != nil else { return }
+    cursor.trouble = nil
+    cursor.isRefused = false
+    turn.report(.resumed(file.uuid, file.path))
+  }
 
   func trouble(_ file: FollowedFile, _ cursor: Cursor, _ text: String, _ turn: inout Turn) {
     guard cursor.trouble != text else { return }
@@ -216,6 +220,7 @@ extension Delivery {
     if cursor.trouble != text {
       turn.report(.refused(index, uuid, file.path, refusal.code, refusal.text))
       cursor.trouble = text
+      cursor.isRefused = true
     }
     if case .comparing = cursor.state { comparisons = max(0, comparisons - 1) }
     switch refusal.code {

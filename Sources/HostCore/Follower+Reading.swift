@@ -77,7 +77,7 @@ extension Follower {
     file.length = appended.length
     file.root = appended.root
     file.tail = appended.tail
-    file.furthest = max(file.furthest, file.length)
+    file.furthest = max(file.furthest, file.length, min(answer.size, UInt64(Int64.max)))
     file.closed = nil
     look(at: file, answer, &turn)
     file.lastAppend = turn.now
@@ -95,6 +95,7 @@ extension Follower {
   private func stood(_ file: FollowedFile, _ answer: IngestAnswer, _ turn: inout Turn) {
     look(at: file, answer, &turn)
     if file.furthest > answer.size, answer.size >= file.length { lostUnread(file, answer.size, &turn) }
+    file.furthest = max(file.furthest, min(answer.size, UInt64(Int64.max)))
     if file.isAwaited {
       file.isAwaited = false
       for delivery in deliveries { delivery.readToEnd(file, &turn) }
@@ -108,7 +109,7 @@ extension Follower {
     file.links = answer.links
     file.needsCheck = false
     file.isGone = false
-    if answer.size <= file.length { file.readsToEnd &+= 1 }
+    file.looks &+= 1
     if file.unreadable != nil {
       file.unreadable = nil
       turn.report(.resumed(file.uuid, file.path))

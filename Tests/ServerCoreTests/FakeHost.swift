@@ -181,7 +181,12 @@ final class FakeHost {
 
   /// When a refused file is asked for again.
   var nextRetry: Instant? {
-    progress.values.compactMap { if case .refused(let until) = $0 { until } else { nil } }.min()
+    files.indices.compactMap { index in
+      guard case .refused(let until) = progress[index], (durable[index] ?? 0) < files[index].tree.length else {
+        return nil
+      }
+      return until
+    }.min()
   }
 
   /// Puts what may be sent next into the outbox.
@@ -260,13 +265,6 @@ final class FakeHost {
       progress[index] = .refused(until: now + limits.retry)
     default: break
     }
-  }
-
-  func dump() -> String {
-    "connection \(String(describing: connection)) welcome \(isWelcome) sentRecords \(sentRecords)/\(records.count) durable \(durableRecords) outbox \(outbox.count) credit \(spent)/\(credit) files "
-      + files.indices.map {
-        "\($0): \(String(describing: progress[$0])) durable \(durable[$0] ?? 0) offered \(offered[$0] ?? 0) of \(files[$0].bytes.count)"
-      }.joined(separator: "; ")
   }
 
   private func resume(_ held: HeldFile) {

@@ -372,8 +372,6 @@ final class FakeWorld {
     return answer
   }
 
-  var lanesDescription: String { lanes.map { "\($0.lane)" }.joined(separator: ", ") + " toHosts \(toHosts.count)" }
-
   // MARK: Judgement
 
   /// What would be left of a string after a power cut at this moment.
