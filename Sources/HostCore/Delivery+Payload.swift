@@ -62,25 +62,33 @@ extension Delivery {
     }
   }
 
-  /// A server frees credit only when it has an extent whole. So no more files are under way at a time than the credit
-  /// has room for extents: else their unfinished extents use it up together, and nothing moves any more.
+  /// A server frees credit only when it has an extent whole: unfinished extents of many files could use it up together,
+  /// and nothing would move any more. So files whose rest takes more than a frame share the credit by whole extents, and
+  /// one of these places is kept for those that end within an extent: no backlog keeps a shorter file waiting (F4).
   private func mayBegin(_ id: FileID, _ cursor: Cursor, allowed: UInt64) -> Bool {
-    if underWay.contains(id) { return true }
+    let rest = cursor.promised - cursor.sent
+    if rest <= min(allowed, UInt64(max(1, limits.payloadFrameSize))) || underWay.contains(id) { return true }
     underWay.removeAll { id in
       guard let cursor = cursors[id], cursor.state == .active else { return true }
-      return cursor.sent <= cursor.durable
+      return cursor.sent <= cursor.durable || cursor.sent == cursor.promised
     }
     let window = underWay.reduce(allowed) { sum, id in
       sum + (cursors[id].map { $0.sent - min($0.sent, $0.durable) } ?? 0)
     }
-    let most = max(1, window / UInt64(max(1, limits.extentSize)))
-    guard UInt64(underWay.count) < most else { return false }
+    // Credit comes before the acknowledgement of the bytes that freed it: between the two they would count twice.
+    let places = Int(clamping: max(1, min(window, firstCredit) / UInt64(max(1, limits.extentSize))))
+    guard underWay.count < places, !isLong(cursor) || underWay.count(where: isLong) < max(1, places - 1) else {
+      return false
+    }
     underWay.append(id)
     return true
   }
 
+  private func isLong(_ cursor: Cursor) -> Bool { cursor.promised - cursor.sent > UInt64(max(1, limits.extentSize)) }
+  private func isLong(_ id: FileID) -> Bool { cursors[id].map { isLong($0) } ?? false }
+
   /// Files that had to wait get their turn again.
-  private func recallPostponed() {
+  func recallPostponed() {
     while let id = postponed.popFirst() { turns.append(id) }
     isDue = true
   }
