@@ -86,7 +86,8 @@ let package = Package(
     tests(
       "NodeRuntimeTests",
       of: [
-        "NodeRuntime", "HostCore", "ServerCore", "SecureTransport", "LMDBStore", "JournalStore", "MerkleLog",
+        "NodeRuntime", "HostCore", "ServerCore", "WireProtocol", "SecureTransport", "LMDBStore", "JournalStore",
+        "MerkleLog",
         "JournalModel",
       ]),
     tests(

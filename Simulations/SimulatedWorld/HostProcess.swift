@@ -88,10 +88,12 @@ final class HostProcess: SimulatedProcess {
     guard isAlive else { return }
     var effects = spare
     spare = []
+    world.observe(node, "<- \(input)")
     machine.step(input, at: world.kernel.now, wall: wall, into: &effects)
     world.steps += 1
     world.kernel.trace.mix(UInt64(effects.count))
     for effect in effects {
+      world.observe(node, "-> \(effect)")
       guard mayPerform() else { return }
       perform(effect)
     }

@@ -11,8 +11,8 @@ extension Oracle {
       for known in ordered(host.index) where known.isBorn {
         for server in world.servers {
           let held = Int(row(server, host, known)?.committed ?? 0)
-          guard held < known.journaled, held < Int(known.gapFrom ?? .max) else { continue }
-          parts.append("server \(server.index) has \(held) of \(known.journaled) bytes of \(known.file.hex)")
+          guard held < known.journaled, held < known.owed else { continue }
+          parts.append("server \(server.index) has \(held) of \(known.journaled) bytes of \(known.file.text)")
         }
       }
       parts += unread(host).map { "not journaled: \($0)" }
@@ -48,7 +48,7 @@ extension Oracle {
         $0.journaled == inode.bytes.count && $0.bytes.prefix($0.journaled).elementsEqual(inode.bytes)
       }
       if !isComplete {
-        let lengths = candidates.map { "\($0.file.hex): \($0.journaled)" }.joined(separator: ", ")
+        let lengths = candidates.map { "\($0.file.text): \($0.journaled)" }.joined(separator: ", ")
         result.append("\(String(decoding: path.bytes, as: UTF8.self)) has \(inode.bytes.count) bytes [\(lengths)]")
       }
       if inode.bytes.isEmpty { world.mark(.emptyFile) }
@@ -82,31 +82,33 @@ extension Oracle {
   /// What was lost before it could be read is said (G7).
   private func checkHistory(_ host: SimulatedHost, _ known: Followed) {
     guard known.isBorn, !known.isMixed, let inode = known.inode else { return }
-    let content = SimulatedDisk.content(of: inode, incarnation: known.incarnation)
-    guard known.journaled <= content.count, content.prefix(known.journaled).elementsEqual(known.bytes.prefix(known.journaled))
-    else {
-      return fail(.storedBytes, "\(known.file.hex): what was journaled isn't what its inode held")
+    // A node that came late may have journaled any of the contents since; bytes that it never saw are no part of it.
+    let contents = (known.incarnation..<inode.incarnations.count).map { SimulatedDisk.content(of: inode, incarnation: $0) }
+    let journaled = known.bytes.prefix(known.journaled)
+    let fitting = contents.filter { $0.count >= known.journaled && $0.prefix(known.journaled).elementsEqual(journaled) }
+    guard let first = fitting.first else {
+      return fail(.storedBytes, "\(known.file.text): what was journaled isn't what its inode held")
     }
-    guard known.journaled < content.count else { return }
-    let isOver = known.incarnation < inode.incarnations.count - 1 || SimulatedDisk.isGone(inode)
+    guard !fitting.contains(where: { $0.count == known.journaled }) else { return }
+    let isOver = first.count != inode.bytes.count || SimulatedDisk.isGone(inode)
     guard isOver else { return }
     if known.closed == .deleted {
-      fail(.lost, "\(known.file.hex) is closed as deleted with \(content.count - known.journaled) bytes unread")
+      fail(.lost, "\(known.file.text) is closed as deleted with \(first.count - known.journaled) bytes unread")
     }
     if known.closed == nil, known.gapFrom == nil {
-      fail(.silence, "\(known.file.hex) lost \(content.count - known.journaled) bytes, and no record says so (G7)")
+      fail(.silence, "\(known.file.text) lost \(first.count - known.journaled) bytes, and no record says so (G7)")
     }
   }
 
   private func checkHoldings(_ server: SimulatedServer, _ host: SimulatedHost) {
     for known in ordered(host.index) where known.isBorn {
-      let name = "server \(server.index): \(known.file.hex)"
+      let name = "server \(server.index): \(known.file.text)"
       guard let row = row(server, host, known) else {
         fail(.missing, "\(name) isn't there")
         continue
       }
       let held = heldBytes(server, row)
-      let owed = min(known.journaled, Int(known.gapFrom ?? .max))
+      let owed = min(known.journaled, known.owed)
       if held.count < Int(row.committed) {
         fail(.lost, "\(name) has \(held.count) of \(row.committed) committed bytes")
       } else if held.count < owed, !known.isMixed {
@@ -126,7 +128,7 @@ extension Oracle {
     for row in (try? server.store.strings()) ?? [] {
       let host = world.hosts.first { $0.name == row.key.key.host }
       if host.flatMap({ followed[$0.index][row.key.key.file] })?.isBorn != true || row.key.string != 0 {
-        fail(.foreign, "server \(server.index) holds \(row.key.key.file.hex), string \(row.key.string)")
+        fail(.foreign, "server \(server.index) holds \(row.key.key.file.text), string \(row.key.string)")
       }
     }
     var names: Set<BytePath> = []

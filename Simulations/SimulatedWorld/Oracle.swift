@@ -1,6 +1,6 @@
 import DataPlane
 import HostCore
-package import JournalModel
+import JournalModel
 import JournalStore
 import MerkleLog
 import ServerCore
@@ -28,6 +28,9 @@ package final class Oracle {
     var isMixed = false
     /// By server: how much of it was checked when acknowledged.
     var acknowledged: [Int: Int] = [:]
+    /// Bytes below this are owed to every server.
+    var owed: Int { gapFrom.map { Int(clamping: $0) } ?? .max }
+
     init(file: FileUUID, inode: SimulatedDisk.Inode?, incarnation: Int) {
       self.file = file
       self.inode = inode
@@ -77,7 +80,7 @@ package final class Oracle {
   func reborn(_ host: Int, _ file: FileUUID, _ key: InodeKey?) {
     guard let key else { return }
     world.mark(.reborn)
-    guard followed[host][file] == nil else { return fail(.identity, "reborn under a uuid that is in use: \(file.hex)") }
+    guard followed[host][file] == nil else { return fail(.identity, "reborn under a uuid that is in use: \(file.text)") }
     follow(host, file, key)
   }
 
@@ -102,10 +105,10 @@ package final class Oracle {
     }
     guard let known = followed[host][file] else { return }
     guard known.inode === inode else {
-      return fail(.identity, "\(file.hex) was attached to one inode and reads another")
+      return fail(.identity, "\(file.text) was attached to one inode and reads another")
     }
     guard from <= UInt64(known.bytes.count) else {
-      return fail(.lost, "\(file.hex): ingest from \(from) where \(known.bytes.count) bytes were read")
+      return fail(.lost, "\(file.text): ingest from \(from) where \(known.bytes.count) bytes were read")
     }
     known.bytes.removeLast(known.bytes.count - Int(from))
     let from = Int(from)
@@ -131,7 +134,7 @@ package final class Oracle {
     }
     guard isSimilar else {
       return fail(
-        .identity, "\(known.file.hex) goes on over a truncation at \(from) although the bytes before differ (D4)")
+        .identity, "\(known.file.text) goes on over a truncation at \(from) although the bytes before differ (D4)")
     }
     known.isMixed = true
     known.incarnation = last
@@ -157,11 +160,11 @@ package final class Oracle {
 
   private func born(_ host: Int, _ born: FileBorn) {
     let key = InodeKey(filesystem: 1, identity: born.identity)
-    guard let inode = inode(host, key) else { return fail(.identity, "\(born.file.hex) is born of no inode") }
+    guard let inode = inode(host, key) else { return fail(.identity, "\(born.file.text) is born of no inode") }
     attached(host, born.file, key)
     guard let known = followed[host][born.file] else { return }
-    guard !known.isBorn else { return fail(.doubled, "\(born.file.hex) is born twice") }
-    guard known.inode === inode else { return fail(.identity, "\(born.file.hex) changed its inode") }
+    guard !known.isBorn else { return fail(.doubled, "\(born.file.text) is born twice") }
+    guard known.inode === inode else { return fail(.identity, "\(born.file.text) changed its inode") }
     known.isBorn = true
     let id = ObjectIdentifier(inode)
     births[id, default: []].append(born.file)
@@ -175,13 +178,13 @@ package final class Oracle {
 
   private func appended(_ host: Int, _ appended: BytesAppended) {
     guard let known = followed[host][appended.file], known.isBorn else {
-      return fail(.identity, "bytes of \(appended.file.hex), which was never born")
+      return fail(.identity, "bytes of \(appended.file.text), which was never born")
     }
     guard Int(appended.offset) == known.journaled else {
-      return fail(.doubled, "\(appended.file.hex): bytes from \(appended.offset) after \(known.journaled)")
+      return fail(.doubled, "\(appended.file.text): bytes from \(appended.offset) after \(known.journaled)")
     }
     guard Int(appended.end) <= known.bytes.count else {
-      return fail(.lost, "\(appended.file.hex): \(appended.end) bytes journaled, \(known.bytes.count) read")
+      return fail(.lost, "\(appended.file.text): \(appended.end) bytes journaled, \(known.bytes.count) read")
     }
     known.journaled = Int(appended.end)
   }
@@ -193,11 +196,11 @@ package final class Oracle {
     case .truncated:
       world.mark(.truncated)
       guard let inode = known.inode, inode.incarnations.count - 1 > known.incarnation || known.isMixed else {
-        return fail(.falseTruncation, "\(closed.file.hex) is called truncated and was not")
+        return fail(.falseTruncation, "\(closed.file.text) is called truncated and was not")
       }
     case .deleted:
       world.mark(.deleted)
-      if let inode = known.inode, inode.links > 0 { fail(.falseTruncation, "\(closed.file.hex) isn't deleted") }
+      if let inode = known.inode, inode.links > 0 { fail(.falseTruncation, "\(closed.file.text) isn't deleted") }
     case .vanished: world.mark(.vanished)
     }
   }
@@ -209,7 +212,7 @@ package final class Oracle {
     if gap.reason == .truncated, let inode = known.inode, inode.incarnations.count - 1 == known.incarnation,
       !known.isMixed
     {
-      fail(.falseTruncation, "\(file.hex) has a gap by a truncation that never was")
+      fail(.falseTruncation, "\(file.text) has a gap by a truncation that never was")
     }
   }
 
@@ -224,7 +227,8 @@ package final class Oracle {
     case .storeBlocked: world.mark(.storeBlocked)
     case .setAside: world.mark(.setAside)
     case .repairFailed(let key, let reason):
-      fail(.durability, "server \(server.index) can't repair \(key.file.hex): \(reason)")
+      guard !server.disk.isFull, !server.disk.writesFail, reason != "EIO" else { return }
+      fail(.durability, "server \(server.index) can't repair \(key.file.text): \(reason)")
     default: break
     }
   }
@@ -248,7 +252,7 @@ package final class Oracle {
     guard offset + bytes.count <= known.bytes.count, known.bytes[offset..<(offset + bytes.count)] == bytes else {
       return fail(
         .storedBytes,
-        "server \(server.index), \(place): \(known.file.hex) from \(offset), \(bytes.count) bytes, isn't what was read")
+        "server \(server.index), \(place): \(known.file.text) from \(offset), \(bytes.count) bytes, isn't what was read")
     }
   }
 
@@ -281,7 +285,7 @@ package final class Oracle {
     let key = StringKey(key: FileKey(host: world.hosts[host].name, file: file), string: 0)
     let store = server.store.snapshot()
     guard let row = store.string(key), Int(row.committed) >= length else {
-      return fail(.durability, "server \(server.index) acknowledges \(length) bytes of \(file.hex) before the commit")
+      return fail(.durability, "server \(server.index) acknowledges \(length) bytes of \(file.text) before the commit")
     }
     let durable = server.disk.durableContent(SimulatedServerPlane.path(row.stored)) ?? []
     var position = before
@@ -300,7 +304,7 @@ package final class Oracle {
     guard position >= length else {
       return fail(
         .durability,
-        "server \(server.index) acknowledges \(length) bytes of \(file.hex); \(position) survive a power cut (G2)")
+        "server \(server.index) acknowledges \(length) bytes of \(file.text); \(position) survive a power cut (G2)")
     }
     known.acknowledged[server.index] = length
   }
@@ -310,7 +314,7 @@ package final class Oracle {
       guard let known = known(row.key.key), let acknowledged = known.acknowledged[server.index] else { continue }
       let held = heldBytes(server, row)
       if held.count < acknowledged {
-        fail(.durability, "server \(server.index) lost acknowledged bytes of \(row.key.key.file.hex)")
+        fail(.durability, "server \(server.index) lost acknowledged bytes of \(row.key.key.file.text)")
       } else {
         compare(server, known, held[..<acknowledged], at: 0, "after the power cut")
       }

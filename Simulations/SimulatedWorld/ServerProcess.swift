@@ -91,7 +91,7 @@ final class ServerProcess: SimulatedProcess {
           world.note(frame)
           input(.received(id, frame))
         case .payload(let header, let bytes):
-          let payload = PayloadID(value: nextPayload)
+          let payload = PayloadID(nextPayload)
           nextPayload += 1
           plane.hold(payload, bytes: bytes)
           world.payloadBytes += UInt64(bytes.count)
@@ -110,10 +110,12 @@ final class ServerProcess: SimulatedProcess {
     guard isAlive else { return }
     var effects = spare
     spare = []
+    world.observe(node, "<- \(input)")
     machine.step(input, at: world.kernel.now, wall: wall, into: &effects)
     world.steps += 1
     world.kernel.trace.mix(UInt64(effects.count))
     for effect in effects {
+      world.observe(node, "-> \(effect)")
       guard mayPerform() else { return }
       perform(effect)
     }

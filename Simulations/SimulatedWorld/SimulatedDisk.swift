@@ -55,7 +55,7 @@ package final class SimulatedDisk {
 
   /// A name in a directory: what inotify's events of an open descriptor refer to, also after a rename.
   final class Entry {
-    unowned var parent: Inode
+    weak var parent: Inode?
     var name: [UInt8]
     let inode: Inode
     init(parent: Inode, name: [UInt8], inode: Inode) {
@@ -202,8 +202,8 @@ package final class SimulatedDisk {
   }
 
   private func remove(_ entry: Entry) {
-    entry.parent.entries[entry.name] = nil
-    if isWriteThrough { entry.parent.durableEntries[entry.name] = nil }
+    entry.parent?.entries[entry.name] = nil
+    if isWriteThrough { entry.parent?.durableEntries[entry.name] = nil }
     entry.inode.links -= 1
     releaseIfUnused(entry.inode)
   }
@@ -246,7 +246,7 @@ package final class SimulatedDisk {
     guard found.inode.kind == .directory else { throw .notDirectory }
     guard found.inode.entries.isEmpty, !found.name.isEmpty else { throw .notEmpty }
     remove(found)
-    watcher?.changed(found.parent, found.name)
+    if let parent = found.parent { watcher?.changed(parent, found.name) }
     watcher?.vanished(found.inode)
   }
 
@@ -275,16 +275,15 @@ package final class SimulatedDisk {
     let found = try entry(path, followLast: false)
     guard found.inode.kind != .directory else { throw .isDirectory }
     remove(found)
-    watcher?.changed(found.parent, found.name)
+    if let parent = found.parent { watcher?.changed(parent, found.name) }
   }
 
   /// rename(2): replaces a file of the new name.
   package func rename(_ from: BytePath, _ to: BytePath) throws(Failure) {
     let source = try entry(from, followLast: false)
     let (directory, name) = try parent(of: to)
-    let oldParent = source.parent
     let oldName = source.name
-    guard !oldName.isEmpty else { throw .denied }
+    guard !oldName.isEmpty, let oldParent = source.parent else { throw .denied }
     if let target = directory.entries[name] {
       if target.inode === source.inode { return }
       guard target.inode.kind != .directory else { throw .isDirectory }
@@ -362,8 +361,8 @@ package final class SimulatedDisk {
     descriptor.inode.bytes += bytes.prefix(taken)
     if taken > 0 { changed(descriptor.inode) }
     guard taken == bytes.count else { throw isFull ? .noSpace : .inputOutput }
-    if let entry = descriptor.entry, entry.parent.entries[entry.name] === entry {
-      watcher?.modified(entry.parent, entry.name)
+    if let entry = descriptor.entry, let parent = entry.parent, parent.entries[entry.name] === entry {
+      watcher?.modified(parent, entry.name)
     }
   }
 
@@ -377,7 +376,9 @@ package final class SimulatedDisk {
       inode.bytes += [UInt8](repeating: 0, count: length - inode.bytes.count)
     }
     changed(inode)
-    if let entryPath, let entry = try? entry(entryPath) { watcher?.modified(entry.parent, entry.name) }
+    if let entryPath, let entry = try? entry(entryPath), let parent = entry.parent {
+      watcher?.modified(parent, entry.name)
+    }
   }
 
   private func changed(_ inode: Inode) {

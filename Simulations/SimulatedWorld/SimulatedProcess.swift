@@ -1,4 +1,4 @@
-package import JournalModel
+import JournalModel
 
 /// What every process of a world has: a life, pauses, queues of work in order.
 class SimulatedProcess {

@@ -1,4 +1,6 @@
+import HostCore
 import JournalModel
+import ServerCore
 
 extension Operation {
   /// The host whose log files change, if it is a writer's or rotator's operation.
@@ -68,6 +70,7 @@ extension World {
   /// Does what the operation says; nothing if it makes no sense now.
   func perform(_ operation: Operation) {
     kernel.trace.mix(UInt64(nextOperation))
+    observe(nil, operation)
     if let name = operation.faultName { faults[name, default: 0] += 1 }
     if let host = operation.writesOn {
       guard hosts.indices.contains(host) else { return }
@@ -146,7 +149,7 @@ extension World {
     for generation in (0..<max(1, keep)).reversed() {
       soon { try? disk.rename(name(generation), name(generation + 1)) }
     }
-    if creates { soon { try? disk.create(name(0)) } }
+    if creates { soon { _ = try? disk.create(name(0)) } }
   }
 
   // MARK: Faults

@@ -1,7 +1,7 @@
-package import HostCore
+import HostCore
 package import JournalModel
 import MerkleLog
-package import WireProtocol
+import WireProtocol
 
 /// Hosts, servers, the network between them, and all that befalls them: one plan, run once, in one thread.
 package final class World {
@@ -18,6 +18,8 @@ package final class World {
   package internal(set) var faults: [String: Int] = [:]
   package internal(set) var marks: [Mark: Int] = [:]
   var nextOperation = 0
+  /// Is told every input and effect, and every operation.
+  package var observer: ((String) -> Void)?
   private var latencies: RandomStream
   private var luck: RandomStream
   var payloads: RandomStream
@@ -56,8 +58,10 @@ package final class World {
     advance(to: loadEnd)
     heal()
     let deadline = loadEnd + plan.knobs[.settleWithin]
-    while oracle.failure == nil, !isSettled, kernel.now.nanoseconds < deadline {
-      advance(to: min(deadline, kernel.now.nanoseconds + 1_000_000_000))
+    var time = loadEnd
+    while oracle.failure == nil, !isSettled, time < deadline {
+      time += 1_000_000_000
+      advance(to: time)
     }
     if oracle.failure == nil, !isSettled, !oracle.maySettleNever { oracle.fail(.liveness, oracle.unsettled()) }
     // What the servers still have to fold and sync in the background.
@@ -270,6 +274,12 @@ package final class World {
       }
       scheduleNextOperation()
     }
+  }
+
+  func observe(_ who: @autoclosure () -> Node?, _ what: @autoclosure () -> Any) {
+    guard let observer else { return }
+    let name = who().map { "\($0)" } ?? "world"
+    observer("\(kernel.now.nanoseconds) \(name) \(what())")
   }
 
   func mark(_ mark: Mark) { marks[mark, default: 0] += 1 }

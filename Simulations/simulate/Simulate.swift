@@ -1,1 +1,74 @@
-@main struct Simulate { static func main() {} }
+import ArgumentParser
+import Foundation
+import SimulatedWorld
+
+/// The deterministic simulator: see `design/simulation.md`.
+@main struct Simulate: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "simulate", abstract: "Runs the real core in a simulated world, under every fault.",
+    subcommands: [Run.self, Swarm.self, Replay.self, Shrink.self, Worker.self])
+}
+
+struct Run: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Runs the plan that a seed gives.")
+  @Option(help: "The seed.") var seed: UInt64
+  @Flag(help: "Print the plan and don't run it.") var plan = false
+  @Flag(help: "Print every input and effect.") var trace = false
+
+  func run() throws {
+    let drawn = PlanGenerator.plan(seed: seed)
+    if plan { return print(drawn, terminator: "") }
+    try finish(Simulation.run(drawn, observer: trace ? { print($0) } : nil), replay: "simulate run --seed \(seed)")
+  }
+}
+
+struct Replay: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Runs stored plans.")
+  @Argument(help: "Plan files.") var plans: [String]
+  @Flag(help: "Print every input and effect.") var trace = false
+
+  func run() throws {
+    for path in plans {
+      let text = try String(contentsOfFile: path, encoding: .utf8)
+      try finish(Simulation.run(try Plan(text: text), observer: trace ? { print($0) } : nil), replay: "simulate replay \(path)")
+    }
+  }
+}
+
+struct Shrink: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Makes a failing plan smaller.")
+  @Argument(help: "A plan file.") var plan: String?
+  @Option(help: "Or a seed.") var seed: UInt64?
+  @Option(help: "Where the smaller plan goes; else standard output.") var output: String?
+
+  func run() throws {
+    let whole: Plan
+    if let plan { whole = try Plan(text: String(contentsOfFile: plan, encoding: .utf8)) } else {
+      guard let seed else { throw ValidationError("a plan or a seed") }
+      whole = PlanGenerator.plan(seed: seed)
+    }
+    guard var shrinker = Shrinker(whole) else {
+      print("the plan doesn't fail")
+      throw ExitCode.failure
+    }
+    let small = shrinker.shrink()
+    let outcome = Simulation.run(small)
+    let comment = "# \(outcome.failure.map(String.init(describing:)) ?? "passes")\n"
+    if let output { try (comment + "\(small)").write(toFile: output, atomically: true, encoding: .utf8) } else {
+      print(comment + "\(small)", terminator: "")
+    }
+    printError("\(whole.operations.count) operations became \(small.operations.count) in \(shrinker.runs) runs")
+  }
+}
+
+func printError(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+
+func finish(_ outcome: Outcome, replay: String) throws {
+  let seconds = Double(outcome.simulated) / 1e9
+  print(
+    "seed \(outcome.seed): \(outcome.operations) operations, \(outcome.events) events, \(outcome.steps) inputs, "
+      + "\(outcome.bytes) payload bytes, \(String(format: "%.1f", seconds)) s simulated, digest \(outcome.digest)")
+  guard let failure = outcome.failure else { return }
+  print("FAILED \(failure)\n  \(replay)")
+  throw ExitCode.failure
+}

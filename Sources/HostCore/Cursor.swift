@@ -18,7 +18,7 @@ final class Cursor {
     case parked
     /// Asked again when its time has come.
     case retrying
-    /// Waits alone, until the next connection.
+    /// Waits alone; asked again slowly, and on the next connection.
     case stuck
   }
   var state = State.unknown
@@ -33,6 +33,8 @@ final class Cursor {
   var hasAnswered = false
   /// What keeps it waiting, as last reported.
   var trouble: String?
+  /// It was refused, or couldn't be read: only bytes that become durable end that.
+  var isRefused = false
   /// A length not durable yet, and since when it is journaled.
   private(set) var mark: (length: UInt64, since: Instant)?
 

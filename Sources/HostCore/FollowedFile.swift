@@ -59,10 +59,11 @@ final class FollowedFile {
   var readDue: Instant?
   var lastAppend: Instant?
   var unreadable: String?
+  var failures: UInt64 = 0
   /// The data plane holds no descriptor and no path leads to the inode.
   var isGone = false
-  /// How often it was read to its end, for settlements.
-  var readsToEnd: UInt64 = 0
+  /// How often its bytes and size were looked at with success, for settlements.
+  var looks: UInt64 = 0
   /// The answer under way is about an attachment that was let go.
   var discardsRead = false
   /// Must be read although size and times haven't moved.
@@ -126,7 +127,7 @@ final class FollowedFile {
     committedLength = known.length
     committedRoot = known.root
     size = known.size
-    furthest = known.size
+    furthest = min(known.size, UInt64(Int64.max))
     modified = known.modified
   }
 

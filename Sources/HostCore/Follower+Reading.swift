@@ -65,7 +65,11 @@ extension Follower {
         file.unreadable = reason
         turn.report(.unreadable(file.path, reason))
       }
-      schedule(file, at: turn.now + limits.retry)
+      let delay = limits.retry.nanoseconds.multipliedReportingOverflow(by: 1 << min(file.failures, 16))
+      file.failures &+= 1
+      let longest = max(limits.retry, limits.rescanInterval)
+      let wait = delay.overflow ? longest : min(Interval(nanoseconds: delay.partialValue), longest)
+      schedule(file, at: turn.now + wait)
     }
     turn.touch(id)
     if again { wantRead(file, &turn) }
@@ -77,7 +81,7 @@ extension Follower {
     file.length = appended.length
     file.root = appended.root
     file.tail = appended.tail
-    file.furthest = max(file.furthest, file.length)
+    file.furthest = max(file.furthest, file.length, min(answer.size, UInt64(Int64.max)))
     file.closed = nil
     look(at: file, answer, &turn)
     file.lastAppend = turn.now
@@ -95,6 +99,7 @@ extension Follower {
   private func stood(_ file: FollowedFile, _ answer: IngestAnswer, _ turn: inout Turn) {
     look(at: file, answer, &turn)
     if file.furthest > answer.size, answer.size >= file.length { lostUnread(file, answer.size, &turn) }
+    file.furthest = max(file.furthest, min(answer.size, UInt64(Int64.max)))
     if file.isAwaited {
       file.isAwaited = false
       for delivery in deliveries { delivery.readToEnd(file, &turn) }
@@ -108,7 +113,8 @@ extension Follower {
     file.links = answer.links
     file.needsCheck = false
     file.isGone = false
-    if answer.size <= file.length { file.readsToEnd &+= 1 }
+    file.looks &+= 1
+    file.failures = 0
     if file.unreadable != nil {
       file.unreadable = nil
       turn.report(.resumed(file.uuid, file.path))

@@ -79,10 +79,17 @@ final class Follower {
     startScan(&turn)
   }
 
-  var nextDeadline: Instant? { [timers.leastKey, scan.due].compactMap { $0 }.min() }
+  /// A scan that is due begins when the one under way has ended.
+  var nextDeadline: Instant? {
+    guard !scan.isUnderWay, let due = scan.due else { return timers.leastKey }
+    return min(due, timers.leastKey ?? due)
+  }
 
   func tick(_ turn: inout Turn) {
-    while let (due, timer) = timers.pop(if: { $0 <= turn.now }) {
+    // What becomes due meanwhile waits for the next tick.
+    var rest = timers.count
+    while rest > 0, let (due, timer) = timers.pop(if: { $0 <= turn.now }) {
+      rest -= 1
       switch timer {
       case .read(let id):
         guard let file = files[id], file.readDue == due else { continue }

@@ -58,7 +58,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       if let due { least = least.map { min($0, due) } ?? due }
     }
     consider(journal.retryDue)
-    consider(notesDue)
+    if journal.isFree { consider(notesDue) }
     for delivery in deliveries { consider(delivery.nextDeadline) }
     return least
   }
@@ -158,6 +158,10 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     }
     settlements.removeAll { done.contains($0.token) }
     for token in done { turn.emit(.settled(token: token)) }
+    // One that found something unreadable (D10) is made again for those who wait.
+    if settlements.contains(where: { !$0.hasTargets }), !follower.scan.isUnderWay {
+      follower.wantScan(at: turn.now + settings.limits.retry, &turn)
+    }
   }
 
   private mutating func commit(_ turn: inout Turn) {

@@ -80,7 +80,9 @@ final class JournalWriter {
 
   // MARK: Committing
 
-  func hasWork(notes: Bool) -> Bool { !isAsked && retryDue == nil && (underWay != nil || !isEmpty || notes) }
+  /// No commit is under way, and none waits to be tried again.
+  var isFree: Bool { !isAsked && retryDue == nil }
+  func hasWork(notes: Bool) -> Bool { isFree && (underWay != nil || !isEmpty || notes) }
   /// The next commit is one that failed before, unchanged.
   var isRetry: Bool { underWay != nil }
   private var isEmpty: Bool { records.isEmpty && dirty.isEmpty && leaves.isEmpty }

@@ -5,8 +5,10 @@ import JournalModel
 struct Settlement {
   struct Target {
     var length: UInt64
-    /// `FollowedFile.readsToEnd` must have come this far: for files whose size no listing shows.
-    var readsToEnd: UInt64
+    /// `FollowedFile.looks` must have come this far: what a listing shows of a size that moved may be a truncation.
+    var looks: UInt64
+    /// Its size isn't known before that: no listing shows it.
+    var takesSizeThen = false
   }
   let token: UInt64
   /// A clean scan later than this one has to end first.
@@ -30,7 +32,7 @@ struct Settlement {
     } else {
       for (old, next) in turn.reborn where targets[old] != nil {
         targets[old] = nil
-        targets[next] = Target(length: 0, readsToEnd: 1)
+        targets[next] = Target(length: 0, looks: 1, takesSizeThen: true)
       }
       for id in turn.touched { review(id, follower) }
     }
@@ -41,17 +43,24 @@ struct Settlement {
     hasTargets = true
     head = follower.journal.expectedLength
     for file in follower.files.all where file.isAttached || file.closed == nil {
-      let reads: UInt64 = file.isNameless ? (file.reading == .underWay ? 2 : 1) : 0
-      targets[file.id] = Target(length: max(file.length, file.furthest), readsToEnd: file.readsToEnd &+ reads)
-      if reads > 0 { follower.check(file) }
+      let mustLook = file.isNameless || file.needsCheck
+      let looks: UInt64 = mustLook ? (file.reading == .underWay ? 2 : 1) : 0
+      targets[file.id] = Target(
+        length: max(file.length, file.furthest), looks: file.looks &+ looks, takesSizeThen: file.isNameless)
+      if mustLook { follower.check(file) }
     }
   }
 
   private mutating func review(_ id: FileID, _ follower: Follower) {
-    guard let target = targets[id] else { return }
+    guard var target = targets[id] else { return }
     guard let file = follower.files[id] else {
       targets[id] = nil
       return
+    }
+    if target.takesSizeThen, file.looks >= target.looks {
+      target.takesSizeThen = false
+      target.length = max(target.length, file.furthest)
+      targets[id] = target
     }
     guard Self.missing(file, target, follower) == nil else { return }
     targets[id] = nil
@@ -64,7 +73,7 @@ struct Settlement {
     // What was seen and cut off unread isn't waited for: a gap says so.
     let length = min(target.length, file.furthest)
     if !file.isAttached, file.gapFrom == nil, file.committedLength < length { return "not found" }
-    if file.committedLength < length || file.readsToEnd < target.readsToEnd { return file.unreadable ?? "being read" }
+    if file.committedLength < length || file.looks < target.looks { return file.unreadable ?? "being read" }
     let owed = min(length, file.gapStart)
     for delivery in follower.deliveries where delivery.durable(file.id) < owed {
       return delivery.cursors[file.id]?.trouble ?? "\(delivery.name) lacks bytes"

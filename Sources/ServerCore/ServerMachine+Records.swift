@@ -7,12 +7,13 @@ import WireProtocol
 // Records (W1, J2): a frame is taken whole or not at all, and every record that is taken is covered by a checkpoint that
 // the host signed over exactly this history.
 
-extension ServerMachine where H.Value == Digest {
-  private struct Refused: Error {
-    var code: RefusalCode
-    var text: String
-  }
+// Outside the generic machine: the optimizer of Swift 6.3.1 crashes on a typed error that is nested in it.
+private struct Refused: Error {
+  var code: RefusalCode
+  var text: String
+}
 
+extension ServerMachine where H.Value == Digest {
   /// Encoded records that may wait for a commit, of one journal and of all.
   private var waitingRecordBytesPerJournal: Int { 64 * max(limits.recordBytesPerFrame, Record.maximumByteCount) }
   private var waitingRecordBytesInAll: Int { max(settings.totalCredit, waitingRecordBytesPerJournal) }

@@ -115,6 +115,15 @@ final class FakeFileSystem {
     if !isSilent { hint(.changed(directory: BytePath(parent(path)), name: name(path))) }
   }
 
+  /// The file system comes back under another id; the inode is the same.
+  func remount(_ path: String, filesystem: UInt64) {
+    let old = inode(path)
+    let new = Inode(key: InodeKey(filesystem: filesystem, identity: old.key.identity), modified: old.modified)
+    new.bytes = old.bytes
+    new.links = old.links
+    nodes[path] = .file(new)
+  }
+
   func inode(_ path: String) -> Inode {
     guard case .file(let inode)? = nodes[path] else { preconditionFailure("no file \(path)") }
     return inode

@@ -32,6 +32,8 @@ final class FakeHost {
 
   // Connections.
   private var connections: [ConnectionID: Int] = [:]
+  private var everConnected: [ConnectionID: Int] = [:]
+  func server(of id: ConnectionID) -> Int? { everConnected[id] }
   private var nextConnection: UInt64 = 0
 
   // What a test looks at, and what it holds back.
@@ -39,6 +41,8 @@ final class FakeHost {
   private(set) var effects: [HostEffect] = []
   private(set) var settled: [UInt64] = []
   private(set) var steps = 0
+  /// The process is killed after so many steps.
+  private let stopAfter: Int
   var holdsCommits = false
   private(set) var heldCommits: [HostBatch] = []
   var failsCommits: StoreError?
@@ -66,10 +70,12 @@ final class FakeHost {
 
   init(
     _ files: FakeFileSystem, servers: [FakeServer], include: [String] = ["/log/**/*.log*"], exclude: [String] = [],
-    excluded: Set<InodeKey> = [], limits: Limits = limits(), after earlier: FakeHost? = nil
+    excluded: Set<InodeKey> = [], limits: Limits = limits(), after earlier: FakeHost? = nil,
+    stopAfter: Int = .max
   ) throws {
     self.files = files
     self.servers = servers
+    self.stopAfter = stopAfter
     guard let host = HostName("web1") else { preconditionFailure() }
     let identity = JournalIdentity(
       host: host, journal: JournalID(UUIDBytes(high: 7, low: 7)), publicKey: Digest(words: 1, 2, 3, 4))
@@ -152,6 +158,7 @@ final class FakeHost {
 
   private func step(_ input: HostInput) {
     steps += 1
+    guard steps <= stopAfter else { return }
     guard steps < 2_000_000 else {
       Issue.record("steps without end")
       return
@@ -288,6 +295,7 @@ final class FakeHost {
     nextConnection += 1
     let id = ConnectionID(nextConnection)
     connections[id] = server.value
+    everConnected[id] = server.value
     servers[server.value].accept(id)
     inbox.append(.connected(server, id))
   }
@@ -310,17 +318,22 @@ final class FakeHost {
     inbox += servers[index].takeOutbox().map { .received(id, $0) }
   }
 
+  func checkpoint(at length: UInt64) -> Checkpoint? {
+    (try? store.root(at: length)).map {
+      Checkpoint(
+        host: settings.host, journal: settings.journal, length: length, root: $0,
+        signature: [UInt8](repeating: 1, count: 64))
+    }
+  }
+
   private func sendRecords(_ id: ConnectionID, _ first: UInt64, _ upTo: UInt64) {
     #expect(upTo <= committed, "nothing uncommitted is offered (J1)")
     guard let encoded = try? store.records(from: first, count: Int(upTo - first), bytes: .max),
-      let root = try? store.root(at: upTo)
+      let checkpoint = checkpoint(at: upTo)
     else {
       Issue.record("records that the store doesn't have")
       return
     }
-    let checkpoint = Checkpoint(
-      host: settings.host, journal: settings.journal, length: upTo, root: root,
-      signature: [UInt8](repeating: 1, count: 64))
     exchange(id) { $0.receive(.records(Records(first: first, encoded: encoded, checkpoint: checkpoint))) }
   }
 

@@ -12,9 +12,9 @@ import Testing
 
   init() { files.mkdir("/log") }
 
-  func expectBoth(_ path: String, _ contents: [String], _ where_: SourceLocation = #_sourceLocation) {
-    #expect(a.contents(path) == contents, sourceLocation: where_)
-    #expect(b.contents(path) == contents, sourceLocation: where_)
+  func expectBoth(_ path: String, _ contents: [String], _ location: SourceLocation = #_sourceLocation) {
+    #expect(a.contents(path) == contents, sourceLocation: location)
+    #expect(b.contents(path) == contents, sourceLocation: location)
   }
 
   @Test func bornAndAppended() throws {

@@ -1,0 +1,489 @@
+import DataPlane
+import HostCore
+import JournalModel
+import JournalStore
+import Testing
+import WireProtocol
+
+@Suite struct DeliveryTests {
+  let files = FakeFileSystem()
+  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
+  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
+  var servers: [FakeServer] { [a, b] }
+
+  init() { files.mkdir("/log") }
+
+  func expectBoth(_ path: String, _ contents: [String], _ location: SourceLocation = #_sourceLocation) {
+    #expect(a.contents(path) == contents, sourceLocation: location)
+    #expect(b.contents(path) == contents, sourceLocation: location)
+  }
+
+  // MARK: Order and isolation
+
+  @Test func nothingIsOfferedBeforeItIsCommittedJ1() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.holdsCommits = true
+    let before = a.records.count
+    files.create("/log/a.log", "one")
+    host.pass(.seconds(2))
+    #expect(a.records.count == before && a.payloadFrames.isEmpty && a.questions.isEmpty)
+    files.append("/log/a.log", " two")
+    host.pass(.seconds(2))
+    #expect(a.records.count == before)
+    host.releaseCommits()
+    host.run()
+    expectBoth("/log/a.log", ["one two"])
+  }
+
+  @Test func recordsGatherWhileACommitIsUnderWay() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.holdsCommits = true
+    for index in 0..<50 { files.create("/log/\(index).log", "x") }
+    host.run()
+    #expect(host.heldCommits.count == 1)
+    host.releaseCommits()
+    host.run()
+    let commits = host.effects.count { if case .commit = $0 { true } else { false } }
+    #expect(commits <= 4)
+    for index in 0..<50 { expectBoth("/log/\(index).log", ["x"]) }
+  }
+
+  @Test func failedCommitsAreRetriedAndReportedP4() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.failsCommits = .full("ENOSPC")
+    files.create("/log/a.log", "one")
+    host.pass(.seconds(20))
+    #expect(a.contents("/log/a.log").isEmpty)
+    #expect(host.status.journalBlocked != nil)
+    #expect(host.reports.count { if case .journalBlocked = $0 { true } else { false } } == 1)
+    host.failsCommits = nil
+    host.pass(.seconds(10))
+    expectBoth("/log/a.log", ["one"])
+    #expect(host.reports.contains(.journalUnblocked))
+    #expect(host.status.journalBlocked == nil)
+  }
+
+  /// What concerns one server, in order.
+  func timeline(of server: Int, _ host: FakeHost) -> [HostEffect] {
+    var mine: Set<ConnectionID> = []
+    var timeline: [HostEffect] = []
+    for effect in host.effects {
+      switch effect {
+      case .connect(let index): if index.value == server { timeline.append(effect) }
+      case .send(let id, .hello): if host.server(of: id) == server { mine.insert(id) }
+      case .send(let id, _), .sendRecords(let id, _, _), .sendPayload(let id, _, _), .disconnect(let id, _):
+        if mine.contains(id) { timeline.append(effect) }
+      default: break
+      }
+    }
+    return timeline
+  }
+
+  func story(_ servers: [FakeServer]) throws -> FakeHost {
+    let files = FakeFileSystem()
+    files.mkdir("/log")
+    let host = try FakeHost(files, servers: servers)
+    var inodes: [FakeFileSystem.Inode] = []
+    for index in 0..<20 {
+      inodes.append(files.create("/log/\(index).log", String(repeating: "x", count: index * 7)))
+      host.pass(.milliseconds(13))
+      files.append(inodes[index / 2], "more")
+      if index % 5 == 0 { files.rename("/log/\(index).log", "/log/\(index).log.1") }
+    }
+    host.pass(.seconds(40))
+    return host
+  }
+
+  enum Neighbour: CaseIterable { case refusing, hanging, acknowledgingNothing, refusingFiles, perfect }
+  @Test(arguments: Neighbour.allCases) func aServersTimelineIsTheSameWhateverItsNeighbourDoesG3(
+    neighbour: Neighbour
+  ) throws {
+    func server(_ name: String) -> FakeServer { FakeServer(name, leafSize: FakeHost.leafSize) }
+    let alone = try story([server("logs-a")])
+    let other = server("logs-b")
+    switch neighbour {
+    case .refusing: other.isUp = false
+    case .hanging: other.isSilent = true
+    case .acknowledgingNothing: other.acknowledges = false
+    case .refusingFiles: other.lies = { if case .payloadDurable = $0 { nil } else { $0 } }
+    case .perfect: break
+    }
+    let beside = try story([server("logs-a"), other])
+    #expect(withoutIDs(timeline(of: 0, beside)) == withoutIDs(timeline(of: 0, alone)))
+    #expect(timeline(of: 0, alone).count > 100)
+    #expect(beside.journal == alone.journal)
+  }
+
+  /// Connections are numbered by the world.
+  func withoutIDs(_ effects: [HostEffect]) -> [HostEffect] {
+    effects.map { effect in
+      switch effect {
+      case .send(_, let frame): .send(ConnectionID(0), frame)
+      case .sendRecords(_, let first, let upTo): .sendRecords(ConnectionID(0), from: first, upTo: upTo)
+      case .sendPayload(_, let file, let header): .sendPayload(ConnectionID(0), file, header)
+      case .disconnect(_, let reason): .disconnect(ConnectionID(0), reason: reason)
+      default: effect
+      }
+    }
+  }
+
+  @Test func largeFilesDoNotDelaySmallOnesF4() throws {
+    a.acknowledges = true
+    files.create("/log/big.log", String(repeating: "b", count: 20_000))
+    let host = try FakeHost(files, servers: [a])
+    host.withholds = { if case .payloadSent = $0 { true } else { false } }
+    files.create("/log/small.log", "s")
+    host.run()
+    host.releaseWithheld()
+    let uuids = a.payloadFrames.map(\.file)
+    let small = host.births.first { $0.path == BytePath("/log/small.log") }?.file
+    let index = uuids.firstIndex { $0 == small } ?? .max
+    #expect(index < 420)
+    // A frame of the one after a frame of the other, once both have something.
+    files.append("/log/big.log", String(repeating: "b", count: 500))
+    files.append("/log/small.log", String(repeating: "s", count: 500))
+    host.pass(.seconds(1))
+    let last = a.payloadFrames.suffix(20).map(\.file)
+    #expect(zip(last, last.dropFirst()).count { $0 != $1 } >= 8)
+    #expect(a.contents("/log/small.log") == ["s" + String(repeating: "s", count: 500)])
+  }
+
+  @Test func payloadStaysWithinCredit() throws {
+    a.creditStep = 7
+    files.create("/log/a.log", String(repeating: "y", count: 500))
+    let host = try FakeHost(files, servers: [a])
+    host.run()
+    #expect(a.contents("/log/a.log") == [String(repeating: "y", count: 500)])
+    #expect(a.payloadFrames.allSatisfy { $0.length <= 14 })
+  }
+
+  @Test func recordsStayWithinTheWindow() throws {
+    a.acknowledges = false
+    for index in 0..<100 { files.create("/log/\(index).log", "x") }
+    let host = try FakeHost(files, servers: [a])
+    host.run()
+    #expect(a.records.count == 16)
+    let frames = host.effects.compactMap {
+      if case .sendRecords(_, let first, let upTo) = $0 { upTo - first } else { nil }
+    }
+    #expect(frames.allSatisfy { $0 <= 4 })
+  }
+
+  // MARK: Resume
+
+  @Test func reconnectsAndCatchesUpS51() throws {
+    let host = try FakeHost(files, servers: servers)
+    for round in 0..<30 {
+      files.create("/log/\(round).log", "content \(round)")
+      files.append("/log/\(round / 2).log", "+")
+      host.cut(0)
+      host.pass(.milliseconds(700))
+      if round % 3 == 0 { host.cut(1) }
+    }
+    host.pass(.seconds(100))
+    for round in 0..<30 { #expect(a.contents("/log/\(round).log") == b.contents("/log/\(round).log")) }
+    #expect(a.contents("/log/29.log") == ["content 29"])
+    #expect(a.contents("/log/0.log") == ["content 0++"])
+    #expect(host.status.isSettled)
+  }
+
+  @Test(arguments: [0, 1, 49, 50, 63, 64, 65, 128, 199, 200])
+  func resumesAtAnyLengthW2(held: Int) throws {
+    let content = String((0..<200).map { Character(UnicodeScalar(UInt8(97 + $0 % 26))) })
+    files.create("/log/a.log", content)
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    b.isUp = false
+    host.cut(1)
+    // The server was set back: a copy of its disk, say.
+    for uuid in b.files.keys { b.files[uuid]?.durable = held }
+    files.append("/log/a.log", "!")
+    host.pass(.seconds(2))
+    b.isUp = true
+    host.pass(.seconds(60))
+    expectBoth("/log/a.log", [content + "!"])
+    let sent = b.payloadFrames.reduce(0) { $0 + $1.length }
+    #expect(sent == 200 + (201 - held))
+  }
+
+  @Test func anEmptyServerGetsEverythingAgainJ6() throws {
+    files.create("/log/a.log", "one")
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(5))
+    let empty = FakeServer("logs-b", leafSize: FakeHost.leafSize)
+    let second = try FakeHost(files, servers: [a, empty], after: first)
+    second.pass(.seconds(5))
+    #expect(empty.contents("/log/a.log") == ["one"])
+    #expect(second.status.isSettled)
+  }
+
+  @Test func aServerSetBackIsAskedAboutEverythingAlsoAfterARestartW2() throws {
+    for index in 0..<5 { files.create("/log/\(index).log", "content \(index)") }
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(5))
+    let (records, bodies) = (b.records.count, b.bodies)
+    files.create("/log/later.log", "x")
+    first.pass(.seconds(5))
+    // A backup from before the last file; some payload of earlier ones isn't in it.
+    b.records.removeLast(b.records.count - records)
+    b.bodies = bodies
+    b.lastCheckpoint = first.checkpoint(at: UInt64(records))
+    b.files = b.files.mapValues { file in
+      var file = file
+      file.durable = min(file.durable, 4)
+      return file
+    }
+    b.files[try #require(first.births.last).file] = nil
+    first.cut(1)
+    first.pass(.milliseconds(1_500))
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(30))
+    for index in 0..<5 { expectBoth("/log/\(index).log", ["content \(index)"]) }
+    expectBoth("/log/later.log", ["x"])
+  }
+
+  @Test func questionsComeInPages() throws {
+    b.isUp = false
+    for index in 0..<10 { files.create("/log/\(index).log", "\(index)") }
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    b.isUp = true
+    host.pass(.seconds(60))
+    #expect(b.questions.map(\.count) == [3, 3, 3, 1])
+    for index in 0..<10 { expectBoth("/log/\(index).log", ["\(index)"]) }
+  }
+
+  @Test func serverWithOtherBytesMakesThatFileWaitAloneW2S60() throws {
+    files.create("/log/a.log", "what the host has")
+    files.create("/log/b.log", "b")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    host.cut(1)
+    let uuid = try #require(host.births.first { $0.path == BytePath("/log/a.log") }).file
+    b.files[uuid]?.bytes = Array("something else".utf8)
+    b.files[uuid]?.durable = 14
+    files.append("/log/a.log", "!")
+    files.append("/log/b.log", "!")
+    host.pass(.seconds(60))
+    #expect(b.contents("/log/b.log") == ["b!"])
+    #expect(b.contents("/log/a.log") == ["something else"])
+    #expect(a.contents("/log/a.log") == ["what the host has!"])
+    #expect(host.reports.contains { if case .waiting(uuid, _, _) = $0 { true } else { false } })
+    #expect(host.status.servers[1].waiting.map(\.file) == [uuid])
+    #expect(!host.status.isSettled)
+  }
+
+  @Test func serverAheadOfTheJournalIsFollowedWhereTheInodeAgreesW2() throws {
+    let inode = files.create("/log/a.log", "one ")
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    let uuid = try #require(first.births.first).file
+    // The server got 'two' from a journal that the host no longer has; here its records are the same.
+    inode.bytes += Array("two three".utf8)
+    b.files[uuid]?.bytes += Array("two ".utf8)
+    b.files[uuid]?.durable = 8
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(2))
+    expectBoth("/log/a.log", ["one two three"])
+    let sent = b.payloadFrames.reduce(0) { $0 + $1.length }
+    #expect(sent == 4 + 5)
+  }
+
+  @Test func serverAheadOfTheFileWaitsAloneAndIsReportedW2() throws {
+    files.create("/log/a.log", "one")
+    b.isUp = false
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(2))
+    let uuid = try #require(host.births.first).file
+    b.files[uuid] = FakeServer.Held(bytes: Array("one two".utf8), durable: 7)
+    b.isUp = true
+    host.pass(.seconds(60))
+    #expect(host.reports.contains { if case .waiting(uuid, _, _) = $0 { true } else { false } })
+    files.append("/log/a.log", " two")
+    host.pass(.seconds(1))
+    #expect(host.reports.contains { if case .resumed(uuid, _) = $0 { true } else { false } })
+    expectBoth("/log/a.log", ["one two"])
+    #expect(b.payloadFrames.isEmpty)
+  }
+
+  @Test func headBeyondOursIsReportedAndTriedAgainJ6() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.cut(1)
+    b.lies = {
+      guard case .welcome(var welcome) = $0 else { return $0 }
+      welcome.journalLength = .max
+      return .welcome(welcome)
+    }
+    files.create("/log/a.log", "one")
+    host.pass(.seconds(60))
+    #expect(b.contents("/log/a.log").isEmpty)
+    #expect(host.status.servers[1].lastError != nil)
+    b.lies = nil
+    host.pass(.seconds(60))
+    expectBoth("/log/a.log", ["one"])
+  }
+
+  @Test func headNotOnThisJournalIsReportedAndTriedAgainJ6() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    host.cut(1)
+    let checkpoint = b.lastCheckpoint
+    b.lastCheckpoint?.root = Digest(words: 9, 9, 9, 9)
+    files.create("/log/a.log", "one")
+    host.pass(.seconds(60))
+    #expect(b.contents("/log/a.log").isEmpty)
+    #expect(host.reports.count { if case .serverDown = $0 { true } else { false } } <= 2)
+    b.lastCheckpoint = checkpoint
+    host.pass(.seconds(60))
+    expectBoth("/log/a.log", ["one"])
+  }
+
+  // MARK: Servers that lie, refuse, or say nothing
+
+  static let lies: [(String, @Sendable (Frame) -> Frame?)] = [
+    (
+      "more bytes than it got",
+      {
+        guard case .payloadDurable(let lengths) = $0 else { return $0 }
+        return .payloadDurable(lengths.map { FileLength(file: $0.file, length: .max) })
+      }
+    ),
+    (
+      "more records than it got",
+      {
+        guard case .recordsDurable = $0 else { return $0 }
+        return .recordsDurable(length: .max)
+      }
+    ),
+    (
+      "a host's frames",
+      {
+        guard case .recordsDurable = $0 else { return $0 }
+        return .resumeQuery([])
+      }
+    ),
+  ]
+  @Test(arguments: 0..<3) func liesEndTheConnectionAndNothingElse(index: Int) throws {
+    b.lies = Self.lies[index].1
+    files.create("/log/a.log", "one")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(30))
+    #expect(a.contents("/log/a.log") == ["one"])
+    let reasons = host.reports.compactMap {
+      if case .serverDown(ServerIndex(1), let reason) = $0 { reason } else { nil }
+    }
+    #expect(!reasons.isEmpty)
+    b.lies = nil
+    host.pass(.seconds(60))
+    expectBoth("/log/a.log", ["one"])
+    #expect(host.status.isSettled)
+  }
+
+  @Test(arguments: [RefusalCode.diskFull, .quota, .busy, .rootMismatch])
+  func refusedFilesAreTriedAgainS57(code: RefusalCode) throws {
+    files.create("/log/a.log", "one")
+    files.create("/log/b.log", "two")
+    let host = try FakeHost(files, servers: servers, limits: FakeHost.limits())
+    host.pass(.seconds(1))
+    let uuid = try #require(host.births.first { $0.path == BytePath("/log/a.log") }).file
+    b.refuses[uuid] = code
+    files.append("/log/a.log", " more")
+    files.append("/log/b.log", " more")
+    host.pass(.seconds(30))
+    #expect(b.contents("/log/a.log") == ["one"])
+    #expect(b.contents("/log/b.log") == ["two more"])
+    #expect(host.reports.count { if case .refused = $0 { true } else { false } } == 1)
+    #expect(host.status.servers[1].waiting.count == 1)
+    #expect(host.status.servers[1].lagBytes == 5)
+    b.refuses = [:]
+    host.pass(code == .rootMismatch ? .seconds(61) : .seconds(6))
+    expectBoth("/log/a.log", ["one more"])
+    #expect(host.status.servers[1].waiting.isEmpty)
+  }
+
+  @Test func conflictWaitsAloneAndIsAskedAgainSlowly() throws {
+    files.create("/log/a.log", "one")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    let uuid = try #require(host.births.first).file
+    b.refuses[uuid] = .conflict
+    files.append("/log/a.log", " more")
+    host.pass(.seconds(30))
+    let frames = b.payloadFrames.count
+    host.pass(.seconds(25))
+    #expect(b.payloadFrames.count == frames)
+    #expect(host.reports.count { if case .refused = $0 { true } else { false } } == 1)
+    b.refuses = [:]
+    host.pass(.seconds(10))
+    expectBoth("/log/a.log", ["one more"])
+    #expect(host.status.servers[1].waiting.isEmpty)
+  }
+
+  @Test func silenceEndsAConnectionAndHeartbeatsKeepOneW4() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(100))
+    #expect(host.effects.count { if case .connect = $0 { true } else { false } } == 2)
+    b.isSilent = true
+    host.pass(.seconds(30))
+    #expect(!host.status.servers[1].isConnected)
+    b.isSilent = false
+    host.pass(.seconds(60))
+    #expect(host.status.servers[1].isConnected)
+  }
+
+  @Test func reconnectsForEverWithBackoffS70() throws {
+    b.isUp = false
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(86_400))
+    let attempts = host.effects.count { $0 == .connect(ServerIndex(1)) }
+    #expect((2_880...6_000).contains(attempts))
+    #expect(host.reports.count { if case .serverDown = $0 { true } else { false } } == 1)
+    b.isUp = true
+    host.pass(.seconds(31))
+    #expect(host.status.servers[1].isConnected)
+  }
+
+  @Test func oldConnectionsAreNotHeard() throws {
+    files.create("/log/a.log", "one")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    let old = try #require(b.connection)
+    host.cut(1)
+    host.pass(.seconds(1))
+    let before = host.effects.count
+    host.give(.received(old, .recordsDurable(length: .max)))
+    host.give(.received(old, .goodbye(code: .other, text: "")))
+    host.give(.disconnected(ServerIndex(1), old, reason: "late"))
+    #expect(host.effects.count == before)
+    #expect(host.status.servers[1].isConnected)
+  }
+
+  @Test func payloadThatCannotBeReadIsTriedAgain() throws {
+    let inode = files.create("/log/a.log", "one two three")
+    b.isUp = false
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    inode.bytes.removeLast(6)
+    b.isUp = true
+    inode.fault = "EIO"
+    host.pass(.seconds(20))
+    inode.bytes += Array(" three".utf8)
+    inode.fault = nil
+    host.pass(.seconds(20))
+    expectBoth("/log/a.log", ["one two three"])
+    #expect(host.closings.isEmpty)
+  }
+
+  @Test func stopSaysGoodbyeAndNothingAfterS53() throws {
+    let host = try FakeHost(files, servers: servers)
+    files.create("/log/a.log", "one")
+    host.run()
+    host.give(.stop)
+    let goodbyes = host.effects.count { if case .send(_, .goodbye) = $0 { true } else { false } }
+    #expect(goodbyes == 2)
+    let before = host.effects.count
+    files.create("/log/b.log", "two")
+    host.pass(.seconds(100))
+    #expect(host.effects.count == before)
+  }
+}

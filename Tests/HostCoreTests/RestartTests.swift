@@ -1,0 +1,310 @@
+import DataPlane
+import HostCore
+import JournalModel
+import JournalStore
+import Testing
+import WireProtocol
+
+@Suite struct RestartTests {
+  let files = FakeFileSystem()
+  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
+  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
+  var servers: [FakeServer] { [a, b] }
+
+  init() { files.mkdir("/log") }
+
+  func expectBoth(_ path: String, _ contents: [String], _ location: SourceLocation = #_sourceLocation) {
+    #expect(a.contents(path) == contents, sourceLocation: location)
+    #expect(b.contents(path) == contents, sourceLocation: location)
+  }
+
+  @Test func goesOnWhereItWasS41() throws {
+    for index in 0..<20 { files.create("/log/\(index).log", String(repeating: "\(index % 10)", count: index * 10)) }
+    var host = try FakeHost(files, servers: servers)
+    for round in 0..<5 {
+      host.pass(.milliseconds(5))
+      files.append("/log/\(round).log", "down")
+      host = try FakeHost(files, servers: servers, after: host)
+    }
+    host.pass(.seconds(5))
+    for index in 0..<20 {
+      expectBoth(
+        "/log/\(index).log", [String(repeating: "\(index % 10)", count: index * 10) + (index < 5 ? "down" : "")])
+    }
+    #expect(host.births.count == 20)
+  }
+
+  @Test func whatHasNotMovedIsNotReadAgainD4() throws {
+    for index in 0..<20 { files.create("/log/\(index).log", "x") }
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(5))
+    files.append("/log/7.log", "y")
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(5))
+    let reads = second.effects.count { if case .ingest = $0 { true } else { false } }
+    #expect(reads == 1)
+    #expect(b.questions.last?.count == 1)
+    expectBoth("/log/7.log", ["xy"])
+  }
+
+  @Test func rotatedWhileDownS39() throws {
+    files.create("/log/a.log", "0")
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    for round in 1...3 {
+      files.append("/log/a.log", "+")
+      for index in stride(from: round - 1, through: 1, by: -1) {
+        files.rename("/log/a.log.\(index)", "/log/a.log.\(index + 1)")
+      }
+      files.rename("/log/a.log", "/log/a.log.1")
+      files.create("/log/a.log", "\(round)")
+    }
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(2))
+    #expect(a.contents("/log/a.log") == ["0+", "3"])
+    #expect(Set(a.contents("/log/a.log.1") + a.contents("/log/a.log.2")) == ["1+", "2+"])
+    #expect(second.rotations.map(\.to) == [BytePath("/log/a.log.3")])
+    #expect(second.closings.isEmpty)
+  }
+
+  @Test func renamedWhileDownToANameThatNoPatternFinds() throws {
+    files.create("/log/a.log", "one")
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    files.append("/log/a.log", " two")
+    files.rename("/log/a.log", "/log/old")
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(2))
+    expectBoth("/log/a.log", ["one two"])
+    #expect(second.births.count == 1)
+  }
+
+  @Test(arguments: [10, 64, 128, 192, 200]) func truncatedAndRefilledWhileDownD4S26(count: Int) throws {
+    files.create("/log/a.log", String(repeating: "a", count: 128))
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    files.rewrite("/log/a.log", String(repeating: "b", count: count))
+    var host = try FakeHost(files, servers: servers, after: first)
+    host.pass(.seconds(2))
+    for _ in 0..<5 {
+      host = try FakeHost(files, servers: servers, after: host)
+      host.pass(.seconds(2))
+    }
+    expectBoth("/log/a.log", [String(repeating: "a", count: 128), String(repeating: "b", count: count)])
+    #expect(host.closings.map(\.reason) == [.truncated])
+  }
+
+  @Test func vanishedWhileDownAndNothingOwed() throws {
+    files.create("/log/a.log", "one")
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    files.remove("/log/a.log")
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(5))
+    #expect(second.closings.map(\.reason) == [.vanished])
+    #expect(second.gaps.isEmpty)
+    let third = try FakeHost(files, servers: servers, after: second)
+    third.pass(.seconds(5))
+    #expect(third.closings.count == 1)
+    #expect(third.status.isSettled)
+  }
+
+  @Test func vanishedWhileDownAndOwedIsAGapG7() throws {
+    files.create("/log/a.log", "one")
+    b.isUp = false
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    files.remove("/log/a.log")
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(120))
+    #expect(second.closings.map(\.reason) == [.vanished])
+    #expect(second.gaps.map(\.lower) == [0] && second.gaps.map(\.upper) == [3])
+    #expect(second.status.gaps == 1)
+    let third = try FakeHost(files, servers: servers, after: second)
+    b.isUp = true
+    third.pass(.seconds(60))
+    #expect(third.gaps.count == 1 && third.status.gaps == 1)
+    #expect(third.status.isSettled)
+  }
+
+  /// The notes in the store may be older than what the server holds: its own word counts.
+  @Test func vanishedButDeliveredBeforeTheCrashIsNoGap() throws {
+    files.create("/log/a.log", "one")
+    let first = try FakeHost(files, servers: servers)
+    first.run()
+    #expect(b.contents("/log/a.log") == ["one"])
+    files.remove("/log/a.log")
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(120))
+    #expect(second.gaps.isEmpty)
+    #expect(second.closings.map(\.reason) == [.vanished])
+  }
+
+  @Test func aVanishedFileThatReturnsGoesOn() throws {
+    let inode = files.create("/log/a.log", "one")
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    files.mkdir("/elsewhere")
+    files.rename("/log/a.log", "/elsewhere/a")
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(5))
+    #expect(second.closings.map(\.reason) == [.vanished])
+    files.append(inode, " two")
+    files.rename("/elsewhere/a", "/log/a.log")
+    second.pass(.seconds(2))
+    expectBoth("/log/a.log", ["one two"])
+    #expect(second.births.count == 1)
+  }
+
+  @Test func deletedAndReplacedWhileDownWithTheInodeNumberUsedAgainS16() throws {
+    files.reusesNumbers = true
+    files.create("/log/a.log", "one")
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    files.remove("/log/a.log")
+    files.create("/log/a.log", "one and more")
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(5))
+    expectBoth("/log/a.log", ["one", "one and more"])
+    #expect(Set(second.births.map(\.identity.number)).count == 1)
+  }
+
+  @Test func theSameFileSystemUnderAnotherIdIsNotNew() throws {
+    files.create("/log/a.log", "one")
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    files.remount("/log/a.log", filesystem: 9)
+    files.append("/log/a.log", " two")
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(5))
+    expectBoth("/log/a.log", ["one two"])
+    #expect(second.births.count == 1)
+  }
+
+  @Test func crashAfterEveryStepLosesAndDoublesNothing() throws {
+    for stop in stride(from: 1, through: 60, by: 1) {
+      let files = FakeFileSystem()
+      files.mkdir("/log")
+      let servers = ["logs-a", "logs-b"].map { FakeServer($0, leafSize: FakeHost.leafSize) }
+      files.create("/log/a.log", String(repeating: "a", count: 150))
+      files.create("/log/b.log", "b")
+      let first = try FakeHost(files, servers: servers, stopAfter: stop)
+      files.append("/log/a.log", "more")
+      files.rename("/log/a.log", "/log/a.log.1")
+      let second = try FakeHost(files, servers: servers, after: first)
+      second.pass(.seconds(10))
+      for server in servers {
+        let held = server.contents("/log/a.log") + server.contents("/log/a.log.1")
+        #expect(held == [String(repeating: "a", count: 150) + "more"], "after \(stop) steps")
+        #expect(server.contents("/log/b.log") == ["b"], "after \(stop) steps")
+      }
+    }
+  }
+}
+
+@Suite struct SettlementTests {
+  let files = FakeFileSystem()
+  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
+  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
+  var servers: [FakeServer] { [a, b] }
+
+  init() { files.mkdir("/log") }
+
+  @Test func settlesOnlyWhenEveryServerHasWhatExisted() throws {
+    files.create("/log/a.log", "one")
+    b.isUp = false
+    let host = try FakeHost(files, servers: servers)
+    files.losesHints = true
+    files.append("/log/a.log", " two")
+    host.give(.settle(token: 7))
+    host.pass(.seconds(5))
+    #expect(host.settled.isEmpty)
+    #expect(host.status.settlements.map(\.token) == [7])
+    #expect(host.status.settlements[0].unsettled.map(\.path) == [BytePath("/log/a.log")])
+    b.isUp = true
+    host.pass(.seconds(31))
+    #expect(host.settled == [7])
+    #expect(b.contents("/log/a.log") == ["one two"])
+    #expect(host.status.settlements.isEmpty)
+  }
+
+  @Test func settlesWhileAWriterGoesOn() throws {
+    let inode = files.create("/log/a.log", "one")
+    let host = try FakeHost(files, servers: servers)
+    for round in 0..<200 {
+      files.append(inode, "x")
+      if round == 20 { host.give(.settle(token: 1)) }
+      host.pass(.milliseconds(3))
+    }
+    #expect(host.settled == [1])
+  }
+
+  @Test func gapsCountAsSettledJ4() throws {
+    files.create("/log/a.log", "long enough")
+    b.isUp = false
+    let host = try FakeHost(files, servers: servers)
+    files.rewrite("/log/a.log", "x")
+    host.pass(.seconds(1))
+    host.give(.settle(token: 1))
+    b.isUp = true
+    host.pass(.seconds(60))
+    #expect(host.settled == [1])
+    #expect(host.status.gaps == 1)
+  }
+
+  @Test func truncationAtTheSameTimeIncludesTheNextIncarnation() throws {
+    files.create("/log/a.log", "long enough")
+    let host = try FakeHost(files, servers: servers)
+    files.losesHints = true
+    files.rewrite("/log/a.log", "second")
+    b.lies = { if case .payloadDurable = $0 { nil } else { $0 } }
+    host.give(.settle(token: 1))
+    host.pass(.seconds(5))
+    #expect(host.settled.isEmpty)
+    b.lies = nil
+    host.cut(1)
+    host.pass(.seconds(5))
+    #expect(host.settled == [1])
+    #expect(b.contents("/log/a.log") == ["long enough", "second"])
+  }
+
+  @Test func unreadableDirectoriesAndFilesAreNotSettledD10() throws {
+    files.create("/log/a.log", "one")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    files.unreadable["/log"] = "EACCES"
+    host.give(.settle(token: 1))
+    host.pass(.seconds(20))
+    #expect(host.settled.isEmpty)
+    #expect(host.status.unreadableDirectories == [BytePath("/log")])
+    files.unreadable = [:]
+    host.pass(.seconds(20))
+    #expect(host.settled == [1])
+  }
+
+  @Test func cancelledAndRepeatedQuestions() throws {
+    b.isUp = false
+    let host = try FakeHost(files, servers: servers)
+    files.create("/log/a.log", "one")
+    host.give(.settle(token: 1))
+    host.give(.settle(token: 2))
+    host.give(.cancelSettle(token: 1))
+    b.isUp = true
+    host.pass(.seconds(60))
+    #expect(host.settled == [2])
+  }
+
+  @Test func statusCountsLag() throws {
+    b.isUp = false
+    files.create("/log/a.log", "12345")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    let status = host.status
+    #expect(status.servers.map(\.lagBytes) == [0, 5])
+    #expect(status.servers.map(\.lagEvents) == [0, 3])
+    #expect(status.servers[0].oldestUndelivered == nil)
+    #expect(status.servers[1].oldestUndelivered == Instant(nanoseconds: 1_000_000_000))
+    #expect(status.filesFollowed == 1 && status.filesOpen == 1)
+    #expect(!status.isSettled)
+  }
+}
