@@ -116,7 +116,7 @@ extension Delivery {
       case .unknown, .unasked, .asked, .comparing, .ahead, .parked: continue
       case .active, .retrying, .stuck: break
       }
-      guard acknowledged.length <= cursor.sent else {
+      guard acknowledged.length <= cursor.everSent else {
         return cut("the server acknowledges bytes that it never got", &turn)
       }
       guard acknowledged.length > cursor.durable else { continue }
