@@ -152,6 +152,7 @@ import Testing
       host.pass(.milliseconds(300))
     }
     #expect(host.rotations.isEmpty && host.closings.isEmpty && host.births.count == 1)
+    #expect(!host.effects.contains { if case .relocate = $0 { true } else { false } })
     files.unexaminable = []
     files.append("/log/a.log", " two")
     host.pass(.seconds(1))
@@ -279,6 +280,22 @@ import Testing
     expectBoth("/log/a.log", ["one two three"])
     #expect(host.closings.map(\.reason) == [.deleted])
     #expect(host.attachedCount == 0)
+    #expect(host.gaps.isEmpty)
+  }
+
+  @Test func namelessFilesKeepTheirDescriptorWhenFewAreLeftF4() throws {
+    let inode = files.create("/log/a.log", "one ")
+    inode.writers = 1
+    let host = try FakeHost(files, servers: servers)
+    files.remove("/log/a.log")
+    host.run()
+    host.hasFewDescriptors = true
+    host.pass(.seconds(3))
+    files.append(inode, "two")
+    inode.writers = 0
+    host.pass(.seconds(3))
+    expectBoth("/log/a.log", ["one two"])
+    #expect(host.closings.map(\.reason) == [.deleted])
     #expect(host.gaps.isEmpty)
   }
 
