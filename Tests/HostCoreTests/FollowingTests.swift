@@ -273,10 +273,10 @@ import Testing
     host.pass(.seconds(30))
     #expect(host.closings.isEmpty)
     files.append(inode, "two ")
-    host.pass(.seconds(1))
+    host.pass(.seconds(20))
     files.append(inode, "three")
     inode.writers = 0
-    host.pass(.seconds(3))
+    host.pass(.seconds(20))
     expectBoth("/log/a.log", ["one two three"])
     #expect(host.closings.map(\.reason) == [.deleted])
     #expect(host.attachedCount == 0)
@@ -327,7 +327,7 @@ import Testing
     files.rename("/log/a.log", "/archive/a")
     host.pass(.seconds(10))
     files.append(inode, "two")
-    host.pass(.seconds(1))
+    host.pass(.seconds(3))
     expectBoth("/log/a.log", ["one two"])
     inode.writers = 0
     host.pass(.seconds(5))
