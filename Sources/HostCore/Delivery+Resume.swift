@@ -32,6 +32,7 @@ extension Delivery {
       cursor.durable = 0
       noteDirty(file.id, cursor)
     }
+    cursor.everSent = cursor.durable
     cursor.sent = cursor.durable
     cursor.promised = cursor.durable
     ask(file, cursor)

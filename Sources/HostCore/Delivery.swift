@@ -49,6 +49,9 @@ final class Delivery {
   var comparisons = 0
   var unpromised = Heap<UInt64, FileID>()
   var turns = Fifo<FileID>()
+  /// Files in turn that wait until one of those under way is acknowledged: see `mayBegin`.
+  var postponed = Fifo<FileID>()
+  var underWay: [FileID] = []
   var inFlight: (file: FileID, end: UInt64)?
   var credit: UInt64 = 0
   var spent: UInt64 = 0
@@ -130,6 +133,8 @@ final class Delivery {
     comparisons = 0
     unpromised.removeAll()
     turns.removeAll()
+    postponed.removeAll()
+    underWay.removeAll()
     inFlight = nil
     retries.removeAll()
     guard reportedDown != reason else { return }

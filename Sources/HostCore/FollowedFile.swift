@@ -57,7 +57,9 @@ final class FollowedFile {
   var reading = Reading.idle
   var readsAgain = false
   var readDue: Instant?
-  var lastAppend: Instant?
+  /// Where the file's records would stand if each took `coalescing` (J3): the 'theoretical arrival time' of the
+  /// generic cell rate algorithm (ITU-T I.371, annex A).
+  var paced = Instant(nanoseconds: 0)
   var unreadable: String?
   var failures: UInt64 = 0
   /// The data plane holds no descriptor and no path leads to the inode.

@@ -2,15 +2,17 @@ import DataPlane
 import JournalModel
 
 extension Follower {
-  /// New bytes are likely: read at once when the file was idle, else when its coalescing time is over (J3).
+  /// New bytes are likely: read at once unless the file has had more records than its pace allows (J3).
   func wantRead(_ file: FollowedFile, _ turn: inout Turn) {
     guard file.isAttached else { return }
     switch file.reading {
     case .underWay: file.readsAgain = true
     case .queued: break
     case .idle:
-      guard let last = file.lastAppend, turn.now < last + limits.coalescing else { return check(file) }
-      schedule(file, at: last + limits.coalescing)
+      let burst = limits.coalescing.nanoseconds * UInt64(limits.coalescingBurst)
+      let due = Instant(nanoseconds: file.paced.nanoseconds - min(burst, file.paced.nanoseconds))
+      guard turn.now < due else { return check(file) }
+      schedule(file, at: due)
     }
   }
 
@@ -84,7 +86,7 @@ extension Follower {
     file.furthest = max(file.furthest, file.length, min(answer.size, UInt64(Int64.max)))
     file.closed = nil
     look(at: file, answer, &turn)
-    file.lastAppend = turn.now
+    file.paced = max(file.paced, turn.now) + limits.coalescing
     // A backlog goes on in its next turn; a few bytes more wait with those that follow them (J3).
     if appended.length - from >= UInt64(limits.extentSize)
       || answer.size > appended.length.saturatingAdd(limits.leafSize)
