@@ -18,7 +18,7 @@ final class Cursor {
     case parked
     /// Asked again when its time has come.
     case retrying
-    /// Waits alone, until the next connection.
+    /// Waits alone; asked again slowly, and on the next connection.
     case stuck
   }
   var state = State.unknown

@@ -47,6 +47,10 @@ extension Delivery {
       let allowed = credit > spent ? credit - spent : 0
       guard allowed > 0 else { return }
       _ = turns.popFirst()
+      guard mayBegin(id, cursor, allowed: allowed) else {
+        postponed.append(id)
+        continue
+      }
       cursor.isInTurns = false
       let length = min(UInt64(max(1, limits.payloadFrameSize)), allowed, cursor.promised - cursor.sent)
       let header = PayloadHeader(file: file.uuid, offset: cursor.sent, length: Int(length))
@@ -56,6 +60,29 @@ extension Delivery {
       noteSent(turn)
       turn.emit(.sendPayload(connection, id, header))
     }
+  }
+
+  /// A server frees credit only when it has an extent whole. So no more files are under way at a time than the credit
+  /// has room for extents: else their unfinished extents use it up together, and nothing moves any more.
+  private func mayBegin(_ id: FileID, _ cursor: Cursor, allowed: UInt64) -> Bool {
+    if underWay.contains(id) { return true }
+    underWay.removeAll { id in
+      guard let cursor = cursors[id], cursor.state == .active else { return true }
+      return cursor.sent <= cursor.durable
+    }
+    let window = underWay.reduce(allowed) { sum, id in
+      sum + (cursors[id].map { $0.sent - min($0.sent, $0.durable) } ?? 0)
+    }
+    let most = max(1, window / UInt64(max(1, limits.extentSize)))
+    guard UInt64(underWay.count) < most else { return false }
+    underWay.append(id)
+    return true
+  }
+
+  /// Files that had to wait get their turn again.
+  private func recallPostponed() {
+    while let id = postponed.popFirst() { turns.append(id) }
+    isDue = true
   }
 
   func payloadSent(_ id: ConnectionID, _ file: FileID, end: UInt64, _ turn: inout Turn) {
@@ -78,6 +105,7 @@ extension Delivery {
     guard cursor.state == .active else { return }
     cursor.sent = offset
     cursor.isRefused = true
+    if !postponed.isEmpty { recallPostponed() }
     setAside(file, cursor, reason, &turn)
   }
 
@@ -94,6 +122,7 @@ extension Delivery {
       guard acknowledged.length > cursor.durable else { continue }
       cursor.durable = acknowledged.length
       cursor.mark(file.committedLength, at: turn.now)
+      if !postponed.isEmpty { recallPostponed() }
       if cursor.state == .active { resumed(file, cursor, &turn) }
       noteDirty(file.id, cursor)
       noteProgress()

@@ -59,6 +59,7 @@ final class FollowedFile {
   var readDue: Instant?
   var lastAppend: Instant?
   var unreadable: String?
+  var failures: UInt64 = 0
   /// The data plane holds no descriptor and no path leads to the inode.
   var isGone = false
   /// How often its bytes and size were looked at with success, for settlements.

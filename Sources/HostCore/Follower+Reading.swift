@@ -65,7 +65,11 @@ extension Follower {
         file.unreadable = reason
         turn.report(.unreadable(file.path, reason))
       }
-      schedule(file, at: turn.now + limits.retry)
+      let delay = limits.retry.nanoseconds.multipliedReportingOverflow(by: 1 << min(file.failures, 16))
+      file.failures &+= 1
+      let longest = max(limits.retry, limits.rescanInterval)
+      let wait = delay.overflow ? longest : min(Interval(nanoseconds: delay.partialValue), longest)
+      schedule(file, at: turn.now + wait)
     }
     turn.touch(id)
     if again { wantRead(file, &turn) }
@@ -110,6 +114,7 @@ extension Follower {
     file.needsCheck = false
     file.isGone = false
     file.looks &+= 1
+    file.failures = 0
     if file.unreadable != nil {
       file.unreadable = nil
       turn.report(.resumed(file.uuid, file.path))
