@@ -86,7 +86,9 @@ let package = Package(
     tests(
       "NodeRuntimeTests",
       of: [
-        "NodeRuntime", "HostCore", "ServerCore", "SecureTransport", "LMDBStore", "JournalStore", "MerkleLog",
+        "NodeRuntime", "HostCore", "ServerCore", "WireProtocol", "SecureTransport", "LMDBStore", "LinuxIO",
+        "JournalStore",
+        "MerkleLog",
         "JournalModel",
       ]),
     tests(

@@ -53,6 +53,14 @@ final class HostProcess: SimulatedProcess {
   func overflowHints() { watches.overflow() }
   var hintCounts: (lost: Int, duplicated: Int, overflowed: Int, refused: Int) { watches.counts }
 
+  /// What a settlement still waits for, in the host's own words.
+  var unsettled: [String] {
+    machine.status.settlements.flatMap { settlement in
+      ["scanned \(settlement.isScanned), \(settlement.unsettledCount) files"]
+        + settlement.unsettled.map { "\($0.file.text) \($0.reason)" }
+    }
+  }
+
   func start() {
     do {
       let files = try host.store.files()

@@ -33,11 +33,8 @@ extension Delivery {
 
   /// One frame at a time, the next file's turn after it (F4).
   func sendPayload(_ connection: ConnectionID, _ turn: inout Turn) {
-    if inFlight == nil, !postponed.isEmpty, hasRoomForAnother(allowed: credit > spent ? credit - spent : 0),
-      let id = postponed.popFirst()
-    {
-      turns.append(id)
-    }
+    // What was under way may have ended without an acknowledgement: refused, truncated, gone.
+    if inFlight == nil, turns.isEmpty, !postponed.isEmpty { recallPostponed() }
     while inFlight == nil, let id = turns.first {
       guard let cursor = cursors[id], let file = files[id], cursor.isInTurns else {
         _ = turns.popFirst()
@@ -52,7 +49,7 @@ extension Delivery {
       let allowed = credit > spent ? credit - spent : 0
       guard allowed > 0 else { return }
       _ = turns.popFirst()
-      guard mayBegin(id, allowed: allowed) else {
+      guard mayBegin(id, cursor, allowed: allowed) else {
         postponed.append(id)
         continue
       }
@@ -67,19 +64,15 @@ extension Delivery {
     }
   }
 
-  /// A server frees credit only when it has an extent whole. So no more files are under way at a time than the credit
-  /// has room for extents: else their unfinished extents use it up together, and nothing moves any more.
-  private func mayBegin(_ id: FileID, allowed: UInt64) -> Bool {
-    if underWay.contains(id) { return true }
-    guard hasRoomForAnother(allowed: allowed) else { return false }
-    underWay.append(id)
-    return true
-  }
-
-  private func hasRoomForAnother(allowed: UInt64) -> Bool {
+  /// A server frees credit only when it has an extent whole: unfinished extents of many files could use it up together,
+  /// and nothing would move any more. So files whose rest takes more than a frame share the credit by whole extents, and
+  /// one of these places is kept for those that end within an extent: no backlog keeps a shorter file waiting (F4).
+  private func mayBegin(_ id: FileID, _ cursor: Cursor, allowed: UInt64) -> Bool {
+    let rest = cursor.promised - cursor.sent
+    if rest <= min(allowed, UInt64(max(1, limits.payloadFrameSize))) || underWay.contains(id) { return true }
     underWay.removeAll { id in
       guard let cursor = cursors[id], cursor.state == .active else { return true }
-      return cursor.sent <= cursor.durable
+      return cursor.sent <= cursor.durable || cursor.sent == cursor.promised
     }
     let window = underWay.reduce(allowed) { sum, id in
       sum + (cursors[id].map { $0.sent - min($0.sent, $0.durable) } ?? 0)
@@ -87,8 +80,21 @@ extension Delivery {
     // Credit comes before the acknowledgement of the bytes that freed it: between the two they would count twice.
     // And a server may keep back a quarter until it is worth a frame.
     let sure = min(window, firstCredit - firstCredit / 4)
-    let most = max(1, sure / UInt64(max(1, limits.extentSize)))
-    return UInt64(underWay.count) < most
+    let places = Int(clamping: max(1, sure / UInt64(max(1, limits.extentSize))))
+    guard underWay.count < places, !isLong(cursor) || underWay.count(where: isLong) < max(1, places - 1) else {
+      return false
+    }
+    underWay.append(id)
+    return true
+  }
+
+  private func isLong(_ cursor: Cursor) -> Bool { cursor.promised - cursor.sent > UInt64(max(1, limits.extentSize)) }
+  private func isLong(_ id: FileID) -> Bool { cursors[id].map { isLong($0) } ?? false }
+
+  /// Files that had to wait get their turn again.
+  func recallPostponed() {
+    while let id = postponed.popFirst() { turns.append(id) }
+    isDue = true
   }
 
   func payloadSent(_ id: ConnectionID, _ file: FileID, end: UInt64, _ turn: inout Turn) {
@@ -111,6 +117,7 @@ extension Delivery {
     guard cursor.state == .active else { return }
     cursor.sent = offset
     cursor.isRefused = true
+    if !postponed.isEmpty { recallPostponed() }
     setAside(file, cursor, reason, &turn)
   }
 
@@ -121,13 +128,13 @@ extension Delivery {
       case .unknown, .unasked, .asked, .comparing, .ahead, .parked: continue
       case .active, .retrying, .stuck: break
       }
-      guard acknowledged.length <= cursor.sent else {
+      guard acknowledged.length <= cursor.everSent else {
         return cut("the server acknowledges bytes that it never got", &turn)
       }
       guard acknowledged.length > cursor.durable else { continue }
       cursor.durable = acknowledged.length
       cursor.mark(file.committedLength, at: turn.now)
-      isDue = true
+      if !postponed.isEmpty { recallPostponed() }
       if cursor.state == .active { resumed(file, cursor, &turn) }
       noteDirty(file.id, cursor)
       noteProgress()

@@ -36,6 +36,14 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     files = PlainFiles(root: try LogRoot(root), descriptorLimit: descriptorLimit)
   }
 
+  /// For tests: over files in a state that can't be brought about otherwise.
+  init(files: PlainFiles, limits: Limits) {
+    self.files = files
+    self.limits = limits
+    storedLeaves = { _, _ in throw SourceFailure("no leaves are stored") }
+    loggedBytes = { _, _, _ in throw SourceFailure("nothing is logged") }
+  }
+
   private func string(_ key: StringKey) -> HeldString {
     state.withLock { state in
       if let known = state.strings[key] { return known }
@@ -148,7 +156,12 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     if let failure = files.failure { return .failedSync(failure) }
     do {
       let file = try files.open(stored)
-      let pieces = try string(key).pieces(from..<upTo, stored: stored, size: try file.size())
+      let facts = try file.facts()
+      guard facts.links > 0 else {
+        files.forget(stored)
+        throw SourceFailure("somebody removed the plain file")
+      }
+      let pieces = try string(key).pieces(from..<upTo, stored: stored, size: facts.size)
       files.touch(stored)
       defer { files.touch(stored) }
       var position = from
@@ -183,6 +196,8 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     let repair = PlainFileRepair(
       files: files, stored: stored, synced: synced, committed: committed, log: log, mayCut: mayCut, slice: slice)
     do {
+      // What is open may be a file that lost this name.
+      files.forget(stored)
       let aside = try repair.perform()
       string(key).settle(stored, length: committed)
       return aside.map { .setAside($0) } ?? .done

@@ -36,11 +36,11 @@ final class LogRoot: Sendable {
       if let found = try existing(path) { return found }
       durable.remove(path)
     }
-    let parent = try make(path.directory, &durable)
     let name = path.name
     guard !name.isEmpty, name != Array(".".utf8), name != Array("..".utf8), !name.contains(0) else {
       throw SystemError("mkdir", code: EINVAL)
     }
+    let parent = try make(path.directory, &durable)
     if withCString(name, { mkdirat(parent.number, $0, 0o750) }) < 0, errno != EEXIST {
       throw SystemError("mkdir", code: errno)
     }

@@ -7,7 +7,7 @@ import WireProtocol
 // Records (W1, J2): a frame is taken whole or not at all, and every record that is taken is covered by a checkpoint that
 // the host signed over exactly this history.
 
-/// Not nested in the generic machine: the optimizer of Swift 6.3.1 stops at a thrown type that depends on `H`.
+// Outside the generic machine: the optimizer of Swift 6.3.1 crashes on a typed error that is nested in it.
 private struct Refused: Error {
   var code: RefusalCode
   var text: String
@@ -169,10 +169,8 @@ extension ServerMachine where H.Value == Digest {
     strings[index].row.gapFrom = min(strings[index].row.gapFrom ?? gap.lower, gap.lower)
     markRowDirty(index)
     // The rest of a half-sent extent won't come.
-    if strings[index].received > strings[index].verified {
-      strings[index].isTailDoomed = true
-      advance(index)
-    }
+    endTail(index)
+    advance(index)
   }
 
   /// The host signed that the file's first `length` bytes have this root (W3, J4).

@@ -14,7 +14,7 @@ struct CommandFailure: Error {
 
 func complain(_ message: String) {
   guard !message.isEmpty else { return }
-  fputs("nimbus-journal: \(message)\n", stderr)
+  LineLog.standardError("nimbus-journal: \(message)\n")
 }
 
 /// Gives errors that describe themselves to the operator as they are.

@@ -13,7 +13,6 @@ import Glibc
 
   /// Commands throw what they found out as an error that describes itself.
   static func main() {
-    setvbuf(stdout, nil, _IOFBF, 1 << 16)
     do {
       var command = try parseAsRoot()
       try command.run()
@@ -22,14 +21,14 @@ import Glibc
       complain(failure.message)
       flush(failure.status)
     } catch {
-      fflush(stdout)
+      fflush(nil)
       exit(withError: error)
     }
   }
 
   /// Output that couldn't be written is no success.
   private static func flush(_ status: Int32) -> Never {
-    guard fflush(stdout) == 0, ferror(stdout) == 0 else { Glibc.exit(status == 0 ? EXIT_FAILURE : status) }
+    guard fflush(nil) == 0 else { Glibc.exit(status == 0 ? EXIT_FAILURE : status) }
     Glibc.exit(status)
   }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import JournalModel
 import NodeRuntime
 
 struct StatusCommand: ParsableCommand {

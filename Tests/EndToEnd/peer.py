@@ -60,7 +60,7 @@ class Peer:
         self.host = host.encode()
         self.journal = journal or os.urandom(16)
         self.key = key or Ed25519PrivateKey.generate()
-        self.public = self.key.public_key().public_bytes_raw()
+        self.public = self.key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         self.records = records if records is not None else []
         self.certificate = f"{fleet.keys}/{certificate}.crt"
         self.certificate_key = f"{fleet.keys}/{certificate}.key"
@@ -134,7 +134,9 @@ class Peer:
 
     def opened(self):
         with open(self.certificate, "rb") as file:
-            chain = [c.public_bytes(serialization.Encoding.DER) for c in x509.load_pem_x509_certificates(file.read())]
+            ends = b"-----END CERTIFICATE-----\n"
+            blocks = [block + ends for block in file.read().split(ends) if block.strip()]
+        chain = [x509.load_pem_x509_certificate(block).public_bytes(serialization.Encoding.DER) for block in blocks]
         body = counted(self.host) + self.journal + self.public
         body += b"\x01" + struct.pack(">I", len(chain)) + b"".join(map(counted, chain))
         body += counted(self.binding_signature()) + struct.pack(">II", 0, 0) + b"\x00"

@@ -1,0 +1,62 @@
+/// `/metrics` in Prometheus' text format, version 0.0.4.
+enum StatusMetrics {
+  static func text(_ status: NodeStatus) -> String {
+    var page = Page()
+    page.gauge("settled", "1 when everything journaled is durable on every server", [("", status.settled ? 1 : 0)])
+    page.gauge("alarms", "Conditions that stop the node from going on", [("", Double(status.alarms.count))])
+    page.gauge("uptime_seconds", "Time since the start", [("", status.uptimeSeconds)])
+    page.gauge("files_followed", "Files followed, or held", [("", Double(status.files.followed))])
+    page.gauge("files_open", "Files that are not closed", [("", Double(status.files.open))])
+    page.gauge("files_waiting", "Files that wait alone or were refused", [("", Double(status.waitingCount))])
+    page.gauge("gaps", "Known losses", [("", Double(status.gapCount))])
+    page.gauge("journal_records", "Records in the own journal", [("", Double(status.journalRecords))])
+    page.counter("refusals_total", "Refusals since the start", [("", Double(status.refusals))])
+    page.counter("sent_bytes_total", "Payload bytes handed to servers", [("", Double(status.sentBytes))])
+    page.counter("received_bytes_total", "Payload bytes received from hosts", [("", Double(status.receivedBytes))])
+    addServers(status, to: &page)
+    addHosts(status, to: &page)
+    return page.text
+  }
+
+  private static func addServers(_ status: NodeStatus, to page: inout Page) {
+    func each(_ value: (NodeStatus.Server) -> Double) -> [(String, Double)] {
+      status.servers.map { (label("server", $0.name), value($0)) }
+    }
+    page.gauge("server_connected", "1 when connected", each { $0.connected ? 1 : 0 })
+    page.gauge("server_lag_bytes", "Journaled bytes not durable there", each { Double($0.lagBytes) })
+    page.gauge("server_lag_events", "Records not durable there", each { Double($0.lagEvents) })
+    page.gauge("server_lag_seconds", "Age of the oldest undelivered record or byte", each { $0.lagSeconds })
+    page.counter("server_refusals_total", "Refusals by this server since the start", each { Double($0.refusals) })
+  }
+
+  private static func addHosts(_ status: NodeStatus, to page: inout Page) {
+    func each(_ value: (NodeStatus.Host) -> Double) -> [(String, Double)] {
+      status.hosts.map { (label("host", $0.name), value($0)) }
+    }
+    page.gauge("host_connected", "1 when connected", each { $0.connected ? 1 : 0 })
+    page.gauge("host_files", "Files held of the host", each { Double($0.files) })
+    page.gauge("host_bytes", "Bytes held of the host", each { Double($0.bytes) })
+  }
+
+  private static func label(_ name: String, _ value: String) -> String {
+    let escaped = value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+    return "{\(name)=\"\(escaped)\"}"
+  }
+
+  private struct Page {
+    var text = ""
+
+    mutating func gauge(_ name: String, _ help: String, _ samples: [(labels: String, value: Double)]) {
+      add(name, "gauge", help, samples)
+    }
+    mutating func counter(_ name: String, _ help: String, _ samples: [(labels: String, value: Double)]) {
+      add(name, "counter", help, samples)
+    }
+    private mutating func add(_ name: String, _ type: String, _ help: String, _ samples: [(String, Double)]) {
+      guard !samples.isEmpty else { return }
+      let full = "nimbus_journal_\(name)"
+      text += "# HELP \(full) \(help)\n# TYPE \(full) \(type)\n"
+      for (labels, value) in samples { text += "\(full)\(labels) \(value.description)\n" }
+    }
+  }
+}

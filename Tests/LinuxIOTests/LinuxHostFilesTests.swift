@@ -1,0 +1,182 @@
+import CLinux
+import DataPlane
+import Foundation
+import JournalModel
+import MerkleLog
+import Testing
+
+@testable import LinuxIO
+
+@Suite struct LinuxHostFilesTests {
+  @Test func `Descriptors are bounded, and every file is read all the same (F4, S21)`() throws {
+    let acts = try LinuxFiles()
+    let plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 8) { _, count in
+      guard count == 0 else { throw SourceFailure("out of range") }
+      return []
+    }
+    func path(_ number: UInt32) -> BytePath { acts.root.appending(Array("\(number).log".utf8)) }
+    for number in 0..<200 as Range<UInt32> {
+      try acts.create(path(number))
+      try acts.append(path(number), pattern(40, Int(number)))
+      guard case .entries(let entries, _) = plane.list(acts.root, names: [path(number).name]).outcome else {
+        return #expect(Bool(false))
+      }
+      let facts = try #require(entries.first?.facts)
+      let uuid = FileUUID(UUIDBytes(high: 1, low: UInt64(number)))
+      plane.attach(FileID(number), file: uuid, inode: facts.inode, path: path(number))
+      #expect(plane.openDescriptors <= 8)
+    }
+    plane.relocate(FileID(150), path: path(150), isPinned: true)
+    try acts.unlink(path(150))
+    for _ in 0..<2 {
+      for number in 0..<200 as Range<UInt32> {
+        #expect(try plane.read(FileID(number), offset: 0, length: 40) == pattern(40, Int(number)))
+        #expect(plane.openDescriptors <= 8)
+      }
+    }
+  }
+
+  @Test func `A FIFO under a log's name is listed as what it is and never opened for reading`() throws {
+    let acts = try LinuxFiles()
+    let path = acts.root.appending(Array("a.log".utf8))
+    let plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 8) { _, _ in [] }
+    #expect(mkfifo(String(decoding: path.bytes, as: UTF8.self), 0o600) == 0)
+    guard case .entries(let entries, _) = plane.list(acts.root, names: nil).outcome else {
+      return #expect(Bool(false))
+    }
+    let facts = try #require(entries.first?.facts)
+    #expect(facts.kind == .other)
+    // Even a driver that mistook it for a file: opening a FIFO would wait for a writer, or let one go on.
+    plane.attach(FileID(1), file: FileUUID(UUIDBytes(high: 1, low: 1)), inode: facts.inode, path: path)
+    #expect(plane.ingest(FileID(1), from: 0, root: SHA256Tree.empty, limit: 10).outcome == .gone)
+  }
+
+  @Test func `A directory that may not be read is failed, never missing (D10)`() throws {
+    let plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 8) { _, _ in [] }
+    let long = BytePath("/" + String(repeating: "a", count: 300))
+    guard case .failed = plane.list(long, names: nil).outcome else { return #expect(Bool(false)) }
+    guard geteuid() != 0 else { return }
+    let acts = try LinuxFiles()
+    let path = acts.root.appending(Array("d".utf8))
+    try acts.makeDirectory(path)
+    #expect(chmod(String(decoding: path.bytes, as: UTF8.self), 0) == 0)
+    guard case .failed = plane.list(path, names: nil).outcome else { return #expect(Bool(false)) }
+  }
+
+  @Test func `Two paths to one directory share a watch, and each hears of it`() throws {
+    let acts = try LinuxFiles()
+    let plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 8) { _, _ in [] }
+    let real = acts.root.appending(Array("real".utf8))
+    let view = acts.root.appending(Array("view".utf8))
+    try acts.makeDirectory(real)
+    try acts.symlink(real, at: view)
+    #expect(plane.watch(real).isWatched && plane.watch(view).isWatched)
+    let name = Array("a".utf8)
+    try acts.create(real.appending(name))
+    let hints = plane.hints()
+    #expect(hints.contains(.changed(directory: real, name: name)))
+    #expect(hints.contains(.changed(directory: view, name: name)))
+    plane.unwatch(real)
+    try acts.unlink(real.appending(name))
+    #expect(plane.hints() == [.changed(directory: view, name: name)])
+  }
+
+  @Test func `A path that leads to another directory is watched anew`() throws {
+    let acts = try LinuxFiles()
+    let plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 8) { _, _ in [] }
+    let (path, moved) = (acts.root.appending([0x61]), acts.root.appending([0x62]))
+    try acts.makeDirectory(path)
+    #expect(plane.watch(path).isWatched)
+    try acts.rename(path, to: moved)
+    try acts.makeDirectory(path)
+    #expect(plane.watch(path).isWatched)
+    _ = plane.hints()
+    try acts.create(moved.appending([0x63]))
+    #expect(plane.hints().isEmpty)
+    try acts.create(path.appending([0x64]))
+    #expect(plane.hints().contains(.changed(directory: path, name: [0x64])))
+  }
+
+  @Test func `Files on a pseudo file system are not taken for watched (F1)`() {
+    let plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 8) { _, _ in [] }
+    #expect(!plane.watch(BytePath("/proc/self")).isWatched)
+  }
+}
+
+@Suite struct WatchTableTests {
+  /// struct inotify_event
+  private func event(_ watch: Int32, _ mask: Int32, _ name: String = "") -> [UInt8] {
+    var bytes: [UInt8] = []
+    func add<I: FixedWidthInteger>(_ value: I) {
+      withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+    }
+    let padded = Array(name.utf8) + [UInt8](repeating: 0, count: name.isEmpty ? 0 : 16 - name.utf8.count)
+    add(watch)
+    add(UInt32(bitPattern: mask))
+    add(UInt32(0))
+    add(UInt32(padded.count))
+    return bytes + padded
+  }
+
+  @Test func `Events under a number that was given out again wait for the old watch's last word (S05)`() throws {
+    let acts = try LinuxFiles()
+    var table = WatchTable()
+    let directory = try Directory(acts.root)
+    let isWatched = table.watch(acts.root, directory.descriptor)
+    #expect(isWatched)
+    // The first watch of an instance has number 1.
+    table.unwatch(acts.root)
+    var hints = WatchTable.Hints()
+    let stale = event(1, Int32(IN_CREATE), "old") + event(1, Int32(IN_IGNORED)) + event(1, Int32(IN_CREATE), "unknown")
+    stale.withUnsafeBytes { table.parse($0, into: &hints) }
+    #expect(hints.all.isEmpty)
+    let unknown = event(77, Int32(IN_CREATE), "x") + event(-1, Int32(IN_Q_OVERFLOW))
+    unknown.withUnsafeBytes { table.parse($0, into: &hints) }
+    #expect(hints.all == [.overflow])
+  }
+
+  @Test func `A watch that the kernel ends is lost once`() throws {
+    let acts = try LinuxFiles()
+    var table = WatchTable()
+    let directory = try Directory(acts.root)
+    let isWatched = table.watch(acts.root, directory.descriptor)
+    #expect(isWatched)
+    var hints = WatchTable.Hints()
+    let end = event(1, Int32(IN_DELETE_SELF)) + event(1, Int32(IN_IGNORED)) + event(1, Int32(IN_MODIFY), "a")
+    end.withUnsafeBytes { table.parse($0, into: &hints) }
+    #expect(hints.all == [.lost(directory: acts.root)])
+    #expect(!table.isWatched(acts.root))
+  }
+}
+
+@Suite struct FileHandleTests {
+  private func handle(_ type: Int32, _ words: [UInt32]) -> LinuxIO.FileHandle {
+    LinuxIO.FileHandle(type: type, bytes: words.flatMap { word in withUnsafeBytes(of: word) { Array($0) } })
+  }
+
+  @Test func `The generation stands where each file system puts it (D1)`() {
+    #expect(handle(1, [12, 34]).generation(inode: 12, on: FileSystem.ext4) == 34)
+    #expect(handle(1, [12, 34]).generation(inode: 12, on: FileSystem.xfs) == 34)
+    #expect(handle(0x81, [12, 1, 34]).generation(inode: 1 << 32 | 12, on: FileSystem.xfs) == 34)
+    #expect(handle(1, [34, 12, 1]).generation(inode: 1 << 32 | 12, on: FileSystem.tmpfs) == 34)
+    #expect(handle(0x4D, [12, 0, 5, 0, 34]).generation(inode: 12, on: FileSystem.btrfs) == 34)
+  }
+
+  @Test func `A handle that isn't this inode's, or of unknown layout, gives none`() {
+    #expect(handle(1, [13, 34]).generation(inode: 12, on: FileSystem.ext4) == nil)
+    #expect(handle(1, [12]).generation(inode: 12, on: FileSystem.ext4) == nil)
+    #expect(handle(0xF8, [12, 34]).generation(inode: 12, on: FileSystem.ext4) == nil)
+    #expect(handle(1, [12, 34]).generation(inode: 12, on: 0x1234) == nil)
+  }
+
+  @Test func `Handle and FS_IOC_GETVERSION agree where both exist`() throws {
+    let acts = try LinuxFiles()
+    let path = acts.root.appending([0x61])
+    try acts.create(path)
+    let file = try Descriptor.open(path, O_RDONLY)
+    let facts = try InodeFacts.of(file)
+    var version: UInt32 = 0
+    guard linux_inode_version(file.number, &version) == 0 else { return }
+    #expect(facts.inode.identity.generation == UInt64(version))
+  }
+}

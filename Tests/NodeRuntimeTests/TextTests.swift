@@ -1,0 +1,186 @@
+import Foundation
+import HostCore
+import JournalModel
+import Logging
+import ServerCore
+import Synchronization
+import Testing
+import WireProtocol
+
+@testable import NodeRuntime
+
+@Suite struct PathTextTests {
+  static let paths: [(bytes: [UInt8], text: String)] = [
+    (Array("/var/log/a b.log".utf8), "/var/log/a b.log"), (Array("/größe/日本".utf8), "/größe/日本"),
+    (Array("/100%".utf8), "/100%25"), (Array("/a\nb\t\u{1B}[2J".utf8), "/a%0Ab%09%1B[2J"),
+    ([0x2F, 0xFF, 0xC3, 0x28], "/%FF%C3("), (Array("/\u{202E}x\u{2028}".utf8), "/%E2%80%AEx%E2%80%A8"),
+    ([0x2F, 0xE2, 0x82], "/%E2%82"), ([], ""), (Array("/e\u{301}".utf8), "/e\u{301}"),
+  ]
+
+  @Test(arguments: paths)
+  func pathsAreEscapedWhereNotPrintable(_ bytes: [UInt8], _ text: String) {
+    #expect(BytePath(bytes).escaped == text)
+  }
+
+  @Test func everyByteStringCanBeReadBack() {
+    var chance = SeededGenerator(seed: 7)
+    for _ in 0..<2_000 {
+      let bytes = (0..<Int.random(in: 0...40, using: &chance)).map { _ in UInt8.random(in: 1...255, using: &chance) }
+      let text = BytePath(bytes).escaped
+      #expect(unescaped(text) == bytes)
+      #expect(text.unicodeScalars.allSatisfy { $0.properties.generalCategory.isPrintable })
+    }
+  }
+
+  private func unescaped(_ text: String) -> [UInt8] {
+    var result: [UInt8] = []
+    var rest = Array(text.utf8)[...]
+    while let byte = rest.popFirst() {
+      guard byte == UInt8(ascii: "%") else {
+        result.append(byte)
+        continue
+      }
+      result += [UInt8](hex: String(decoding: rest.prefix(2), as: UTF8.self)) ?? []
+      rest = rest.dropFirst(2)
+    }
+    return result
+  }
+}
+
+@Suite struct TimeTextTests {
+  @Test(
+    arguments: [
+      (0, "1970-01-01T00:00:00.000Z"), (1_795_362_600_123_456_789, "2026-11-22T15:50:00.123Z"),
+      (-1, "1969-12-31T23:59:59.999Z"), (951_782_400_000_000_000, "2000-02-29T00:00:00.000Z"),
+    ] as [(Int64, String)])
+  func timesAreRFC3339(_ nanoseconds: Int64, _ text: String) {
+    #expect(WallTime(nanoseconds: nanoseconds).rfc3339 == text)
+  }
+
+  @Test func nanosecondsAreKeptWhereAsked() {
+    #expect(WallTime(nanoseconds: 7).rfc3339Nanoseconds == "1970-01-01T00:00:00.000000007Z")
+    _ = WallTime(nanoseconds: .max).rfc3339
+    _ = WallTime(nanoseconds: .min + 1_000_000_000).rfc3339
+  }
+}
+
+@Suite struct LineLogTests {
+  @Test func oneEventIsOneLine() {
+    let line = LineLog.line(
+      WallTime(nanoseconds: 0), .warning, "a file\nwas forged 2026 error",
+      ["path": "/a\n1970-01-01T00:00:00.000Z error forged", "b": "x=y \"z\" \\", "a": "plain/1.2:3", "c": ""])
+    #expect(
+      line
+        == "1970-01-01T00:00:00.000Z warning a file\\nwas forged 2026 error a=plain/1.2:3 b=\"x=y \\\"z\\\" \\\\\" c=\"\" "
+        + "path=\"/a\\n1970-01-01T00:00:00.000Z error forged\"\n")
+  }
+
+  @Test func nothingFromAfarMovesTheCursorOrForgesAPair() {
+    var chance = SeededGenerator(seed: 99)
+    for _ in 0..<2_000 {
+      let text = String(
+        String.UnicodeScalarView(
+          (0..<30).compactMap { _ in Unicode.Scalar(UInt32.random(in: 0...0x2100, using: &chance)) }))
+      let line = LineLog.line(WallTime(nanoseconds: 0), .info, "m", ["k": text])
+      #expect(line.hasSuffix("\n"))
+      #expect(line.dropLast().unicodeScalars.allSatisfy { $0.properties.generalCategory.isPrintable })
+      // Quotes within are escaped: the value ends where it ends.
+      let value = line.dropLast().split(separator: "k=", maxSplits: 1)[1]
+      if value.unicodeScalars.first == "\"" {
+        #expect(value.unicodeScalars.last == "\"")
+        var isEscaped = false
+        var ends = 0
+        for scalar in value.unicodeScalars.dropFirst() {
+          if isEscaped {
+            isEscaped = false
+          } else if scalar == "\\" {
+            isEscaped = true
+          } else if scalar == "\"" {
+            ends += 1
+          }
+        }
+        #expect(ends == 1)
+      }
+    }
+  }
+
+  @Test func aValueIsBounded() {
+    #expect(LineLog.value(String(repeating: "x", count: 1 << 20)).utf8.count < 20_000)
+  }
+}
+
+@Suite struct ReportLogTests {
+  /// Lines that a log has got.
+  final class Lines: Sendable {
+    private let lines = Mutex<[String]>([])
+    func add(_ line: String) { lines.withLock { $0.append(line) } }
+    var all: [String] { lines.withLock { $0 } }
+  }
+
+  static func log(_ level: Logger.Level = .info) -> (ReportLog, Lines) {
+    let lines = Lines()
+    let logger = Logger(label: "test") { _ in LineLog(level: level) { lines.add($0) } }
+    return (ReportLog(logger: logger, servers: ["logs-a"]), lines)
+  }
+
+  static func second(_ n: UInt64) -> Instant { Instant(nanoseconds: (1_000 + n) * 1_000_000_000) }
+  static let down = HostReport.serverDown(ServerIndex(0), reason: "Connection refused")
+
+  @Test func aRepeatedReportIsWrittenOnceAndCounted() {
+    let (log, lines) = Self.log()
+    for n in 0..<1_000 { log.report(Self.down, at: Self.second(0) + .milliseconds(UInt64(n))) }
+    #expect(lines.all.count == 1)
+    #expect(lines.all[0].contains("server=logs-a") && lines.all[0].contains("why=\"Connection refused\""))
+    log.report(Self.down, at: Self.second(61))
+    #expect(lines.all.count == 3)
+    #expect(lines.all[1].contains("suppressed=999"))
+  }
+
+  @Test func aFloodOfOneKindIsBoundedAndHidesNoOther() {
+    let (log, lines) = Self.log()
+    for n in 0..<100_000 {
+      log.report(
+        .refused(ServerIndex(0), FileUUID(UUIDBytes(high: 1, low: UInt64(n))), nil, .conflict, "x"), at: Self.second(0))
+    }
+    #expect(lines.all.count == ReportLog.budget)
+    log.report(.journalBlocked("disk full"), at: Self.second(1))
+    #expect(lines.all.last?.contains("error the journal can't be written") == true)
+    log.flush(at: Self.second(100))
+    #expect(lines.all.last?.contains("suppressed=\(100_000 - ReportLog.budget)") == true)
+  }
+
+  @Test func differentReportsAreAllWritten() {
+    let (log, lines) = Self.log(.debug)
+    let file = FileUUID(UUIDBytes(high: 1, low: 2))
+    let path = BytePath(Array("/a\nforged".utf8))
+    let gap = Gap(
+      subject: .file(file), lower: 3, upper: .max, reason: .truncated, provenLength: 3, provenRoot: .zero)
+    let reports: [HostReport] = [
+      .born(file, path), .rotated(file, from: path, to: nil), .truncated(file, path, length: 3, next: file),
+      .closed(file, path, length: 3, .deleted), .gap(gap, path), .waiting(file, path, "why"), .resumed(file, path),
+      .unreadable(path, "EACCES"), .unwatched(path), .serverUp(ServerIndex(0), records: 2), Self.down,
+      .refused(ServerIndex(0), nil, nil, .badSignature, "x\ny"), .journalBlocked("full"), .journalUnblocked,
+    ]
+    for report in reports { log.report(report, at: Self.second(0)) }
+    #expect(lines.all.count == reports.count)
+    #expect(lines.all.allSatisfy { $0.filter { $0 == "\n" }.count == 1 && $0.hasSuffix("\n") })
+  }
+
+  @Test func serverReportsNameHostAndPeer() throws {
+    let (log, lines) = Self.log(.debug)
+    let host = try #require(HostName("web1"))
+    let key = FileKey(host: host, file: FileUUID(UUIDBytes(high: 1, low: 2)))
+    let gap = Gap(
+      subject: .path(BytePath("/x")), lower: 0, upper: 9, reason: .vanished, provenLength: 0, provenRoot: .zero)
+    let reports: [ServerReport] = [
+      .hostConnected(host, journal: JournalID(UUIDBytes(high: 3, low: 4)), records: 1), .hostDisconnected(host, "bye"),
+      .peerRefused(Peer(names: ["web1"], address: "10.0.0.1:5"), .nameNotYours, "web2"),
+      .born(key, stored: BytePath("files/web1/x")), .gap(host, gap), .refused(key, .conflict, "other bytes"),
+      .setAside(key, BytePath("files/web1/x.aside")), .repairFailed(key, "EIO"), .storeBlocked("full"), .storeUnblocked,
+    ]
+    for report in reports { log.report(report, at: Self.second(0)) }
+    #expect(lines.all.count == reports.count)
+    #expect(lines.all[2].contains("names=web1") && lines.all[2].contains("address=10.0.0.1:5"))
+    #expect(lines.all[4].contains("host=web1"))
+  }
+}
