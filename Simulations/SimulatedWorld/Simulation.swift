@@ -2,9 +2,9 @@
 package enum Simulation {
   package static func run(_ plan: Plan) -> Outcome { run(plan, observer: nil) }
 
-  package static func run(_ plan: Plan, observer: ((String) -> Void)?) -> Outcome {
+  package static func run(_ plan: Plan, mutant: Mutant? = nil, observer: ((String) -> Void)?) -> Outcome {
     do {
-      let world = try World(plan)
+      let world = try World(plan, mutant: mutant)
       world.observer = observer
       return world.run()
     } catch {

@@ -6,6 +6,7 @@ import WireProtocol
 /// Hosts, servers, the network between them, and all that befalls them: one plan, run once, in one thread.
 package final class World {
   package let plan: Plan
+  package let mutant: Mutant?
   package let kernel = Kernel()
   package let limits: Limits
   package private(set) var hosts: [SimulatedHost] = []
@@ -27,8 +28,9 @@ package final class World {
   private(set) var isHealed = false
   private var isInterleaving = false
 
-  package init(_ plan: Plan) throws {
+  package init(_ plan: Plan, mutant: Mutant? = nil) throws {
     self.plan = plan
+    self.mutant = mutant
     limits = plan.knobs.limits
     network = SimulatedNetwork(kernel: kernel, seed: plan.seed, knobs: plan.knobs)
     latencies = RandomStream(seed: plan.seed, entity: "world", purpose: "latency")
