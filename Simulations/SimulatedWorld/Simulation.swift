@@ -9,8 +9,7 @@ package enum Simulation {
       return world.run()
     } catch {
       return Outcome(
-        seed: plan.seed, failure: Failure(oracle: .crash, event: 0, time: 0, text: "\(error)"), events: 0, steps: 0,
-        simulated: 0, load: 0, operations: plan.operations.count, digest: 0, faults: [:], marks: [:], bytes: 0)
+        seed: plan.seed, failure: Failure(oracle: .crash, event: 0, time: 0, text: "no world: \(error)"))
     }
   }
 }

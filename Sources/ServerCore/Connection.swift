@@ -41,7 +41,13 @@ struct CreditLine {
   /// Committed or dropped.
   private(set) var released: UInt64 = 0
 
-  init(first: UInt64) { granted = first }
+  /// What the host counted on when it began: files under way then end only if it stays so.
+  private let first: UInt64
+
+  init(first: UInt64) {
+    self.first = first
+    granted = first
+  }
 
   /// False when the host sends what it wasn't allowed to.
   mutating func consume(_ bytes: UInt64) -> Bool {
@@ -53,6 +59,7 @@ struct CreditLine {
 
   /// The new total when it is worth a frame: a quarter of the limit came back.
   mutating func release(_ bytes: UInt64, limit: UInt64) -> UInt64? {
+    let limit = max(limit, first)
     released += bytes
     let total = released + limit
     guard total > granted, total - granted >= max(1, limit / 4) else { return nil }
