@@ -149,7 +149,7 @@ extension ServerMachine where H.Value == Digest {
   /// no more than its share, so that no host starves another (P6).
   func hasRoom(tally: Int, more: UInt64) -> Bool {
     let own = tallies[tally].pending + more
-    if own > UInt64(max(limits.connectionCredit, limits.payloadFrameSize)) { return false }
+    if own > UInt64(max(limits.connectionCredit, limits.payloadFrameSize, limits.extentSize)) { return false }
     return pendingBytes + more <= UInt64(max(0, settings.totalCredit)) || own <= creditLimit
   }
 
