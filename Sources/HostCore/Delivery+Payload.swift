@@ -33,6 +33,8 @@ extension Delivery {
 
   /// One frame at a time, the next file's turn after it (F4).
   func sendPayload(_ connection: ConnectionID, _ turn: inout Turn) {
+    // A file that was put off tries again, one for each pass: the pass that finds nothing under way can't refuse it.
+    if inFlight == nil, let id = postponed.popFirst() { turns.append(id) }
     while inFlight == nil, let id = turns.first {
       guard let cursor = cursors[id], let file = files[id], cursor.isInTurns else {
         _ = turns.popFirst()
@@ -62,28 +64,32 @@ extension Delivery {
     }
   }
 
-  /// A server frees credit only when it has an extent whole. So no more files are under way at a time than the credit
-  /// has room for extents: else their unfinished extents use it up together, and nothing moves any more.
+  /// A server frees credit only when it has an extent whole: unfinished extents of many files could use it up together,
+  /// and nothing would move any more. So files whose rest takes more than a frame share the credit by whole extents, and
+  /// one of these places is kept for those that end within an extent: no backlog keeps a shorter file waiting (F4).
   private func mayBegin(_ id: FileID, _ cursor: Cursor, allowed: UInt64) -> Bool {
-    if underWay.contains(id) { return true }
+    let rest = cursor.promised - cursor.sent
+    if rest <= min(allowed, UInt64(max(1, limits.payloadFrameSize))) || underWay.contains(id) { return true }
     underWay.removeAll { id in
       guard let cursor = cursors[id], cursor.state == .active else { return true }
-      return cursor.sent <= cursor.durable
+      return cursor.sent <= cursor.durable || cursor.sent == cursor.promised
     }
     let window = underWay.reduce(allowed) { sum, id in
       sum + (cursors[id].map { $0.sent - min($0.sent, $0.durable) } ?? 0)
     }
-    let most = max(1, window / UInt64(max(1, limits.extentSize)))
-    guard UInt64(underWay.count) < most else { return false }
+    // Credit comes before the acknowledgement of the bytes that freed it: between the two they would count twice.
+    // And a server may keep back a quarter until it is worth a frame.
+    let sure = min(window, firstCredit - firstCredit / 4)
+    let places = Int(clamping: max(1, sure / UInt64(max(1, limits.extentSize))))
+    guard underWay.count < places, !isLong(cursor) || underWay.count(where: isLong) < max(1, places - 1) else {
+      return false
+    }
     underWay.append(id)
     return true
   }
 
-  /// Files that had to wait get their turn again.
-  private func recallPostponed() {
-    while let id = postponed.popFirst() { turns.append(id) }
-    isDue = true
-  }
+  private func isLong(_ cursor: Cursor) -> Bool { cursor.promised - cursor.sent > UInt64(max(1, limits.extentSize)) }
+  private func isLong(_ id: FileID) -> Bool { cursors[id].map { isLong($0) } ?? false }
 
   func payloadSent(_ id: ConnectionID, _ file: FileID, end: UInt64, _ turn: inout Turn) {
     guard connection == id, let sent = inFlight, sent.file == file, sent.end == end else { return }
@@ -105,7 +111,6 @@ extension Delivery {
     guard cursor.state == .active else { return }
     cursor.sent = offset
     cursor.isRefused = true
-    if !postponed.isEmpty { recallPostponed() }
     setAside(file, cursor, reason, &turn)
   }
 
@@ -122,7 +127,7 @@ extension Delivery {
       guard acknowledged.length > cursor.durable else { continue }
       cursor.durable = acknowledged.length
       cursor.mark(file.committedLength, at: turn.now)
-      if !postponed.isEmpty { recallPostponed() }
+      isDue = true
       if cursor.state == .active { resumed(file, cursor, &turn) }
       noteDirty(file.id, cursor)
       noteProgress()

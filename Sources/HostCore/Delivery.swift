@@ -54,6 +54,8 @@ final class Delivery {
   var underWay: [FileID] = []
   var inFlight: (file: FileID, end: UInt64)?
   var credit: UInt64 = 0
+  /// What the server let be under way when the connection began.
+  var firstCredit: UInt64 = 0
   var spent: UInt64 = 0
   var retries = Heap<Instant, FileID>()
   private var dirtyNotes: [FileID] = []
@@ -259,6 +261,7 @@ extension Delivery {
     sentRecords = welcome.journalLength
     durableRecords = welcome.journalLength
     openedAt = journal.position.length
+    firstCredit = welcome.credit
     spent = 0
     let hasLess = welcome.journalLength < notedRecords
     noteRecords(welcome.journalLength)

@@ -75,6 +75,8 @@ final class FollowedFile {
 
   // Without a name.
   var pollDue: Instant?
+  /// Looks in a row that found nothing new.
+  var idlePolls: UInt64 = 0
   var isProbing = false
   /// No writer is left (and none can come: there is no name to open).
   var hasNoWriter = false

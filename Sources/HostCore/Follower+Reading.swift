@@ -139,9 +139,8 @@ extension Follower {
     file.isGone = true
     if file.isNameless {
       // Decided once a scan has looked for it everywhere.
-      guard !file.isMissed else { return }
-      miss(file, &turn)
-      return wantScan(at: turn.now + limits.pollInterval, &turn)
+      if !file.isMissed { miss(file, &turn) }
+      return seekName(of: file, &turn)
     }
     // The name leads elsewhere by now: ask where.
     for name in file.names {

@@ -253,20 +253,26 @@ import WireProtocol
     for index in 0..<10 { expectBoth("/log/\(index).log", ["\(index)"]) }
   }
 
-  @Test func serverWithOtherBytesMakesThatFileWaitAloneW2S60() throws {
+  @Test(arguments: [4, 14, 17, 18])
+  func serverWithOtherBytesMakesThatFileWaitAloneW2S60(held: Int) throws {
     files.create("/log/a.log", "what the host has")
     files.create("/log/b.log", "b")
     let host = try FakeHost(files, servers: servers)
     host.pass(.seconds(1))
+    files.append("/log/a.log", "!")
+    b.isUp = false
     host.cut(1)
     let uuid = try #require(host.births.first { $0.path == BytePath("/log/a.log") }).file
-    b.files[uuid]?.bytes = Array("something else".utf8)
-    b.files[uuid]?.durable = 14
-    files.append("/log/a.log", "!")
+    let other = String("something else here".prefix(held))
+    b.files[uuid]?.bytes = Array(other.utf8)
+    b.files[uuid]?.durable = held
+    host.pass(.seconds(1))
+    b.isUp = true
     files.append("/log/b.log", "!")
     host.pass(.seconds(60))
     #expect(b.contents("/log/b.log") == ["b!"])
-    #expect(b.contents("/log/a.log") == ["something else"])
+    #expect(b.contents("/log/a.log") == [other])
+    #expect(b.payloadFrames.count { $0.file == uuid } == 1)
     #expect(a.contents("/log/a.log") == ["what the host has!"])
     #expect(host.reports.contains { if case .waiting(uuid, _, _) = $0 { true } else { false } })
     #expect(host.status.servers[1].waiting.map(\.file) == [uuid])
