@@ -157,11 +157,23 @@ extension ServerMachine where H.Value == Digest {
 
   /// Bytes of a connection were committed or dropped.
   mutating func release(_ bytes: UInt64, to id: ConnectionID?) {
-    guard bytes > 0, let id else { return }
+    guard bytes > 0, let id, let isDue = connections[id]?.session?.isCreditDue else { return }
+    connections[id]?.session?.credit.release(bytes)
+    if isDue { return }
+    connections[id]?.session?.isCreditDue = true
+    creditDue.append(id)
+  }
+
+  /// At most one frame a step for each connection.
+  mutating func grantCredit() {
+    guard !creditDue.isEmpty else { return }
     let limit = creditLimit
-    if let total = connections[id]?.session?.credit.release(bytes, limit: limit) {
+    for id in creditDue {
+      connections[id]?.session?.isCreditDue = false
+      guard let total = connections[id]?.session?.credit.grant(limit: limit) else { continue }
       out.append(.send(id, .credit(total: total)))
     }
+    creditDue.removeAll(keepingCapacity: true)
   }
 
   /// Received bytes are held, or no longer held.
