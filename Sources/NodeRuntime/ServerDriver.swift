@@ -29,6 +29,7 @@ final class ServerDriver: @unchecked Sendable {
   private var lastPayload: UInt64 = 0
   /// What the log held at start, for the repairs.
   private var logAtStart: [StringKey: [LogRange]] = [:]
+  private var isServing = false
   private var inputs: [ServerInput] = []
   private var isStepping = false
 
@@ -145,10 +146,12 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func repair(_ row: StoredString, mayCut: Bool) {
-    let ranges = logAtStart.removeValue(forKey: row.key) ?? []
+    // A repair that failed is tried again while others are served; the start's list is gone by then.
+    let atStart = isServing ? nil : logAtStart.removeValue(forKey: row.key) ?? []
     let slice = UInt64(machine.settings.limits.syncSlice)
     ask(.string(row.key)) { [store, files] in
       do {
+        let ranges = try atStart ?? store.logRanges().filter { $0.key == row.key }
         let log = try ranges.map { (offset: $0.offset, bytes: try store.logPayload(of: row.key, offset: $0.offset)) }
         return .repaired(
           row.key,
@@ -178,6 +181,7 @@ final class ServerDriver: @unchecked Sendable {
 
   private func serve() {
     logAtStart = [:]
+    isServing = true
     listen()
   }
 
