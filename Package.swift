@@ -86,7 +86,8 @@ let package = Package(
     tests(
       "NodeRuntimeTests",
       of: [
-        "NodeRuntime", "HostCore", "ServerCore", "WireProtocol", "SecureTransport", "LMDBStore", "JournalStore",
+        "NodeRuntime", "HostCore", "ServerCore", "WireProtocol", "SecureTransport", "LMDBStore", "LinuxIO",
+        "JournalStore",
         "MerkleLog",
         "JournalModel",
       ]),

@@ -41,6 +41,10 @@ package struct PlanGenerator {
     draw(.payloadFrameSize, [1, 17, 64, 200, 1_024])
     draw(.connectionCredit, [1_024, 2_048, 8_192, 65_536])
     draw(.totalCredit, [2_048, 8_192, 131_072])
+    // An extent is verified as a whole: less credit than that could never do.
+    let extent = knobs[.extentSize]
+    knobs[.connectionCredit] = max(knobs[.connectionCredit], 2 * extent)
+    knobs[.totalCredit] = max(knobs[.totalCredit], 4 * extent)
     draw(.recordsPerFrame, [1, 3, 16, 512])
     draw(.recordBytesPerFrame, [512, 4_096, 65_536])
     draw(.recordWindow, [1, 8, 64, 8_192])

@@ -137,28 +137,26 @@ final class ServerProcess: SimulatedProcess {
       world.oracle.sends(server, to: sessions[id]?.host, frame)
       sessions[id]?.connection.send(frame.encoded(), .toHost)
     case .close(let id, let code, let text): close(id, code, text)
-    case .admit(let id, let key, let offset): plane.admit(id, to: key, offset: offset)
+    case .admit(let id, let key, let offset): inOrder(key) { plane.admit(id, to: key, offset: offset) }
     case .drop(let id): plane.drop(id)
     case .compare(let id, let key, let stored, let offset, let count):
       job(.string(key), disk) { plane.compare(id, with: key, stored: stored, offset: offset, count: count) } answer: {
         [self] in input(.compared(id, isEqual: $0))
       }
     case .admitTail(let id, let key, let offset, let dropping):
-      plane.admitTail(id, to: key, offset: offset, dropping: dropping)
+      inOrder(key) { plane.admitTail(id, to: key, offset: offset, dropping: dropping) }
     case .verify(let key, let from, let root, let promises):
       job(.string(key), disk) { plane.verify(key, from: from, root: root, promises: promises) } answer: { [self] in
         input(.verified(key, $0))
       }
-    case .discard(let key, let from):
-      if isBusy(.string(key)) { world.oracle.fail(.port, "discard while \(key) is worked on") }
-      plane.discard(key, from: from)
+    case .discard(let key, let from): inOrder(key) { plane.discard(key, from: from) }
     case .create(let key, let stored):
       job(.string(key), disk) { plane.create(key, stored) } answer: { [self] in input(.created(key, $0)) }
     case .write(let key, let stored, let from, let upTo, let sync):
       job(.string(key), sync ? disk * 4 : disk) {
         plane.write(key, stored, from: from, upTo: upTo, sync: sync)
       } answer: { [self] in input(.written(key, upTo: upTo, $0)) }
-    case .free(let key, let below): plane.free(key, below: below)
+    case .free(let key, let below): inOrder(key) { plane.free(key, below: below) }
     case .sync(let targets):
       job(.sync, disk * 4) { plane.sync(targets.map(\.stored)) } answer: { [self] outcome in
         input(.synced(targets.map { ServerInput.SyncedLength(key: $0.key, length: $0.length) }, outcome))
@@ -169,6 +167,11 @@ final class ServerProcess: SimulatedProcess {
     case .halt(let reason): world.halted(node, reason)
     case .report(let report): world.oracle.reported(server, report)
     }
+  }
+
+  /// Effects about one string are performed in the order in which they came, also behind one that takes long.
+  private func inOrder(_ key: StringKey, _ work: @escaping () -> Void) {
+    if isBusy(.string(key)) { job(.string(key), 1, work) { _ in } } else { work() }
   }
 
   private func repair(_ row: StoredString, _ mayCut: Bool) {

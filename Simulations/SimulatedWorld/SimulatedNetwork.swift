@@ -144,12 +144,12 @@ final class ByteStream {
     buffer += bytes
     written += bytes.count
     if let whenTaken { waiting.append((written, whenTaken)) }
-    pump()
+    pump(connection)
   }
 
   func finish() {
     isFinished = true
-    pump()
+    pump(connection)
   }
 
   func cut() {
@@ -160,10 +160,11 @@ final class ByteStream {
 
   func consumed(_ count: Int) {
     processed += count
-    pump()
+    pump(connection)
   }
 
-  private func pump() {
+  /// Whoever calls keeps the connection alive.
+  private func pump(_ connection: Connection) {
     guard !isPumping, !isCut else { return }
     takeIntoSocket()
     let room = network.sendBuffer - (onWire - processed)
@@ -175,9 +176,9 @@ final class ByteStream {
     isPumping = true
     let held = network.heldUntil(connection, direction)
     guard held == 0 else {
-      network.kernel.at(Instant(nanoseconds: held)) { [self] in
+      network.kernel.at(Instant(nanoseconds: held)) { [self, connection] in
         isPumping = false
-        pump()
+        pump(connection)
       }
       return
     }
@@ -191,20 +192,20 @@ final class ByteStream {
     }
     let arrival = max(lastArrival, network.kernel.now.nanoseconds + network.latency())
     lastArrival = arrival
-    network.kernel.at(Instant(nanoseconds: arrival)) { [self] in arrive(bytes) }
-    network.kernel.after(network.wireTime(count)) { [self] in
+    network.kernel.at(Instant(nanoseconds: arrival)) { [self, connection] in arrive(bytes, connection) }
+    network.kernel.after(network.wireTime(count)) { [self, connection] in
       isPumping = false
-      pump()
+      pump(connection)
     }
   }
 
-  private func arrive(_ bytes: [UInt8]) {
+  private func arrive(_ bytes: [UInt8], _ connection: Connection) {
     guard !isCut else { return }
     let held = network.heldUntil(connection, direction)
     guard held == 0 else {
       // Sent before the direction was blocked: arrives after, still in order.
       lastArrival = max(lastArrival, held)
-      network.kernel.at(Instant(nanoseconds: held)) { [self] in arrive(bytes) }
+      network.kernel.at(Instant(nanoseconds: held)) { [self, connection] in arrive(bytes, connection) }
       return
     }
     connection.arrived(bytes, direction)
@@ -222,7 +223,7 @@ final class ByteStream {
   private func sendEnd() {
     isCut = true
     let arrival = max(lastArrival, network.kernel.now.nanoseconds + network.latency())
-    network.kernel.at(Instant(nanoseconds: arrival)) { [self] in
+    network.kernel.at(Instant(nanoseconds: arrival)) { [self, connection] in
       network.notifyNow(connection, direction, "closed by peer")
     }
   }

@@ -104,6 +104,10 @@ package final class SimulatedServerPlane: ServerDataPlane {
   /// Syncs the file and every directory above it.
   private func syncPath(_ path: BytePath) -> Bool {
     guard let inode = disk.inode(path, followLast: false) else { return false }
+    // The port has no word for a failed sync here: the fault waits for the next write or sync.
+    let isFailing = disk.nextSyncFails
+    disk.nextSyncFails = false
+    defer { disk.nextSyncFails = isFailing }
     do { try disk.sync(inode) } catch { return false }
     var directory = path
     while directory.bytes.count > 1 {

@@ -18,13 +18,16 @@ final class Cursor {
     case parked
     /// Asked again when its time has come.
     case retrying
-    /// Waits alone, until the next connection.
+    /// Waits alone; asked again slowly, and on the next connection.
     case stuck
   }
   var state = State.unknown
   /// Acknowledged; handed to the connection; covered by a record that was sent on it (W1).
   var durable: UInt64
-  var sent: UInt64 = 0
+  var sent: UInt64 = 0 { didSet { everSent = max(everSent, sent) } }
+  /// The furthest that was sent on the connection, also where sending began again further down after a refusal: the
+  /// server may still acknowledge up to here.
+  var everSent: UInt64 = 0
   var promised: UInt64 = 0
   var isInTurns = false
   var isUnpromised = false

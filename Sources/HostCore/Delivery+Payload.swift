@@ -47,6 +47,10 @@ extension Delivery {
       let allowed = credit > spent ? credit - spent : 0
       guard allowed > 0 else { return }
       _ = turns.popFirst()
+      guard mayBegin(id, cursor, allowed: allowed) else {
+        postponed.append(id)
+        continue
+      }
       cursor.isInTurns = false
       let length = min(UInt64(max(1, limits.payloadFrameSize)), allowed, cursor.promised - cursor.sent)
       let header = PayloadHeader(file: file.uuid, offset: cursor.sent, length: Int(length))
@@ -56,6 +60,37 @@ extension Delivery {
       noteSent(turn)
       turn.emit(.sendPayload(connection, id, header))
     }
+  }
+
+  /// A server frees credit only when it has an extent whole: unfinished extents of many files could use it up together,
+  /// and nothing would move any more. So files whose rest takes more than a frame share the credit by whole extents, and
+  /// one of these places is kept for those that end within an extent: no backlog keeps a shorter file waiting (F4).
+  private func mayBegin(_ id: FileID, _ cursor: Cursor, allowed: UInt64) -> Bool {
+    let rest = cursor.promised - cursor.sent
+    if rest <= min(allowed, UInt64(max(1, limits.payloadFrameSize))) || underWay.contains(id) { return true }
+    underWay.removeAll { id in
+      guard let cursor = cursors[id], cursor.state == .active else { return true }
+      return cursor.sent <= cursor.durable || cursor.sent == cursor.promised
+    }
+    let window = underWay.reduce(allowed) { sum, id in
+      sum + (cursors[id].map { $0.sent - min($0.sent, $0.durable) } ?? 0)
+    }
+    // Credit comes before the acknowledgement of the bytes that freed it: between the two they would count twice.
+    let places = Int(clamping: max(1, min(window, firstCredit) / UInt64(max(1, limits.extentSize))))
+    guard underWay.count < places, !isLong(cursor) || underWay.count(where: isLong) < max(1, places - 1) else {
+      return false
+    }
+    underWay.append(id)
+    return true
+  }
+
+  private func isLong(_ cursor: Cursor) -> Bool { cursor.promised - cursor.sent > UInt64(max(1, limits.extentSize)) }
+  private func isLong(_ id: FileID) -> Bool { cursors[id].map { isLong($0) } ?? false }
+
+  /// Files that had to wait get their turn again.
+  func recallPostponed() {
+    while let id = postponed.popFirst() { turns.append(id) }
+    isDue = true
   }
 
   func payloadSent(_ id: ConnectionID, _ file: FileID, end: UInt64, _ turn: inout Turn) {
@@ -78,6 +113,7 @@ extension Delivery {
     guard cursor.state == .active else { return }
     cursor.sent = offset
     cursor.isRefused = true
+    if !postponed.isEmpty { recallPostponed() }
     setAside(file, cursor, reason, &turn)
   }
 
@@ -88,12 +124,13 @@ extension Delivery {
       case .unknown, .unasked, .asked, .comparing, .ahead, .parked: continue
       case .active, .retrying, .stuck: break
       }
-      guard acknowledged.length <= cursor.sent else {
+      guard acknowledged.length <= cursor.everSent else {
         return cut("the server acknowledges bytes that it never got", &turn)
       }
       guard acknowledged.length > cursor.durable else { continue }
       cursor.durable = acknowledged.length
       cursor.mark(file.committedLength, at: turn.now)
+      if !postponed.isEmpty { recallPostponed() }
       if cursor.state == .active { resumed(file, cursor, &turn) }
       noteDirty(file.id, cursor)
       noteProgress()

@@ -28,7 +28,11 @@ extension Delivery {
     cursor.state = .unknown
     cursor.isInTurns = false
     cursor.isUnpromised = false
-    if forgetting { cursor.durable = 0 }
+    if forgetting, cursor.durable > 0 {
+      cursor.durable = 0
+      noteDirty(file.id, cursor)
+    }
+    cursor.everSent = cursor.durable
     cursor.sent = cursor.durable
     cursor.promised = cursor.durable
     ask(file, cursor)
@@ -62,14 +66,16 @@ extension Delivery {
 
   /// The file is at hand now.
   func attached(_ file: FollowedFile) {
-    guard isOpen, let cursor = cursors[file.id], cursor.state == .parked else { return }
+    guard isOpen, let cursor = cursors[file.id], cursor.state == .parked || cursor.state == .unknown else { return }
     cursor.state = .unknown
     ask(file, cursor)
     isDue = true
   }
 
   func retry(_ id: FileID) {
-    guard let cursor = cursors[id], cursor.state == .retrying, let file = files[id] else { return }
+    guard let cursor = cursors[id], let file = files[id], cursor.state == .retrying || cursor.state == .stuck else {
+      return
+    }
     cursor.state = .unknown
     ask(file, cursor)
     isDue = true
@@ -196,13 +202,16 @@ extension Delivery {
 
   private func stick(_ file: FollowedFile, _ cursor: Cursor, _ text: String, _ turn: inout Turn) {
     cursor.state = .stuck
+    retries.push(turn.now + limits.rescanInterval, file.id)
     trouble(file, cursor, text, &turn)
   }
 
-  /// Asked about again after `retry`.
-  func setAside(_ file: FollowedFile, _ cursor: Cursor, _ text: String, _ turn: inout Turn) {
+  /// Asked about again after a while: `retry` unless said otherwise.
+  func setAside(
+    _ file: FollowedFile, _ cursor: Cursor, _ text: String, after delay: Interval? = nil, _ turn: inout Turn
+  ) {
     cursor.state = .retrying
-    retries.append((turn.now + limits.retry, file.id))
+    retries.push(turn.now + (delay ?? limits.retry), file.id)
     trouble(file, cursor, text, &turn)
   }
 
@@ -217,6 +226,7 @@ extension Delivery {
     }
     guard let file = files[uuid], let cursor = cursors[file.id] else { return }
     let text = "\(name) refuses: \(refusal.code): \(refusal.text)"
+    let isRepeated = cursor.trouble == text
     if cursor.trouble != text {
       turn.report(.refused(index, uuid, file.path, refusal.code, refusal.text))
       cursor.trouble = text
@@ -228,8 +238,8 @@ extension Delivery {
     case .rootMismatch:
       // The bytes aren't what was journaled: a truncation shows itself when the file is looked at (D5).
       turn.checks.append(file.id)
-      setAside(file, cursor, text, &turn)
-    default: cursor.state = .stuck
+      setAside(file, cursor, text, after: isRepeated ? limits.rescanInterval : nil, &turn)
+    default: stick(file, cursor, text, &turn)
     }
   }
 }

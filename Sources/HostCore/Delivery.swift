@@ -49,10 +49,15 @@ final class Delivery {
   var comparisons = 0
   var unpromised = Heap<UInt64, FileID>()
   var turns = Fifo<FileID>()
+  /// Files in turn that wait until one of those under way is acknowledged: see `mayBegin`.
+  var postponed = Fifo<FileID>()
+  var underWay: [FileID] = []
   var inFlight: (file: FileID, end: UInt64)?
   var credit: UInt64 = 0
+  /// What the server let be under way when the connection began.
+  var firstCredit: UInt64 = 0
   var spent: UInt64 = 0
-  var retries = Fifo<(due: Instant, file: FileID)>()
+  var retries = Heap<Instant, FileID>()
   private var dirtyNotes: [FileID] = []
   /// There may be something to send.
   var isDue = false
@@ -130,6 +135,8 @@ final class Delivery {
     comparisons = 0
     unpromised.removeAll()
     turns.removeAll()
+    postponed.removeAll()
+    underWay.removeAll()
     inFlight = nil
     retries.removeAll()
     guard reportedDown != reason else { return }
@@ -165,7 +172,7 @@ final class Delivery {
     case .backingOff(let until): until
     case .greeting, .verifying: lastReceived + limits.silence
     case .open:
-      min(lastReceived + limits.silence, lastSent + limits.heartbeat, retries.first?.due ?? lastSent + limits.heartbeat)
+      min(lastReceived + limits.silence, lastSent + limits.heartbeat, retries.leastKey ?? lastSent + limits.heartbeat)
     }
   }
 
@@ -174,10 +181,7 @@ final class Delivery {
     guard connection != nil else { return }
     if lastReceived + limits.silence <= turn.now { return cut("nothing heard for too long", &turn) }
     guard isOpen else { return }
-    while let first = retries.first, first.due <= turn.now {
-      _ = retries.popFirst()
-      retry(first.file)
-    }
+    while let (_, file) = retries.pop(if: { $0 <= turn.now }) { retry(file) }
     if lastSent + limits.heartbeat <= turn.now {
       pings &+= 1
       send(.ping(nonce: pings), &turn)
@@ -205,6 +209,7 @@ extension Delivery {
     case (.goodbye(let code, let text), _): cut("the server says goodbye: \(code): \(text)", &turn)
     case (.ping(let nonce), _): send(.pong(nonce: nonce), &turn)
     case (.welcome(let welcome), .greeting): welcomed(id, welcome, &turn)
+    case (.credit(let total), .verifying): credit = max(credit, total)
     case (.refusal(let refusal), .greeting), (.refusal(let refusal), .verifying):
       cut("refused: \(refusal.code): \(refusal.text)", &turn)
     case (_, .open): flowing(frame, &turn)
@@ -217,6 +222,7 @@ extension Delivery {
     case .pong: noteProgress()
     case .credit(let total):
       credit = max(credit, total)
+      if !postponed.isEmpty { recallPostponed() }
       isDue = true
     case .recordsDurable(let length): recordsDurable(length, &turn)
     case .payloadDurable(let lengths): payloadDurable(lengths, &turn)
@@ -230,6 +236,7 @@ extension Delivery {
   /// The server states a head; it counts only if it lies on this journal, with the host's own signature (W2, J6).
   private func welcomed(_ id: ConnectionID, _ welcome: Welcome, _ turn: inout Turn) {
     guard welcome.version == 1 else { return cut("the server chose protocol version \(welcome.version)", &turn) }
+    credit = welcome.credit
     guard welcome.journalLength > 0 else { return open(id, welcome, &turn) }
     guard welcome.journalLength <= journal.position.length else {
       return cut(
@@ -255,11 +262,12 @@ extension Delivery {
     sentRecords = welcome.journalLength
     durableRecords = welcome.journalLength
     openedAt = journal.position.length
-    credit = welcome.credit
+    firstCredit = welcome.credit
     spent = 0
     let hasLess = welcome.journalLength < notedRecords
     noteRecords(welcome.journalLength)
     markRecords(turn.now)
+    // A server that has lost records may have lost anything: only what it says now counts.
     for file in files.all { begin(file, forgetting: hasLess) }
     isDue = true
     turn.report(.serverUp(index, records: welcome.journalLength))
@@ -324,10 +332,6 @@ extension Delivery {
   /// At most `count` notes of what this server has acknowledged, for the store.
   func takeNotes(_ count: Int) -> [Delivered] {
     var notes: [Delivered] = []
-    if isRecordNoteDirty {
-      isRecordNoteDirty = false
-      notes.append(Delivered(server: name, file: Self.journalNote, length: notedRecords))
-    }
     let taken = dirtyNotes.prefix(count)
     for id in taken {
       guard let cursor = cursors[id] else { continue }
@@ -335,6 +339,11 @@ extension Delivery {
       if let file = files[id] { notes.append(Delivered(server: name, file: file.uuid, length: cursor.durable)) }
     }
     dirtyNotes.removeFirst(taken.count)
+    // Last, so that a journal's length is never noted beside file lengths from before a loss.
+    if isRecordNoteDirty, dirtyNotes.isEmpty {
+      isRecordNoteDirty = false
+      notes.append(Delivered(server: name, file: Self.journalNote, length: notedRecords))
+    }
     return notes
   }
 }

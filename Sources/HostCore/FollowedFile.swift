@@ -57,8 +57,11 @@ final class FollowedFile {
   var reading = Reading.idle
   var readsAgain = false
   var readDue: Instant?
-  var lastAppend: Instant?
+  /// Where the file's records would stand if each took `coalescing` (J3): the 'theoretical arrival time' of the
+  /// generic cell rate algorithm (ITU-T I.371, annex A).
+  var paced = Instant(nanoseconds: 0)
   var unreadable: String?
+  var failures: UInt64 = 0
   /// The data plane holds no descriptor and no path leads to the inode.
   var isGone = false
   /// How often its bytes and size were looked at with success, for settlements.
@@ -72,6 +75,8 @@ final class FollowedFile {
 
   // Without a name.
   var pollDue: Instant?
+  /// Looks in a row that found nothing new.
+  var idlePolls: UInt64 = 0
   var isProbing = false
   /// No writer is left (and none can come: there is no name to open).
   var hasNoWriter = false

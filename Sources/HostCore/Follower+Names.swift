@@ -129,17 +129,25 @@ extension Follower {
     file.presence = .nameless(isJournaled: false)
     file.hasNoWriter = false
     turn.emit(.relocate(file.id, path: file.path, isPinned: true))
+    file.idlePolls = 0
     miss(file, &turn)
-    wantScan(at: turn.now + limits.pollInterval, &turn)
     check(file)
     schedulePoll(file, &turn)
   }
 
   func schedulePoll(_ file: FollowedFile, _ turn: inout Turn) {
     guard file.isNameless, file.pollDue == nil else { return }
-    let due = turn.now + limits.pollInterval
+    // One that stays as it is, held for a server that is away, is looked at more and more slowly.
+    let slowness: UInt64 = 1 << min(file.idlePolls / 8, 5)
+    let due = turn.now + Interval(nanoseconds: limits.pollInterval.nanoseconds &* slowness)
     file.pollDue = due
     timers.push(due, .poll(file.id))
+  }
+
+  /// While a nameless inode has names somewhere, or can't be reached, a scan has to look for them.
+  func seekName(of file: FollowedFile, _ turn: inout Turn) {
+    guard file.isMissed, file.missedInScan >= scan.lastClean else { return }
+    wantScan(at: turn.now + limits.pollInterval, &turn)
   }
 
   /// From here on a clean scan that doesn't find it decides.
@@ -270,7 +278,8 @@ extension Follower {
   /// After a read of a nameless file; `isUnchanged`: it brought nothing new.
   func reviewNameless(_ file: FollowedFile, isUnchanged: Bool, _ turn: inout Turn) {
     guard file.isNameless else { return }
-    if file.links == 0 { journalNameless(file, &turn) }
+    file.idlePolls = isUnchanged ? file.idlePolls &+ 1 : 0
+    if file.links == 0 { journalNameless(file, &turn) } else { seekName(of: file, &turn) }
     guard file.presence == .nameless(isJournaled: true), isUnchanged, !isOwed(file), file.length == file.committedLength
     else { return }
     guard file.hasNoWriter else {

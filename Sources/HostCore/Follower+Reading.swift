@@ -2,15 +2,17 @@ import DataPlane
 import JournalModel
 
 extension Follower {
-  /// New bytes are likely: read at once when the file was idle, else when its coalescing time is over (J3).
+  /// New bytes are likely: read at once unless the file has had more records than its pace allows (J3).
   func wantRead(_ file: FollowedFile, _ turn: inout Turn) {
     guard file.isAttached else { return }
     switch file.reading {
     case .underWay: file.readsAgain = true
     case .queued: break
     case .idle:
-      guard let last = file.lastAppend, turn.now < last + limits.coalescing else { return check(file) }
-      schedule(file, at: last + limits.coalescing)
+      let burst = limits.coalescing.nanoseconds * UInt64(limits.coalescingBurst)
+      let due = Instant(nanoseconds: file.paced.nanoseconds - min(burst, file.paced.nanoseconds))
+      guard turn.now < due else { return check(file) }
+      schedule(file, at: due)
     }
   }
 
@@ -65,7 +67,11 @@ extension Follower {
         file.unreadable = reason
         turn.report(.unreadable(file.path, reason))
       }
-      schedule(file, at: turn.now + limits.retry)
+      let delay = limits.retry.nanoseconds.multipliedReportingOverflow(by: 1 << min(file.failures, 16))
+      file.failures &+= 1
+      let longest = max(limits.retry, limits.rescanInterval)
+      let wait = delay.overflow ? longest : min(Interval(nanoseconds: delay.partialValue), longest)
+      schedule(file, at: turn.now + wait)
     }
     turn.touch(id)
     if again { wantRead(file, &turn) }
@@ -80,7 +86,7 @@ extension Follower {
     file.furthest = max(file.furthest, file.length, min(answer.size, UInt64(Int64.max)))
     file.closed = nil
     look(at: file, answer, &turn)
-    file.lastAppend = turn.now
+    file.paced = max(file.paced, turn.now) + limits.coalescing
     // A backlog goes on in its next turn; a few bytes more wait with those that follow them (J3).
     if appended.length - from >= UInt64(limits.extentSize)
       || answer.size > appended.length.saturatingAdd(limits.leafSize)
@@ -110,6 +116,7 @@ extension Follower {
     file.needsCheck = false
     file.isGone = false
     file.looks &+= 1
+    file.failures = 0
     if file.unreadable != nil {
       file.unreadable = nil
       turn.report(.resumed(file.uuid, file.path))
@@ -132,9 +139,8 @@ extension Follower {
     file.isGone = true
     if file.isNameless {
       // Decided once a scan has looked for it everywhere.
-      guard !file.isMissed else { return }
-      miss(file, &turn)
-      return wantScan(at: turn.now + limits.pollInterval, &turn)
+      if !file.isMissed { miss(file, &turn) }
+      return seekName(of: file, &turn)
     }
     // The name leads elsewhere by now: ask where.
     for name in file.names {

@@ -24,8 +24,10 @@ package struct Limits: Sendable, Hashable {
   package var syncSlice = 8 << 20
   /// How many bytes before the known length are compared after each read (D4), and hashed beside the length (D6).
   package var tailSize = 4_096
-  /// Least time between two bytes-appended records of one file under load (J3).
+  /// Time between two bytes-appended records of one file under load, and how many records a file may be ahead of that
+  /// after a quiet time (J3).
   package var coalescing = Interval.milliseconds(10)
+  package var coalescingBurst = 16
   /// Slow periodic rescan of everything (F1).
   package var rescanInterval = Interval.seconds(60)
   /// How often files are looked at that inotify can't see: nameless ones, targets of links, unwatched directories.

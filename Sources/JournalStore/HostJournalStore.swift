@@ -125,3 +125,16 @@ package enum StoreError: Error, Hashable, Sendable {
   case failedSync(String)
   case failed(String)
 }
+
+extension StoreError: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .alreadyExists: "there is a journal already"
+    case .outOfRange: "beyond what is stored"
+    case .full(let what): "no room: \(what)"
+    case .corrupt(let what): "damaged: \(what)"
+    case .failedSync(let what): "a sync failed: \(what)"
+    case .failed(let what): what
+    }
+  }
+}

@@ -27,7 +27,11 @@ extension Node: NodeControl {
 
   package func settle(timeout: Interval, done: @escaping @Sendable (SettleResult) -> Void) {
     loop.post { [self] in
-      guard let host else { return done(SettleResult(reached: true, unsettled: [], status: status())) }
+      guard let host else {
+        // Without peers a server owes nothing to anyone; what hosts are still sending isn't its own yet.
+        let status = status()
+        return done(SettleResult(reached: status.settled && status.alarms.isEmpty, unsettled: [], status: status))
+      }
       let token = settlements.nextToken()
       let limit = loop.schedule(after: timeout) { [unowned self] in
         let result = SettleResult(reached: false, unsettled: unsettled(token), status: status())

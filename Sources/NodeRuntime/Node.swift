@@ -57,10 +57,14 @@ package final class Node: @unchecked Sendable {
     defer { for signal in signals { signal.cancel() } }
     let control = try ControlServer(at: configuration.dataFolder.controlSocket, node: self)
     defer { control.stop() }
+    let page = try configuration.status.map { try StatusServer(at: $0.listen, node: self) }
+    defer { page?.stop() }
     let statusServer = try configuration.status.map { try StatusServer(at: $0.listen, node: self) }
     defer { statusServer?.stop() }
     ServiceManager.notify("READY=1")
-    logger.notice("started", metadata: ["name": "\(configuration.node.name)", "roles": "\(configuration.roles)"])
+    logger.notice(
+      "started",
+      metadata: ["name": "\(configuration.node.name)", "roles": "\(configuration.roles.joined(separator: ","))"])
     try loop.run(deadline: { [unowned self] in nextDeadline }, onDeadline: { [unowned self] in tick() })
     workers.stop()
     logger.notice("stopped")

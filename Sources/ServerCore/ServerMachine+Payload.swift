@@ -85,7 +85,7 @@ extension ServerMachine where H.Value == Digest {
     if let owner = strings[index].owner, owner != frame.connection {
       return (.busy, "another connection is delivering this file")
     }
-    if strings[index].isTailDoomed { return (.busy, "earlier payload is being discarded") }
+    if strings[index].tail != .kept { return (.busy, "earlier payload is being discarded") }
     if end <= strings[index].committed { return nil }
     guard strings[index].plain != .broken else { return (.diskFull, "its plain file is being repaired") }
     guard end <= strings[index].promises.greatest ?? 0 else {

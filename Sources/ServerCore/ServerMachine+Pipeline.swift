@@ -26,15 +26,16 @@ extension ServerMachine where H.Value == Digest {
   private mutating func verifyNext(_ index: Int) {
     guard !strings[index].isVerifying else { return }
     guard strings[index].received > strings[index].verified else {
-      strings[index].isTailDoomed = false
+      strings[index].tail = .kept
       return
     }
+    if strings[index].tail == .doomed { return discardTail(index) }
     let from = strings[index].verified
     let next = strings[index].promises.verifiable(
       from: max(from, strings[index].passedOver), received: strings[index].received, span: UInt64(limits.syncSlice),
       count: promisesPerVerification)
     guard !next.isEmpty else {
-      if strings[index].isTailDoomed { discardTail(index) }
+      if strings[index].tail == .ending { discardTail(index) }
       return
     }
     let key = strings[index].row.key
@@ -47,9 +48,8 @@ extension ServerMachine where H.Value == Digest {
     guard let index = index(of: key), strings[index].isVerifying else { return }
     strings[index].isVerifying = false
     if let reason = answer.unreadable {
-      discardTail(index)
-      fail(index, reason)
-      return advance(index)
+      strings[index].tail = .doomed
+      return fail(index, reason)
     }
     let from = strings[index].verified
     let isMet =
@@ -72,14 +72,16 @@ extension ServerMachine where H.Value == Digest {
       if let owner = strings[index].owner {
         connections[owner]?.session?.refused.insert(key.key.file)
       }
-      discardTail(index)
+      strings[index].tail = .doomed
     }
     advance(index)
   }
 
-  /// Received bytes that no promise reaches are given up.
+  /// Received bytes that no promise reaches are given up, once nothing is being done about the string.
   private mutating func discardTail(_ index: Int) {
-    strings[index].isTailDoomed = false
+    strings[index].tail = .doomed
+    guard !strings[index].isWorkedOn else { return }
+    strings[index].tail = .kept
     strings[index].passedOver = 0
     let from = strings[index].verified
     let bytes = strings[index].received - from
@@ -96,8 +98,13 @@ extension ServerMachine where H.Value == Digest {
     dropWaiting(index)
     strings[index].isComparisonVoid = strings[index].comparing != nil
     strings[index].refusal = nil
-    strings[index].isTailDoomed = strings[index].received > strings[index].verified
+    endTail(index)
     advance(index)
+  }
+
+  /// What no promise reaches is given up when the rest is verified.
+  mutating func endTail(_ index: Int) {
+    if strings[index].tail == .kept, strings[index].received > strings[index].verified { strings[index].tail = .ending }
   }
 
   private mutating func dropWaiting(_ index: Int) {
@@ -176,7 +183,7 @@ extension ServerMachine where H.Value == Digest {
     strings[index].failure = text
     if failingRetry == nil { failingRetry = now + limits.retry }
     dropWaiting(index)
-    if strings[index].received > strings[index].verified { strings[index].isTailDoomed = true }
+    endTail(index)
     report(index, .diskFull, text)
     if let owner = strings[index].owner { sendRefusal(index, .diskFull, text, to: owner) }
     releaseResumers(index)

@@ -169,10 +169,8 @@ extension ServerMachine where H.Value == Digest {
     strings[index].row.gapFrom = min(strings[index].row.gapFrom ?? gap.lower, gap.lower)
     markRowDirty(index)
     // The rest of a half-sent extent won't come.
-    if strings[index].received > strings[index].verified {
-      strings[index].isTailDoomed = true
-      advance(index)
-    }
+    endTail(index)
+    advance(index)
   }
 
   /// The host signed that the file's first `length` bytes have this root (W3, J4).

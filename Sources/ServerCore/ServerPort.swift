@@ -6,8 +6,7 @@ package import WireProtocol
 
 // The door between a server's core and the world, as in `HostPort.swift`: an effect marked '-> x' is answered exactly
 // once by that input unless the process dies; the others are performed in order and not answered. Effects about one
-// string are performed in the order in which they were appended, also where one of them takes long (a discard after a
-// verification, a free after a write).
+// string are performed in the order in which they were appended. A discard comes only while nothing is awaited about it.
 
 /// Who is at the other end, as the transport authenticated it (W5): the subject alternative names of its certificate.
 package struct Peer: Hashable, Sendable {

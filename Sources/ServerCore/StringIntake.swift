@@ -24,6 +24,14 @@ struct StringIntake {
     case broken
   }
 
+  enum Tail {
+    case kept
+    /// What verifies no further is discarded: its connection is gone, or the host said that the rest won't come.
+    case ending
+    /// Discarded as soon as nothing is being done about the string.
+    case doomed
+  }
+
   struct VerifiedPoint {
     var end: UInt64
     var root: Digest
@@ -51,8 +59,8 @@ struct StringIntake {
   var isVerifying = false
   /// The received bytes don't meet the promises from `verified` up to here, but may meet a later one (J4).
   var passedOver: UInt64 = 0
-  /// What verifies no further is discarded: its connection is gone, or the host said that the rest won't come.
-  var isTailDoomed = false
+  /// What becomes of received bytes beyond `verified`.
+  var tail = Tail.kept
 
   /// How far the plain file has been written.
   var written: UInt64
@@ -100,6 +108,11 @@ struct StringIntake {
   /// Nothing of anybody is on its way.
   var isDrained: Bool {
     received == committed && waiting.isEmpty && comparing == nil && !isVerifying && !isPayloadInFlight
+  }
+  /// An answer about its bytes is awaited. Nothing is discarded meanwhile.
+  var isWorkedOn: Bool {
+    if case .creating = plain { return true }
+    return isVerifying || writing != nil || comparing != nil
   }
   var hasPlainFile: Bool { plain == .made || plain == .named }
 }

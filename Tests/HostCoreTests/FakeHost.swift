@@ -318,17 +318,22 @@ final class FakeHost {
     inbox += servers[index].takeOutbox().map { .received(id, $0) }
   }
 
+  func checkpoint(at length: UInt64) -> Checkpoint? {
+    (try? store.root(at: length)).map {
+      Checkpoint(
+        host: settings.host, journal: settings.journal, length: length, root: $0,
+        signature: [UInt8](repeating: 1, count: 64))
+    }
+  }
+
   private func sendRecords(_ id: ConnectionID, _ first: UInt64, _ upTo: UInt64) {
     #expect(upTo <= committed, "nothing uncommitted is offered (J1)")
     guard let encoded = try? store.records(from: first, count: Int(upTo - first), bytes: .max),
-      let root = try? store.root(at: upTo)
+      let checkpoint = checkpoint(at: upTo)
     else {
       Issue.record("records that the store doesn't have")
       return
     }
-    let checkpoint = Checkpoint(
-      host: settings.host, journal: settings.journal, length: upTo, root: root,
-      signature: [UInt8](repeating: 1, count: 64))
     exchange(id) { $0.receive(.records(Records(first: first, encoded: encoded, checkpoint: checkpoint))) }
   }
 

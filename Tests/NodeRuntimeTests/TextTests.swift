@@ -86,8 +86,8 @@ import WireProtocol
       #expect(line.dropLast().unicodeScalars.allSatisfy { $0.properties.generalCategory.isPrintable })
       // Quotes within are escaped: the value ends where it ends.
       let value = line.dropLast().split(separator: "k=", maxSplits: 1)[1]
-      if value.first == "\"" {
-        #expect(value.last == "\"")
+      if value.unicodeScalars.first == "\"" {
+        #expect(value.unicodeScalars.last == "\"")
         var isEscaped = false
         var ends = 0
         for scalar in value.unicodeScalars.dropFirst() {

@@ -264,7 +264,9 @@ final class FakeWorld {
     case .verify(let key, let from, let root, let promises):
       enqueue(.verify(key, from: from, root: root, promises: promises), in: .verifying(key))
     case .discard(let key, let from):
-      if lanes.contains(where: { $0.lane == .verifying(key) }) { complaints.append("discarded while verifying") }
+      if lanes.contains(where: { $0.lane == .verifying(key) || $0.lane == .string(key) }) {
+        complaints.append("discarded while worked on")
+      }
       queue(of: key) { $0.discard(from: from) }
     case .create(let key, let path): enqueue(.create(key, path), in: .string(key))
     case .write(let key, let path, let from, let upTo, let sync):
