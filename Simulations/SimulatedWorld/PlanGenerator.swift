@@ -38,7 +38,7 @@ package struct PlanGenerator {
     draw(.servers, [1, 2, 2, 3])
     draw(.leafSize, [16, 64, 64, 64, 128])
     draw(.extentSize, [64, 256, 1_024, 4_096])
-    draw(.payloadFrameSize, [1, 17, 64, 200, 1_024])
+    draw(.payloadFrameSize, [7, 17, 64, 200, 1_024])
     draw(.connectionCredit, [1_024, 2_048, 8_192, 65_536])
     draw(.totalCredit, [2_048, 8_192, 131_072])
     // An extent is verified as a whole: less credit than that could never do.
@@ -75,6 +75,10 @@ package struct PlanGenerator {
     draw(.splitFrames, [0, 100_000, 900_000])
     draw(.diskLatency, [5_000, 50_000, 2 * ms])
     draw(.commitLatency, [50_000, 300_000, 10 * ms])
+    // What is on its way must arrive well before silence is called.
+    if knobs[.networkLatency] > ms { knobs[.heartbeat] = 10_000 * ms }
+    if knobs[.bandwidth] < 1_000_000 { knobs[.sendBuffer] = min(knobs[.sendBuffer], 4_096) }
+    knobs[.silence] = knobs[.heartbeat] * 4
     draw(.loadEnd, [1_500 * ms, 3_000 * ms, 10_000 * ms, 60_000 * ms])
   }
 

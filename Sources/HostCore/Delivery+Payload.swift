@@ -33,6 +33,8 @@ extension Delivery {
 
   /// One frame at a time, the next file's turn after it (F4).
   func sendPayload(_ connection: ConnectionID, _ turn: inout Turn) {
+    // A file that was put off tries again, one for each pass: the pass that finds nothing under way can't refuse it.
+    if inFlight == nil, let id = postponed.popFirst() { turns.append(id) }
     while inFlight == nil, let id = turns.first {
       guard let cursor = cursors[id], let file = files[id], cursor.isInTurns else {
         _ = turns.popFirst()
@@ -76,7 +78,9 @@ extension Delivery {
       sum + (cursors[id].map { $0.sent - min($0.sent, $0.durable) } ?? 0)
     }
     // Credit comes before the acknowledgement of the bytes that freed it: between the two they would count twice.
-    let places = Int(clamping: max(1, min(window, firstCredit) / UInt64(max(1, limits.extentSize))))
+    // And a server may keep back a quarter until it is worth a frame.
+    let sure = min(window, firstCredit - firstCredit / 4)
+    let places = Int(clamping: max(1, sure / UInt64(max(1, limits.extentSize))))
     guard underWay.count < places, !isLong(cursor) || underWay.count(where: isLong) < max(1, places - 1) else {
       return false
     }
@@ -86,12 +90,6 @@ extension Delivery {
 
   private func isLong(_ cursor: Cursor) -> Bool { cursor.promised - cursor.sent > UInt64(max(1, limits.extentSize)) }
   private func isLong(_ id: FileID) -> Bool { cursors[id].map { isLong($0) } ?? false }
-
-  /// Files that had to wait get their turn again.
-  func recallPostponed() {
-    while let id = postponed.popFirst() { turns.append(id) }
-    isDue = true
-  }
 
   func payloadSent(_ id: ConnectionID, _ file: FileID, end: UInt64, _ turn: inout Turn) {
     guard connection == id, let sent = inFlight, sent.file == file, sent.end == end else { return }
@@ -113,7 +111,6 @@ extension Delivery {
     guard cursor.state == .active else { return }
     cursor.sent = offset
     cursor.isRefused = true
-    if !postponed.isEmpty { recallPostponed() }
     setAside(file, cursor, reason, &turn)
   }
 
@@ -130,7 +127,7 @@ extension Delivery {
       guard acknowledged.length > cursor.durable else { continue }
       cursor.durable = acknowledged.length
       cursor.mark(file.committedLength, at: turn.now)
-      if !postponed.isEmpty { recallPostponed() }
+      isDue = true
       if cursor.state == .active { resumed(file, cursor, &turn) }
       noteDirty(file.id, cursor)
       noteProgress()

@@ -222,7 +222,6 @@ extension Delivery {
     case .pong: noteProgress()
     case .credit(let total):
       credit = max(credit, total)
-      if !postponed.isEmpty { recallPostponed() }
       isDue = true
     case .recordsDurable(let length): recordsDurable(length, &turn)
     case .payloadDurable(let lengths): payloadDurable(lengths, &turn)

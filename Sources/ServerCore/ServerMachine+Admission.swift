@@ -139,10 +139,12 @@ extension ServerMachine where H.Value == Digest {
   /// What one connection may have on its way. What was granted earlier can't be taken back, hence the second bound,
   /// `hasRoom`, on what is really held.
   ///
-  /// Never less than an extent: it is verified as a whole, and less could never bring one to its end.
+  /// Never less than an extent, which is verified as a whole, and the quarter that `Credit.release` may keep back: less
+  /// could never bring one to its end.
   var creditLimit: UInt64 {
     let share = max(0, settings.totalCredit) / max(1, connections.count)
-    return UInt64(max(1, limits.payloadFrameSize, limits.extentSize, min(limits.connectionCredit, share)))
+    return UInt64(
+      max(1, limits.payloadFrameSize, limits.extentSize + limits.extentSize / 2, min(limits.connectionCredit, share)))
   }
 
   /// Whether a host may have `more` bytes in memory: its own bound always, and while all together are beyond theirs
