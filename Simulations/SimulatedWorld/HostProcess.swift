@@ -34,6 +34,7 @@ final class HostProcess: SimulatedProcess {
     watches.watchLimit = Int(world.plan.knobs[.watchLimit])
     watches.wake = { [weak self] in self?.hintsCame() }
     host.disk.watcher = watches
+    plane.mutant = world.mutant
     plane.interleave = { [unowned self] in self.world.interleave(host.index) }
     plane.didIngest = { [unowned self] file, inode, from, bytes, answer in
       self.world.oracle.ingested(host.index, file, inode, from: from, bytes, answer)
@@ -52,6 +53,14 @@ final class HostProcess: SimulatedProcess {
 
   func overflowHints() { watches.overflow() }
   var hintCounts: (lost: Int, duplicated: Int, overflowed: Int, refused: Int) { watches.counts }
+
+  /// What a settlement still waits for, in the host's own words.
+  var unsettled: [String] {
+    machine.status.settlements.flatMap { settlement in
+      ["scanned \(settlement.isScanned), \(settlement.unsettledCount) files"]
+        + settlement.unsettled.map { "\($0.file.text) \($0.reason)" }
+    }
+  }
 
   func start() {
     do {
@@ -150,6 +159,13 @@ final class HostProcess: SimulatedProcess {
       if host.take(.failStoreSync) { return .failure(.failed("EIO")) }
       do throws(StoreError) {
         let before = try host.store.length()
+        var batch = batch
+        switch world.mutant {
+        case .forgetHostCommit where before > 8 && world.chance(.mutation): batch.records.removeLast(min(1, batch.records.count))
+        case .forgetFileTable: batch.files = []
+        case .forgetLeaves: batch.leaves = []
+        default: break
+        }
         let position = try host.store.commit(batch)
         world.oracle.journaled(host.index, batch, from: before)
         return .success(position)
@@ -235,7 +251,9 @@ final class HostProcess: SimulatedProcess {
         guard sessions[id] != nil else { return }
         input(.payloadUnavailable(id, file, offset: header.offset, reason: error.reason))
       case .success(let bytes):
-        sessions[id]?.connection.send(Frame.payload(header).encoded() + bytes, .toServer) { [self] in
+        let isLost = world.mutant == .loseSentPayload && world.chance(.mutation)
+        let frame = isLost ? [] : Frame.payload(header).encoded() + bytes
+        sessions[id]?.connection.send(frame, .toServer) { [self] in
           run { [self] in
             guard sessions[id] != nil else { return }
             input(.payloadSent(id, file, end: header.end))

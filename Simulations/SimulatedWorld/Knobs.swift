@@ -14,6 +14,8 @@ package struct Knobs: Hashable, Sendable {
     case shortRead, interleave
     case networkLatency, bandwidth, sendBuffer, splitFrames
     case diskLatency, commitLatency
+    /// How often a planted bug strikes.
+    case mutation
     /// When the load ends and everything heals.
     case loadEnd
     /// How much virtual time the world has to settle after that.
@@ -70,6 +72,7 @@ package struct Knobs: Hashable, Sendable {
     case .sendBuffer: 4_096
     case .diskLatency: 50_000
     case .commitLatency: 300_000
+    case .mutation: 20_000
     case .loadEnd: 2_000 * millisecond
     case .settleWithin: 1_800_000 * millisecond
     }

@@ -16,6 +16,7 @@ extension Oracle {
         }
       }
       parts += unread(host).map { "not journaled: \($0)" }
+      parts += host.process?.unsettled.map { "host \(host.index): \($0)" } ?? []
       if host.process == nil { parts.append("host \(host.index) isn't running") }
     }
     return "not settled: " + (parts.isEmpty ? "no reason to be seen" : parts.prefix(4).joined(separator: "; "))

@@ -29,6 +29,7 @@ final class ServerProcess: SimulatedProcess {
     plane = SimulatedServerPlane(
       disk: server.disk, limits: world.limits, storedLeaves: { try store.leaves(of: $0, count: $1) })
     super.init(world: world, node: .server(server.index))
+    plane.mutant = world.mutant
     plane.overwriteAttempted = { [unowned self] path, from, length in
       self.world.oracle.fail(
         .overwrite, "server \(server.index): a write to \(path) from \(from), where the plain file has \(length) bytes")
@@ -89,12 +90,19 @@ final class ServerProcess: SimulatedProcess {
         switch next {
         case .frame(let frame):
           world.note(frame)
+          if world.mutant == .acknowledgeRecordsOnReceipt, case .records(let records) = frame {
+            let length = records.first + UInt64(records.encoded.count)
+            perform(.send(id, .recordsDurable(length: length)))
+          }
           input(.received(id, frame))
         case .payload(let header, let bytes):
           let payload = PayloadID(nextPayload)
           nextPayload += 1
           plane.hold(payload, bytes: bytes)
           world.payloadBytes += UInt64(bytes.count)
+          if world.mutant == .acknowledgeOnReceipt {
+            perform(.send(id, .payloadDurable([FileLength(file: header.file, length: header.end)])))
+          }
           input(.receivedPayload(id, header, payload))
         }
       } catch {
@@ -202,10 +210,18 @@ final class ServerProcess: SimulatedProcess {
       batch.log.append(ServerBatch.LogPayload(key: range.key, offset: range.offset, bytes: bytes))
     }
     let server = server
+    let complete = batch
     job(.commit, world.plan.knobs[.commitLatency]) { [self] () -> StoreError? in
+      var batch = complete
       if server.has(.storeFull) { return .full("ENOSPC") }
       if server.take(.failStoreSync) { return .failedSync("EIO") }
       do throws(StoreError) {
+        if world.mutant == .forgetServerCommit, world.chance(.mutation) { return nil }
+        if world.mutant == .forgetPromises { batch.promises = [] }
+        if world.mutant == .trimEarly {
+          batch.trims += batch.log.map { ServerBatch.Trim(key: $0.key, below: $0.offset + UInt64($0.bytes.count)) }
+          batch.log = []
+        }
         try server.store.commit(batch)
         world.oracle.committed(server, batch)
         return nil

@@ -27,6 +27,7 @@ package final class SimulatedHostPlane: HostDataPlane {
   package let disk: SimulatedDisk
   package let watches: WatchQueue
   package var faults = Faults()
+  package var mutant: Mutant?
   package var interleave: () -> Void = {}
   /// What an ingest read, for the oracle: file, inode, offset, bytes.
   package var didIngest: (FileUUID, SimulatedDisk.Inode, UInt64, [UInt8], IngestAnswer) -> Void = { _, _, _, _, _ in }
@@ -60,7 +61,7 @@ package final class SimulatedHostPlane: HostDataPlane {
   package func inode(of id: FileID) -> SimulatedDisk.Inode? {
     guard let file = attached[id] else { return nil }
     if let descriptor = file.descriptor { return descriptor.inode }
-    guard let inode = disk.inode(file.path), inode.key == file.inode else { return nil }
+    guard let inode = disk.inode(file.path), key(inode) == file.inode else { return nil }
     return inode
   }
 
@@ -82,9 +83,10 @@ package final class SimulatedHostPlane: HostDataPlane {
   package func unwatch(_ directory: BytePath) { watches.unwatch(directory) }
 
   package func list(_ directory: BytePath, names: [[UInt8]]?) -> Listing {
-    Listing(
-      directory: directory, names: names, outcome: outcome(directory, names),
-      isWatched: watches.isWatched(directory))
+    var outcome = outcome(directory, names)
+    if mutant == .failureIsAbsence, case .failed = outcome { outcome = .missing }
+    return Listing(
+      directory: directory, names: names, outcome: outcome, isWatched: watches.isWatched(directory))
   }
 
   private func outcome(_ directory: BytePath, _ names: [[UInt8]]?) -> Listing.Outcome {
@@ -102,6 +104,7 @@ package final class SimulatedHostPlane: HostDataPlane {
       if names != nil, disk.inode(directory.appending(name), followLast: false) == nil { continue }
       entries.append(entry(directory, name))
     }
+    if mutant == .forgetEntries, entries.contains(where: { $0.facts == nil }) { entries.removeAll() }
     return .entries(entries, filesystem: 1)
   }
 
@@ -114,11 +117,11 @@ package final class SimulatedHostPlane: HostDataPlane {
       return DirectoryEntry(name: name, isSymbolicLink: isLink, facts: nil, freshUUID: fresh)
     }
     return DirectoryEntry(
-      name: name, isSymbolicLink: isLink, facts: Self.facts(found.entry.inode), realPath: isLink ? found.real : nil,
+      name: name, isSymbolicLink: isLink, facts: facts(found.entry.inode), realPath: isLink ? found.real : nil,
       freshUUID: fresh)
   }
 
-  private static func facts(_ inode: SimulatedDisk.Inode) -> FileFacts {
+  private func facts(_ inode: SimulatedDisk.Inode) -> FileFacts {
     let kind: FileFacts.Kind =
       switch inode.kind {
       case .regular: .regular
@@ -126,8 +129,14 @@ package final class SimulatedHostPlane: HostDataPlane {
       case .symbolicLink: .other
       }
     return FileFacts(
-      kind: kind, inode: inode.key, size: UInt64(inode.bytes.count), modified: inode.modified, links: inode.links,
+      kind: kind, inode: key(inode), size: UInt64(inode.bytes.count), modified: inode.modified, links: inode.links,
       mode: inode.mode)
+  }
+
+  private func key(_ inode: SimulatedDisk.Inode) -> InodeKey {
+    guard mutant == .identityByNumber else { return inode.key }
+    let birth = WallTime(nanoseconds: 0)
+    return InodeKey(filesystem: 1, identity: InodeIdentity(number: inode.number, generation: 0, birth: birth))
   }
 
   package func hints() -> [WatchHint] { watches.drain() }
@@ -141,7 +150,12 @@ package final class SimulatedHostPlane: HostDataPlane {
   package func relocate(_ id: FileID, path: BytePath, isPinned: Bool) {
     attached[id]?.path = path
     attached[id]?.isPinned = isPinned
-    if isPinned { _ = try? descriptor(id) }
+    if isPinned, mutant == .dropNamelessTail {
+      attached[id]?.descriptor.map(disk.close)
+      attached[id]?.descriptor = nil
+    } else if isPinned {
+      _ = try? descriptor(id)
+    }
   }
 
   package func reborn(_ id: FileID, as next: FileID, file: FileUUID) {
@@ -178,7 +192,7 @@ package final class SimulatedHostPlane: HostDataPlane {
       default: throw .failed("\(error)")
       }
     }
-    guard opened.inode.key == file.inode else {
+    guard key(opened.inode) == file.inode else {
       disk.close(opened)
       throw .gone
     }
@@ -229,9 +243,14 @@ package final class SimulatedHostPlane: HostDataPlane {
       }
     }
     attached[id]?.ingestor = Ingestor(limits: limits)
-    let answer = ingestor.ingest(
+    var answer = ingestor.ingest(
       source, file: file, from: from, root: root, limit: limit, scratch: scratch,
       storedLeaves: { [storedLeaves] in try storedLeaves(file, $0) })
+    switch answer.outcome {
+    case .diverged where mutant == .skipComparison, .shrunk where mutant == .ignoreTruncation:
+      answer.outcome = .unchanged
+    default: break
+    }
     if attached[id]?.file == file { attached[id]?.ingestor = ingestor }
     if case .appended(let appended) = answer.outcome {
       didIngest(file, source.inode, from, Self.bytes(source.seen, from: from, to: appended.length), answer)
@@ -258,7 +277,7 @@ package final class SimulatedHostPlane: HostDataPlane {
 
   package func probeWriters(_ id: FileID) -> Bool? {
     guard let descriptor = try? descriptor(id) else { return nil }
-    return descriptor.inode.writers > 0
+    return mutant == .assumeNoWriters ? false : descriptor.inode.writers > 0
   }
 
   package func computeRoot(_ id: FileID, length: UInt64) -> Digest? {
@@ -271,6 +290,7 @@ package final class SimulatedHostPlane: HostDataPlane {
     let source: Source
     do { source = try self.source(id) } catch { throw PayloadUnavailable(reason: "\(error)") }
     guard let bytes = try? source.bytes(at: offset, count: length) else { throw PayloadUnavailable(reason: "EIO") }
+    if mutant == .padUnreadable { return bytes + [UInt8](repeating: 0, count: length - bytes.count) }
     guard bytes.count == length else { throw PayloadUnavailable(reason: "truncated") }
     return bytes
   }

@@ -8,6 +8,7 @@ class SimulatedProcess {
   private(set) var isPaused = false
   private var stalled: [() -> Void] = []
   private var busyUntil: [Lane: UInt64] = [:]
+  private var pending: [Lane: Int] = [:]
   /// Dies instead of performing the effect after so many more.
   var effectsToLive: Int?
   private var armed: Instant?
@@ -70,17 +71,22 @@ class SimulatedProcess {
     let now = world.kernel.now.nanoseconds
     let begin = lane == .free ? now + latency : max(now + latency, (busyUntil[lane] ?? 0) + 1)
     let done = begin + world.latency(node, typical / 4)
-    if lane != .free { busyUntil[lane] = done }
+    if lane != .free {
+      busyUntil[lane] = done
+      pending[lane, default: 0] += 1
+    }
     world.kernel.at(Instant(nanoseconds: begin)) { [self] in
       run { [self] in
         let result = work()
+        if lane != .free { pending[lane, default: 0] -= 1 }
         guard isAlive else { return }
         world.kernel.at(Instant(nanoseconds: done)) { [self] in run { answer(result) } }
       }
     }
   }
 
-  func isBusy(_ lane: Lane) -> Bool { (busyUntil[lane] ?? 0) > world.kernel.now.nanoseconds }
+  /// Work waits there that isn't done yet.
+  func isBusy(_ lane: Lane) -> Bool { (pending[lane] ?? 0) > 0 }
 
   /// False when the process dies here instead (crash at every effect).
   func mayPerform() -> Bool {

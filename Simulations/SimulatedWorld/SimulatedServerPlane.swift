@@ -7,6 +7,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
   package let disk: SimulatedDisk
   private let limits: Limits
   private let storedLeaves: (StringKey, UInt64) throws -> [Digest]
+  package var mutant: Mutant?
   private var held: [PayloadID: [UInt8]] = [:]
   private var queues: [StringKey: ReceiveQueue<SimulatedTree>] = [:]
   private var places: [StringKey: BytePath] = [:]
@@ -64,6 +65,10 @@ package final class SimulatedServerPlane: ServerDataPlane {
   }
 
   package func verify(_ key: StringKey, from: UInt64, root: Digest, promises: [Promise]) -> VerifyAnswer {
+    if mutant == .believePayload, let promise = promises.last(where: { $0.length <= received(key) }) {
+      let none = LeafRange(file: key.key.file, first: from / UInt64(limits.leafSize), hashes: [])
+      return VerifyAnswer(upTo: promise.length, root: promise.root, leaves: none, failedAt: nil)
+    }
     var queue = queues[key] ?? ReceiveQueue(key: key, limits: limits)
     let place = places[key]
     let answer = queue.verify(
@@ -78,13 +83,21 @@ package final class SimulatedServerPlane: ServerDataPlane {
     return answer
   }
 
-  package func discard(_ key: StringKey, from: UInt64) { queues[key]?.discard(from: from) }
+  private func received(_ key: StringKey) -> UInt64 { queues[key]?.queue.end ?? 0 }
+
+  package func discard(_ key: StringKey, from: UInt64) {
+    guard mutant != .keepDiscarded else { return }
+    queues[key]?.discard(from: from)
+  }
 
   package func queued(_ key: StringKey, offset: UInt64, length: Int) -> [UInt8] {
     queues[key]?.bytes(offset: offset, length: length) ?? []
   }
 
-  package func free(_ key: StringKey, below: UInt64) { queues[key]?.free(below: below) }
+  package func free(_ key: StringKey, below: UInt64) {
+    guard mutant != .neverFree else { return }
+    queues[key]?.free(below: below)
+  }
 
   // MARK: Plain files
 
@@ -109,6 +122,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
     disk.nextSyncFails = false
     defer { disk.nextSyncFails = isFailing }
     do { try disk.sync(inode) } catch { return false }
+    guard mutant != .skipDirectorySync else { return true }
     var directory = path
     while directory.bytes.count > 1 {
       directory = directory.directory
@@ -131,15 +145,20 @@ package final class SimulatedServerPlane: ServerDataPlane {
     let descriptor = disk.open(inode, entry: nil, writing: true)
     defer { disk.close(descriptor) }
     do { try disk.append(descriptor, bytes) } catch { return .failed("\(error)") }
-    guard sync else { return .done }
-    do { try disk.sync(inode) } catch { return .failedSync("\(error)") }
+    guard sync, mutant != .writeWithoutSync else { return .done }
+    do { try disk.sync(inode) } catch {
+        guard mutant == .retryFailedSync else { return .failedSync("\(error)") }
+      }
     return .done
   }
 
   package func sync(_ stored: [BytePath]) -> DiskOutcome {
+    guard mutant != .acknowledgeBeforeSync else { return .done }
     for path in stored {
       guard let inode = disk.inode(Self.path(path), followLast: false) else { return .failed("ENOENT") }
-      do { try disk.sync(inode) } catch { return .failedSync("\(error)") }
+      do { try disk.sync(inode) } catch {
+        guard mutant == .retryFailedSync else { return .failedSync("\(error)") }
+      }
     }
     return .done
   }
@@ -149,6 +168,9 @@ package final class SimulatedServerPlane: ServerDataPlane {
     mayCut: Bool, slice: UInt64
   ) -> RepairOutcome {
     places[key] = stored
+    if mutant == .skipRepair { return .done }
+    let log = mutant == .forgetLog ? [] : log
+    let committed = mutant == .forgetLog ? synced : committed
     let path = Self.path(stored)
     var inode = disk.inode(path, followLast: false)
     if inode == nil {

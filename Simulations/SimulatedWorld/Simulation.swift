@@ -2,15 +2,14 @@
 package enum Simulation {
   package static func run(_ plan: Plan) -> Outcome { run(plan, observer: nil) }
 
-  package static func run(_ plan: Plan, observer: ((String) -> Void)?) -> Outcome {
+  package static func run(_ plan: Plan, mutant: Mutant? = nil, observer: ((String) -> Void)?) -> Outcome {
     do {
-      let world = try World(plan)
+      let world = try World(plan, mutant: mutant)
       world.observer = observer
       return world.run()
     } catch {
       return Outcome(
-        seed: plan.seed, failure: Failure(oracle: .crash, event: 0, time: 0, text: "\(error)"), events: 0, steps: 0,
-        simulated: 0, load: 0, operations: plan.operations.count, digest: 0, faults: [:], marks: [:], bytes: 0)
+        seed: plan.seed, failure: Failure(oracle: .crash, event: 0, time: 0, text: "no world: \(error)"))
     }
   }
 }

@@ -6,6 +6,7 @@ import WireProtocol
 /// Hosts, servers, the network between them, and all that befalls them: one plan, run once, in one thread.
 package final class World {
   package let plan: Plan
+  package let mutant: Mutant?
   package let kernel = Kernel()
   package let limits: Limits
   package private(set) var hosts: [SimulatedHost] = []
@@ -27,8 +28,9 @@ package final class World {
   private(set) var isHealed = false
   private var isInterleaving = false
 
-  package init(_ plan: Plan) throws {
+  package init(_ plan: Plan, mutant: Mutant? = nil) throws {
     self.plan = plan
+    self.mutant = mutant
     limits = plan.knobs.limits
     network = SimulatedNetwork(kernel: kernel, seed: plan.seed, knobs: plan.knobs)
     latencies = RandomStream(seed: plan.seed, entity: "world", purpose: "latency")
@@ -86,11 +88,17 @@ package final class World {
 
   private func outcome(load: UInt64) -> Outcome {
     for host in hosts { count(host.process?.hintCounts) }
-    return Outcome(
-      seed: plan.seed, failure: oracle.failure, events: kernel.eventCount, steps: steps,
-      simulated: kernel.now.nanoseconds, load: load, operations: plan.operations.count, digest: kernel.trace.value,
-      faults: faults, marks: Dictionary(uniqueKeysWithValues: marks.map { ($0.key.rawValue, $0.value) }),
-      bytes: payloadBytes)
+    var outcome = Outcome(seed: plan.seed, failure: oracle.failure)
+    outcome.events = kernel.eventCount
+    outcome.steps = steps
+    outcome.simulated = kernel.now.nanoseconds
+    outcome.load = load
+    outcome.operations = plan.operations.count
+    outcome.digest = kernel.trace.value
+    outcome.faults = faults
+    outcome.marks = Dictionary(uniqueKeysWithValues: marks.map { ($0.key.rawValue, $0.value) })
+    outcome.bytes = payloadBytes
+    return outcome
   }
 
   func count(_ hints: (lost: Int, duplicated: Int, overflowed: Int, refused: Int)?) {
@@ -309,6 +317,12 @@ package struct Failure: Hashable, Sendable, Error {
   package var event: UInt64
   package var time: UInt64
   package var text: String
+  package init(oracle: OracleName, event: UInt64, time: UInt64, text: String) {
+    self.oracle = oracle
+    self.event = event
+    self.time = time
+    self.text = text
+  }
 }
 
 package enum OracleName: String, Hashable, Sendable, CaseIterable {
@@ -319,13 +333,20 @@ package enum OracleName: String, Hashable, Sendable, CaseIterable {
 package struct Outcome: Sendable {
   package var seed: UInt64
   package var failure: Failure?
-  package var events: UInt64
-  package var steps: UInt64
-  package var simulated: UInt64
-  package var load: UInt64
-  package var operations: Int
-  package var digest: UInt64
-  package var faults: [String: Int]
-  package var marks: [String: Int]
-  package var bytes: UInt64
+  package var events: UInt64 = 0
+  /// Inputs that the machines took.
+  package var steps: UInt64 = 0
+  /// Virtual nanoseconds in all, and until the load ended.
+  package var simulated: UInt64 = 0
+  package var load: UInt64 = 0
+  package var operations = 0
+  package var digest: UInt64 = 0
+  package var faults: [String: Int] = [:]
+  package var marks: [String: Int] = [:]
+  package var bytes: UInt64 = 0
+
+  package init(seed: UInt64, failure: Failure?) {
+    self.seed = seed
+    self.failure = failure
+  }
 }

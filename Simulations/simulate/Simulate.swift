@@ -6,7 +6,7 @@ import SimulatedWorld
 @main struct Simulate: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "simulate", abstract: "Runs the real core in a simulated world, under every fault.",
-    subcommands: [Run.self, Swarm.self, Replay.self, Shrink.self, Worker.self])
+    subcommands: [Run.self, Swarm.self, Replay.self, Shrink.self, Mutants.self, Worker.self])
 }
 
 struct Run: ParsableCommand {
@@ -39,6 +39,7 @@ struct Shrink: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Makes a failing plan smaller.")
   @Argument(help: "A plan file.") var plan: String?
   @Option(help: "Or a seed.") var seed: UInt64?
+  @Option(help: "Under a planted bug.") var mutant: String?
   @Option(help: "Where the smaller plan goes; else standard output.") var output: String?
 
   func run() throws {
@@ -47,12 +48,13 @@ struct Shrink: ParsableCommand {
       guard let seed else { throw ValidationError("a plan or a seed") }
       whole = PlanGenerator.plan(seed: seed)
     }
-    guard var shrinker = Shrinker(whole) else {
+    let mutant = try self.mutant.map { try Mutants.named($0) }
+    guard var shrinker = Shrinker(whole, run: { Simulation.run($0, mutant: mutant, observer: nil) }) else {
       print("the plan doesn't fail")
       throw ExitCode.failure
     }
     let small = shrinker.shrink()
-    let outcome = Simulation.run(small)
+    let outcome = Simulation.run(small, mutant: mutant, observer: nil)
     let comment = "# \(outcome.failure.map(String.init(describing:)) ?? "passes")\n"
     if let output { try (comment + "\(small)").write(toFile: output, atomically: true, encoding: .utf8) } else {
       print(comment + "\(small)", terminator: "")

@@ -9,13 +9,17 @@ struct Worker: ParsableCommand {
   @Option var first: UInt64
   @Option var count: UInt64
   @Option var step: UInt64 = 1
+  @Option var mutant: String?
+  @Flag var untilFailure = false
 
   func run() throws {
+    let mutant = try self.mutant.map { try Mutants.named($0) }
     var seed = first
     while seed < first + count * step {
       emit("B \(seed)")
-      let report = SeedReport(Simulation.run(PlanGenerator.plan(seed: seed)))
+      let report = SeedReport(Simulation.run(PlanGenerator.plan(seed: seed), mutant: mutant, observer: nil))
       emit("E " + String(decoding: try JSONEncoder().encode(report), as: UTF8.self))
+      if untilFailure, report.failure != nil { return }
       seed += step
     }
   }
@@ -36,6 +40,11 @@ struct SeedReport: Codable, Sendable {
   var digest: UInt64
   var faults: [String: Int]
   var marks: [String: Int]
+
+  static func crash(seed: UInt64) -> SeedReport {
+    let failure = Failure(oracle: .crash, event: 0, time: 0, text: "the process died")
+    return SeedReport(Outcome(seed: seed, failure: failure))
+  }
 
   init(_ outcome: Outcome) {
     seed = outcome.seed
@@ -102,6 +111,7 @@ struct Swarm: ParsableCommand {
       let pipe = Pipe()
       process.standardOutput = pipe
       process.standardError = FileHandle.nullDevice
+      process.environment = ProcessInfo.processInfo.environment.merging(["SWIFT_BACKTRACE": "enable=no"]) { $1 }
       do { try process.run() } catch { return (0, nil, true) }
       var done: UInt64 = 0
       var begun: UInt64?
@@ -175,12 +185,7 @@ final class Collector: @unchecked Sendable {
   }
 
   func addCrash(seed: UInt64) {
-    var outcome = Simulation.run(Plan(seed: seed, knobs: Knobs(), operations: []))
-    outcome.failure = nil
-    var report = SeedReport(outcome)
-    report.oracle = OracleName.crash.rawValue
-    report.failure = "the process died"
-    _ = add(report)
+    _ = add(.crash(seed: seed))
   }
 }
 

@@ -218,6 +218,8 @@ extension Delivery {
   }
 
   private func flowing(_ frame: Frame, _ turn: inout Turn) {
+    // Any answer may have made room for a file that was put off.
+    if !postponed.isEmpty { isDue = true }
     switch frame {
     case .pong: noteProgress()
     case .credit(let total):

@@ -43,7 +43,13 @@ struct CreditLine {
   /// Committed or dropped.
   private(set) var released: UInt64 = 0
 
-  init(first: UInt64) { granted = first }
+  /// What the host counted on when it began: files under way then end only if it stays so.
+  private let first: UInt64
+
+  init(first: UInt64) {
+    self.first = first
+    granted = first
+  }
 
   /// False when the host sends what it wasn't allowed to.
   mutating func consume(_ bytes: UInt64) -> Bool {
@@ -57,6 +63,8 @@ struct CreditLine {
 
   /// The new total when it is worth a frame: a quarter of the limit came back, or the host has less than half of it left.
   mutating func grant(limit: UInt64) -> UInt64? {
+    // The host shares it out by what it was told at first.
+    let limit = max(limit, first)
     let total = released + limit
     guard total > granted, total - granted >= limit / 4 || granted - consumed < limit / 2 else { return nil }
     granted = total

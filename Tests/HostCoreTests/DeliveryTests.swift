@@ -129,6 +129,8 @@ import WireProtocol
 
   @Test func largeFilesDoNotDelaySmallOnesF4() throws {
     a.acknowledges = true
+    // As in the daemon: room for several extents.
+    a.creditStep = UInt64(Limits().connectionCredit)
     files.create("/log/big.log", String(repeating: "b", count: 20_000))
     let host = try FakeHost(files, servers: [a])
     host.withholds = { if case .payloadSent = $0 { true } else { false } }

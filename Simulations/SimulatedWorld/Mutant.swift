@@ -1,0 +1,59 @@
+/// A planted bug: one rule broken at the door between the core and the world, where breaking it is the same as breaking
+/// it inside. A mutant that a swarm doesn't see is a hole in the oracles.
+package enum Mutant: String, Hashable, Sendable, CaseIterable {
+  // What a host's world says and does.
+  /// Identity by inode number alone (D1).
+  case identityByNumber
+  /// Bytes before the known length are not compared (D4).
+  case skipComparison
+  /// A shorter file is taken for an unchanged one (D5).
+  case ignoreTruncation
+  /// 'EMFILE' and 'EACCES' read as 'there is nothing' (D10).
+  case failureIsAbsence
+  /// An entry that vanishes between listing and examination is left out, and with it the next one.
+  case forgetEntries
+  /// No descriptor is kept when the last name goes (F2).
+  case dropNamelessTail
+  /// 'No writer is left' without asking (F2).
+  case assumeNoWriters
+  /// Payload that can't be read any more is sent as NUL bytes (J4).
+  case padUnreadable
+  /// A host's commit is answered and not made (J1).
+  case forgetHostCommit
+  /// The file table isn't written: lengths are forgotten at a restart.
+  case forgetFileTable
+  /// Leaves aren't written: D4 has nothing to compare with.
+  case forgetLeaves
+  /// Offers what is said to be delivered twice: the second of two equal ranges is dropped on the way.
+  case loseSentPayload
+
+  // What a server's world says and does.
+  /// 'Synced' without a sync of the plain file (G2).
+  case acknowledgeBeforeSync
+  /// A bulk write is said to be synced and isn't (P2).
+  case writeWithoutSync
+  /// A failed sync is tried again and believed (P4).
+  case retryFailedSync
+  /// Payload acknowledged as it arrives (W1, G2).
+  case acknowledgeOnReceipt
+  /// Records acknowledged as they arrive (J1, G2).
+  case acknowledgeRecordsOnReceipt
+  /// A server's commit is answered and not made.
+  case forgetServerCommit
+  /// Every root matches (W3).
+  case believePayload
+  /// Nothing is folded or cut after a crash (P3).
+  case skipRepair
+  /// The log isn't replayed: the file ends at the synced length (P3).
+  case forgetLog
+  /// Signed lengths aren't stored: after a restart nobody knows to what payload may commit.
+  case forgetPromises
+  /// The name of a new plain file isn't synced (P1).
+  case skipDirectorySync
+  /// Received bytes that were to be forgotten stay (W3).
+  case keepDiscarded
+  /// Bytes that were written stay in memory (P2).
+  case neverFree
+  /// The log is trimmed before what it holds was written (P2).
+  case trimEarly
+}
