@@ -227,7 +227,7 @@ package final class Oracle {
     case .storeBlocked: world.mark(.storeBlocked)
     case .setAside: world.mark(.setAside)
     case .repairFailed(let key, let reason):
-      guard !server.disk.isFull, !server.disk.writesFail, reason != "EIO" else { return }
+      guard !["EIO", "noSpace", "inputOutput", "can't be made"].contains(reason) else { return }
       fail(.durability, "server \(server.index) can't repair \(key.file.text): \(reason)")
     default: break
     }

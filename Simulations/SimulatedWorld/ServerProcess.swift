@@ -186,6 +186,7 @@ final class ServerProcess: SimulatedProcess {
     let plane = plane
     let store = server.store
     let ranges = log[row.key] ?? []
+    if row.committed > row.synced { world.mark(.repairedByLog) }
     let slice = world.plan.knobs[.syncSlice]
     job(.string(row.key), world.plan.knobs[.diskLatency]) { () -> RepairOutcome in
       let log = ranges.compactMap { range in
@@ -198,6 +199,7 @@ final class ServerProcess: SimulatedProcess {
 
   private func close(_ id: ConnectionID, _ code: RefusalCode, _ text: String) {
     guard let session = sessions[id] else { return }
+    world.note(.goodbye(code: code, text: text))
     session.connection.send(Frame.goodbye(code: code, text: text).encoded(), .toHost)
     session.connection.close(.toHost)
     after(1_000) { [self] in ended(id) }

@@ -184,19 +184,30 @@ package final class SimulatedServerPlane: ServerDataPlane {
     var setAside: BytePath?
     if length > synced, length - synced > slice || !mayCut {
       let aside = BytePath(stored.bytes + Array("~aside".utf8))
-      do {
-        let kept = Array(file.bytes[..<Int(synced)])
-        try disk.rename(path, Self.path(aside))
-        file = try disk.create(path)
-        let descriptor = disk.open(file, entry: nil, writing: true)
-        defer { disk.close(descriptor) }
-        try disk.append(descriptor, kept)
-      } catch { return .failed("\(error)") }
+      do { file = try replace(path, by: Array(file.bytes[..<Int(synced)]), keepingAs: Self.path(aside)) } catch {
+        return .failed("\(error)")
+      }
       setAside = aside
     } else if length > synced {
       disk.truncate(file, to: Int(synced))
     }
     return rebuild(file, path, committed: committed, log: log) ?? (setAside.map { .setAside($0) } ?? .done)
+  }
+
+  /// The new file is complete and durable before it takes the name; the old one keeps another.
+  private func replace(
+    _ path: BytePath, by bytes: [UInt8], keepingAs aside: BytePath
+  ) throws(SimulatedDisk.Failure) -> SimulatedDisk.Inode {
+    let new = BytePath(path.bytes + Array("~new".utf8))
+    if disk.inode(new, followLast: false) != nil { try disk.unlink(new) }
+    let file = try disk.create(new)
+    let descriptor = disk.open(file, entry: nil, writing: true)
+    defer { disk.close(descriptor) }
+    try disk.append(descriptor, bytes)
+    guard syncPath(new) else { throw .inputOutput }
+    if disk.inode(aside, followLast: false) == nil { try disk.hardLink(path, aside) }
+    try disk.rename(new, path)
+    return file
   }
 
   private func rebuild(

@@ -294,7 +294,7 @@ package final class World {
 
   func note(_ frame: Frame) {
     switch frame {
-    case .refusal(let refusal): mark(refusal.file == nil ? .recordsRefused : .fileRefused)
+    case .refusal(let refusal): if refusal.file != nil { mark(.fileRefused) }
     case .resumeAnswer(let files):
       if files.contains(where: { !$0.strings.isEmpty }) { mark(.resumedInTheMiddle) }
     case .goodbye(.superseded, _): mark(.superseded)
@@ -306,9 +306,9 @@ package final class World {
 
 /// Rare states that a swarm must have reached (sometimes-assertions).
 package enum Mark: String, Hashable, Sendable, CaseIterable {
-  case hostRestarted, serverRestarted, halted, interleaved, fileRefused, recordsRefused, resumedInTheMiddle
+  case hostRestarted, serverRestarted, halted, interleaved, fileRefused, resumedInTheMiddle
   case superseded, silence, truncated, rotatedAway, gap, vanished, deleted, reborn, mixed, acknowledgedFromLog
-  case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked, overlap
+  case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
 }
 
