@@ -18,6 +18,8 @@ final class HostProcess: SimulatedProcess {
   }
   private var sessions: [ConnectionID: Session] = [:]
   private var spare: [HostEffect] = []
+  /// Names older than this one stood before the process began.
+  private(set) var firstEra = 0
   private(set) var settledTokens: Set<UInt64> = []
 
   init(host: SimulatedHost, world: World) {
@@ -39,6 +41,8 @@ final class HostProcess: SimulatedProcess {
     plane.didIngest = { [unowned self] file, inode, from, bytes, answer in
       self.world.oracle.ingested(host.index, file, inode, from: from, bytes, answer)
     }
+    host.disk.era += 1
+    firstEra = host.disk.era
     applyFaults()
   }
 
@@ -118,10 +122,18 @@ final class HostProcess: SimulatedProcess {
     let plane = plane
     switch effect {
     case .watch(let directory):
-      job(.names, disk) { plane.watch(directory) } answer: { [self] in input(.listed($0)) }
+      job(.names, disk) {
+        plane.watch(directory)
+      } answer: { [self] in
+        input(.listed($0))
+      }
     case .unwatch(let directory): plane.unwatch(directory)
     case .list(let directory, let names):
-      job(.names, disk) { plane.list(directory, names: names) } answer: { [self] in input(.listed($0)) }
+      job(.names, disk) {
+        plane.list(directory, names: names)
+      } answer: { [self] in
+        input(.listed($0))
+      }
     case .attach(let id, let file, let inode, let path):
       plane.attach(id, file: file, inode: inode, path: path)
       world.oracle.attached(host.index, file, inode)
@@ -131,11 +143,17 @@ final class HostProcess: SimulatedProcess {
       plane.reborn(id, as: next, file: file)
     case .release(let id): plane.release(id)
     case .ingest(let id, let from, let root, let limit):
-      job(.file(id), disk) { plane.ingest(id, from: from, root: root, limit: limit) } answer: { [self] in
+      job(.file(id), disk) {
+        plane.ingest(id, from: from, root: root, limit: limit)
+      } answer: { [self] in
         input(.ingested(id, $0))
       }
     case .probeWriters(let id):
-      job(.file(id), disk) { plane.probeWriters(id) } answer: { [self] in input(.writersProbed(id, hasWriters: $0)) }
+      job(.file(id), disk) {
+        plane.probeWriters(id)
+      } answer: { [self] in
+        input(.writersProbed(id, hasWriters: $0))
+      }
     case .commit(let batch): commit(batch)
     case .connect(let server): connect(server)
     case .disconnect(let id, _): sessions.removeValue(forKey: id)?.connection.close(.toServer)
@@ -143,9 +161,15 @@ final class HostProcess: SimulatedProcess {
     case .sendRecords(let id, let from, let upTo): sendRecords(id, from, upTo)
     case .sendPayload(let id, let file, let header): sendPayload(id, file, header)
     case .verifyHead(let id, let length, let checkpoint):
-      job(.free, disk) { [self] in isOurs(checkpoint, length) } answer: { [self] in input(.headVerified(id, $0)) }
+      job(.free, disk) { [self] in
+        isOurs(checkpoint, length)
+      } answer: { [self] in
+        input(.headVerified(id, $0))
+      }
     case .computeRoot(let id, let length):
-      job(.free, disk) { plane.computeRoot(id, length: length) } answer: { [self] in
+      job(.free, disk) {
+        plane.computeRoot(id, length: length)
+      } answer: { [self] in
         input(.rootComputed(id, length: length, $0))
       }
     case .settled(let token): settledTokens.insert(token)
@@ -161,7 +185,8 @@ final class HostProcess: SimulatedProcess {
         let before = try host.store.length()
         var batch = batch
         switch world.mutant {
-        case .forgetHostCommit where before > 8 && world.chance(.mutation): batch.records.removeLast(min(1, batch.records.count))
+        case .forgetHostCommit where before > 8 && world.chance(.mutation):
+          batch.records.removeLast(min(1, batch.records.count))
         case .forgetFileTable: batch.files = []
         case .forgetLeaves: batch.leaves = []
         default: break

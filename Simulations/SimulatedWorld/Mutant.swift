@@ -16,8 +16,6 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case dropNamelessTail
   /// 'No writer is left' without asking (F2).
   case assumeNoWriters
-  /// Payload that can't be read any more is sent as NUL bytes (J4).
-  case padUnreadable
   /// A host's commit is answered and not made (J1).
   case forgetHostCommit
   /// The file table isn't written: lengths are forgotten at a restart.

@@ -26,6 +26,8 @@ package final class Oracle {
     /// The incarnation of the inode that the bytes come from.
     var incarnation: Int
     var isMixed = false
+    /// The last life of the host's node in which the file was read: from then on a descriptor is held.
+    var readInLife = 0
     /// By server: how much of it was checked when acknowledged.
     var acknowledged: [Int: Int] = [:]
     /// Bytes below this are owed to every server.
@@ -80,7 +82,9 @@ package final class Oracle {
   func reborn(_ host: Int, _ file: FileUUID, _ key: InodeKey?) {
     guard let key else { return }
     world.mark(.reborn)
-    guard followed[host][file] == nil else { return fail(.identity, "reborn under a uuid that is in use: \(file.text)") }
+    guard followed[host][file] == nil else {
+      return fail(.identity, "reborn under a uuid that is in use: \(file.text)")
+    }
     follow(host, file, key)
   }
 
@@ -97,6 +101,10 @@ package final class Oracle {
   func ingested(
     _ host: Int, _ file: FileUUID, _ inode: SimulatedDisk.Inode, from: UInt64, _ bytes: [UInt8], _ answer: IngestAnswer
   ) {
+    switch answer.outcome {
+    case .appended, .unchanged: followed[host][file]?.readInLife = world.hosts[host].lives
+    default: break
+    }
     switch answer.outcome {
     case .appended: break
     case .shrunk: return world.mark(.shrunk)
@@ -201,7 +209,9 @@ package final class Oracle {
     case .deleted:
       world.mark(.deleted)
       if let inode = known.inode, inode.links > 0 { fail(.falseTruncation, "\(closed.file.text) isn't deleted") }
-    case .vanished: world.mark(.vanished)
+    case .vanished:
+      world.mark(.vanished)
+      checkVanished(host, known)
     }
   }
 
@@ -209,11 +219,24 @@ package final class Oracle {
     world.mark(.gap)
     guard case .file(let file) = gap.subject, let known = followed[host][file] else { return }
     known.gapFrom = min(known.gapFrom ?? .max, gap.lower)
+    if gap.reason == .vanished { checkVanished(host, known) }
     if gap.reason == .truncated, let inode = known.inode, inode.incarnations.count - 1 == known.incarnation,
       !known.isMixed
     {
       fail(.falseTruncation, "\(file.text) has a gap by a truncation that never was")
     }
+  }
+
+  /// A file whose descriptor this life of the node has had can't vanish (F2).
+  private func checkVanished(_ host: Int, _ known: Followed) {
+    // No directory was renamed since the process began, and the name is older than it: every scan could see it (D10).
+    if let inode = known.inode, let process = world.hosts[host].process, world.hosts[host].disk.era == process.firstEra,
+      inode.namedIn < process.firstEra, livingFiles(world.hosts[host]).contains(where: { $0.1 === inode })
+    {
+      return fail(.lost, "\(known.file.text) is called vanished while its name stands (D10)")
+    }
+    guard known.readInLife == world.hosts[host].lives else { return }
+    fail(.lost, "\(known.file.text) is called vanished by a node that had it open (F2)")
   }
 
   func reported(_ host: Int, _ report: HostReport) {
@@ -252,7 +275,8 @@ package final class Oracle {
     guard offset + bytes.count <= known.bytes.count, known.bytes[offset..<(offset + bytes.count)] == bytes else {
       return fail(
         .storedBytes,
-        "server \(server.index), \(place): \(known.file.text) from \(offset), \(bytes.count) bytes, isn't what was read")
+        "server \(server.index), \(place): \(known.file.text) from \(offset), \(bytes.count) bytes, isn't what was read"
+      )
     }
   }
 

@@ -19,7 +19,8 @@ extension Operation: CustomStringConvertible {
     func direction(_ toServer: Bool) -> String { toServer ? "up" : "down" }
     return switch self {
     case .open(let host, let writer, let path): "open host\(host) writer\(writer) \(path)"
-    case .append(let host, let writer, let count, let kind): "append host\(host) writer\(writer) \(count) \(kind.rawValue)"
+    case .append(let host, let writer, let count, let kind):
+      "append host\(host) writer\(writer) \(count) \(kind.rawValue)"
     case .close(let host, let writer): "close host\(host) writer\(writer)"
     case .rename(let host, let from, let to): "rename host\(host) \(from) \(to)"
     case .unlink(let host, let path): "unlink host\(host) \(path)"

@@ -306,10 +306,12 @@ extension PlanGenerator {
     return make(&g).map(\.1)
   }
 
-  fileprivate static var allFaults: [Fault] { [
-    killed, killed, powerCut, paused, clock, reset, reset, partition, clog, shred, hints, hints, disk, disk, deny,
-    effects, effects, stopped,
-  ] }
+  fileprivate static var allFaults: [Fault] {
+    [
+      killed, killed, powerCut, paused, clock, reset, reset, partition, clog, shred, hints, hints, disk, disk, deny,
+      effects, effects, stopped,
+    ]
+  }
 
   private mutating func node() -> Node {
     random.chance(500_000) ? .host(random.below(hosts)) : .server(random.below(servers))

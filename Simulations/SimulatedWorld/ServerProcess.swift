@@ -148,30 +148,46 @@ final class ServerProcess: SimulatedProcess {
     case .admit(let id, let key, let offset): inOrder(key) { plane.admit(id, to: key, offset: offset) }
     case .drop(let id): plane.drop(id)
     case .compare(let id, let key, let stored, let offset, let count):
-      job(.string(key), disk) { plane.compare(id, with: key, stored: stored, offset: offset, count: count) } answer: {
-        [self] in input(.compared(id, isEqual: $0))
+      job(.string(key), disk) {
+        plane.compare(id, with: key, stored: stored, offset: offset, count: count)
+      } answer: {
+        [self] in
+        input(.compared(id, isEqual: $0))
       }
     case .admitTail(let id, let key, let offset, let dropping):
       inOrder(key) { plane.admitTail(id, to: key, offset: offset, dropping: dropping) }
     case .verify(let key, let from, let root, let promises):
-      job(.string(key), disk) { plane.verify(key, from: from, root: root, promises: promises) } answer: { [self] in
+      job(.string(key), disk) {
+        plane.verify(key, from: from, root: root, promises: promises)
+      } answer: { [self] in
         input(.verified(key, $0))
       }
     case .discard(let key, let from): inOrder(key) { plane.discard(key, from: from) }
     case .create(let key, let stored):
-      job(.string(key), disk) { plane.create(key, stored) } answer: { [self] in input(.created(key, $0)) }
+      job(.string(key), disk) {
+        plane.create(key, stored)
+      } answer: { [self] in
+        input(.created(key, $0))
+      }
     case .write(let key, let stored, let from, let upTo, let sync):
       job(.string(key), sync ? disk * 4 : disk) {
         plane.write(key, stored, from: from, upTo: upTo, sync: sync)
-      } answer: { [self] in input(.written(key, upTo: upTo, $0)) }
+      } answer: { [self] in
+        input(.written(key, upTo: upTo, $0))
+      }
     case .free(let key, let below): inOrder(key) { plane.free(key, below: below) }
     case .sync(let targets):
-      job(.sync, disk * 4) { plane.sync(targets.map(\.stored)) } answer: { [self] outcome in
+      job(.sync, disk * 4) {
+        plane.sync(targets.map(\.stored))
+      } answer: { [self] outcome in
         input(.synced(targets.map { ServerInput.SyncedLength(key: $0.key, length: $0.length) }, outcome))
       }
     case .commit(let batch, let log): commit(batch, log)
     case .link(let host, let path, let stored):
-      job(.sync, disk) { plane.link(host: host, path: path, to: stored) } answer: { _ in }
+      job(.sync, disk) {
+        plane.link(host: host, path: path, to: stored)
+      } answer: { _ in
+      }
     case .halt(let reason): world.halted(node, reason)
     case .report(let report): world.oracle.reported(server, report)
     }
@@ -194,7 +210,9 @@ final class ServerProcess: SimulatedProcess {
       }
       return plane.repair(
         row.key, row.stored, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut, slice: slice)
-    } answer: { [self] in input(.repaired(row.key, $0)) }
+    } answer: { [self] in
+      input(.repaired(row.key, $0))
+    }
   }
 
   private func close(_ id: ConnectionID, _ code: RefusalCode, _ text: String) {

@@ -23,6 +23,8 @@ package final class SimulatedDisk {
     var openers = 0
     package internal(set) var writers = 0
     package var isDenied = false
+    /// `SimulatedDisk.era` when it last got a name.
+    var namedIn = 0
 
     // The durable image.
     var isDurable = false
@@ -82,6 +84,8 @@ package final class SimulatedDisk {
   }
 
   package let root: Inode
+  /// Counted up by whoever wants to know whether a name is older than something.
+  var era = 0
   package let isWriteThrough: Bool
   package var pageSize = 64
   package var birthStep: Int64 = 4_000_000
@@ -197,6 +201,7 @@ package final class SimulatedDisk {
     let entry = Entry(parent: directory, name: name, inode: inode)
     directory.entries[name] = entry
     inode.links += 1
+    inode.namedIn = era
     if isWriteThrough { directory.durableEntries[name] = inode }
     return entry
   }
@@ -294,6 +299,8 @@ package final class SimulatedDisk {
     oldParent.entries[oldName] = nil
     source.parent = directory
     source.name = name
+    if source.inode.kind == .directory { era += 1 }
+    source.inode.namedIn = era
     directory.entries[name] = source
     if isWriteThrough {
       oldParent.durableEntries[oldName] = nil

@@ -290,7 +290,6 @@ package final class SimulatedHostPlane: HostDataPlane {
     let source: Source
     do { source = try self.source(id) } catch { throw PayloadUnavailable(reason: "\(error)") }
     guard let bytes = try? source.bytes(at: offset, count: length) else { throw PayloadUnavailable(reason: "EIO") }
-    if mutant == .padUnreadable { return bytes + [UInt8](repeating: 0, count: length - bytes.count) }
     guard bytes.count == length else { throw PayloadUnavailable(reason: "truncated") }
     return bytes
   }

@@ -147,8 +147,8 @@ package final class SimulatedServerPlane: ServerDataPlane {
     do { try disk.append(descriptor, bytes) } catch { return .failed("\(error)") }
     guard sync, mutant != .writeWithoutSync else { return .done }
     do { try disk.sync(inode) } catch {
-        guard mutant == .retryFailedSync else { return .failedSync("\(error)") }
-      }
+      guard mutant == .retryFailedSync else { return .failedSync("\(error)") }
+    }
     return .done
   }
 

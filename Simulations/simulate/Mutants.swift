@@ -38,7 +38,8 @@ struct Mutants: ParsableCommand {
 enum ChildProcess {
   static func firstFailure(from first: UInt64, count: UInt64, mutant: Mutant) throws -> SeedReport? {
     let process = Process()
-    process.executableURL = URL(fileURLWithPath: try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"))
+    process.executableURL = URL(
+      fileURLWithPath: try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"))
     process.arguments = [
       "worker", "--first", "\(first)", "--count", "\(count)", "--mutant", mutant.rawValue, "--until-failure",
     ]
@@ -53,7 +54,8 @@ enum ChildProcess {
     let reports = lines.filter { $0.hasPrefix("E ") }
       .compactMap { try? JSONDecoder().decode(SeedReport.self, from: Data($0.dropFirst(2).utf8)) }
     if let failed = reports.first(where: { $0.failure != nil }) { return failed }
-    guard process.terminationStatus != 0, let seed = lines.last(where: { $0.hasPrefix("B ") }).flatMap({ UInt64($0.dropFirst(2)) })
+    guard process.terminationStatus != 0,
+      let seed = lines.last(where: { $0.hasPrefix("B ") }).flatMap({ UInt64($0.dropFirst(2)) })
     else { return nil }
     return .crash(seed: seed)
   }

@@ -30,7 +30,8 @@ struct Replay: ParsableCommand {
   func run() throws {
     for path in plans {
       let text = try String(contentsOfFile: path, encoding: .utf8)
-      try finish(Simulation.run(try Plan(text: text), observer: trace ? { print($0) } : nil), replay: "simulate replay \(path)")
+      try finish(
+        Simulation.run(try Plan(text: text), observer: trace ? { print($0) } : nil), replay: "simulate replay \(path)")
     }
   }
 }
@@ -44,7 +45,9 @@ struct Shrink: ParsableCommand {
 
   func run() throws {
     let whole: Plan
-    if let plan { whole = try Plan(text: String(contentsOfFile: plan, encoding: .utf8)) } else {
+    if let plan {
+      whole = try Plan(text: String(contentsOfFile: plan, encoding: .utf8))
+    } else {
       guard let seed else { throw ValidationError("a plan or a seed") }
       whole = PlanGenerator.plan(seed: seed)
     }
@@ -56,7 +59,9 @@ struct Shrink: ParsableCommand {
     let small = shrinker.shrink()
     let outcome = Simulation.run(small, mutant: mutant, observer: nil)
     let comment = "# \(outcome.failure.map(String.init(describing:)) ?? "passes")\n"
-    if let output { try (comment + "\(small)").write(toFile: output, atomically: true, encoding: .utf8) } else {
+    if let output {
+      try (comment + "\(small)").write(toFile: output, atomically: true, encoding: .utf8)
+    } else {
       print(comment + "\(small)", terminator: "")
     }
     printError("\(whole.operations.count) operations became \(small.operations.count) in \(shrinker.runs) runs")

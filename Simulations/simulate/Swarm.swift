@@ -68,7 +68,8 @@ struct Swarm: ParsableCommand {
   @Option(help: "The first one.") var first: UInt64 = 1
   @Option(help: "Processes at a time.") var jobs: Int = ProcessInfo.processInfo.activeProcessorCount
   @Option(help: "Stop after so many failing seeds.") var failures: Int = 20
-  @Option(help: "A sample of 1 in so many is run again, with another hash seed, and must agree.") var recheck: UInt64 = 50
+  @Option(help: "A sample of 1 in so many is run again, with another hash seed, and must agree.") var recheck: UInt64 =
+    50
   @Flag(help: "Report marks that were never hit without failing.") var lenient = false
 
   func run() throws {
@@ -206,7 +207,8 @@ struct SwarmReport {
     line("simulated", String(format: "%.1f h, %.0f times wall time", simulated / 3_600, simulated / max(wall, 0.001)))
     line(
       "events",
-      String(format: "%llu, %.0f per second in all, inputs %llu", events, Double(events) / max(wall, 0.001),
+      String(
+        format: "%llu, %.0f per second in all, inputs %llu", events, Double(events) / max(wall, 0.001),
         reports.reduce(0) { $0 + $1.steps }))
     total("faults by kind", reports.map(\.faults))
     let marks = total("marks", reports.map(\.marks))
