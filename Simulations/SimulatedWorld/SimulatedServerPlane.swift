@@ -111,7 +111,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
         return .taken
       }
     }
-    return syncPath(path) ? .created : .failed("EIO")
+    return syncPath(path) ? .created : .failedSync("EIO")
   }
 
   /// Syncs the file and every directory above it.
@@ -223,7 +223,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
       }
     }
     guard UInt64(file.bytes.count) == committed else { return .failed("the log doesn't reach the committed length") }
-    return syncPath(path) ? nil : .failed("EIO")
+    return syncPath(path) ? nil : .failedSync("EIO")
   }
 
   package func link(host: HostName, path: BytePath, to stored: BytePath) -> String? {

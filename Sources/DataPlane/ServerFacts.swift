@@ -36,7 +36,10 @@ package enum RepairOutcome: Hashable, Sendable {
   /// More than one slice lay beyond the synced length, or the counters differ: the old file was set aside under this
   /// name, kept, and a new one holds the committed bytes, synced.
   case setAside(BytePath)
+  /// May be tried again.
   case failed(String)
+  /// A sync failed: the store stops (P4).
+  case failedSync(String)
 }
 
 package enum CreateOutcome: Hashable, Sendable {
@@ -44,5 +47,8 @@ package enum CreateOutcome: Hashable, Sendable {
   case created
   /// Something else has the name.
   case taken
+  /// May be tried again.
   case failed(String)
+  /// A sync failed: the store stops (P4).
+  case failedSync(String)
 }

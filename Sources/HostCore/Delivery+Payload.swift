@@ -33,8 +33,8 @@ extension Delivery {
 
   /// One frame at a time, the next file's turn after it (F4).
   func sendPayload(_ connection: ConnectionID, _ turn: inout Turn) {
-    // What was under way may have ended without an acknowledgement: refused, truncated, gone.
-    if inFlight == nil, turns.isEmpty, !postponed.isEmpty { recallPostponed() }
+    // A file that was put off tries again, one for each pass: the pass that finds nothing under way can't refuse it.
+    if inFlight == nil, let id = postponed.popFirst() { turns.append(id) }
     while inFlight == nil, let id = turns.first {
       guard let cursor = cursors[id], let file = files[id], cursor.isInTurns else {
         _ = turns.popFirst()
@@ -91,12 +91,6 @@ extension Delivery {
   private func isLong(_ cursor: Cursor) -> Bool { cursor.promised - cursor.sent > UInt64(max(1, limits.extentSize)) }
   private func isLong(_ id: FileID) -> Bool { cursors[id].map { isLong($0) } ?? false }
 
-  /// Files that had to wait get their turn again.
-  func recallPostponed() {
-    while let id = postponed.popFirst() { turns.append(id) }
-    isDue = true
-  }
-
   func payloadSent(_ id: ConnectionID, _ file: FileID, end: UInt64, _ turn: inout Turn) {
     guard connection == id, let sent = inFlight, sent.file == file, sent.end == end else { return }
     inFlight = nil
@@ -117,7 +111,6 @@ extension Delivery {
     guard cursor.state == .active else { return }
     cursor.sent = offset
     cursor.isRefused = true
-    if !postponed.isEmpty { recallPostponed() }
     setAside(file, cursor, reason, &turn)
   }
 
@@ -134,7 +127,6 @@ extension Delivery {
       guard acknowledged.length > cursor.durable else { continue }
       cursor.durable = acknowledged.length
       cursor.mark(file.committedLength, at: turn.now)
-      if !postponed.isEmpty { recallPostponed() }
       if cursor.state == .active { resumed(file, cursor, &turn) }
       noteDirty(file.id, cursor)
       noteProgress()

@@ -218,11 +218,12 @@ extension Delivery {
   }
 
   private func flowing(_ frame: Frame, _ turn: inout Turn) {
+    // Any answer may have made room for a file that was put off.
+    if !postponed.isEmpty { isDue = true }
     switch frame {
     case .pong: noteProgress()
     case .credit(let total):
       credit = max(credit, total)
-      if !postponed.isEmpty { recallPostponed() }
       isDue = true
     case .recordsDurable(let length): recordsDurable(length, &turn)
     case .payloadDurable(let lengths): payloadDurable(lengths, &turn)

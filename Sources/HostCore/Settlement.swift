@@ -43,10 +43,12 @@ struct Settlement {
     hasTargets = true
     head = follower.journal.expectedLength
     for file in follower.files.all where file.isAttached || file.closed == nil {
-      let mustLook = file.isNameless || file.needsCheck
+      // An incarnation that began since the listing has shown no size yet.
+      let isUnread = file.isNameless || file.looks == 0
+      let mustLook = isUnread || file.needsCheck
       let looks: UInt64 = mustLook ? (file.reading == .underWay ? 2 : 1) : 0
       targets[file.id] = Target(
-        length: max(file.length, file.furthest), looks: file.looks &+ looks, takesSizeThen: file.isNameless)
+        length: max(file.length, file.furthest), looks: file.looks &+ looks, takesSizeThen: isUnread)
       if mustLook { follower.check(file) }
     }
   }

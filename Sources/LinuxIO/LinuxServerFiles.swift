@@ -122,7 +122,7 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
   // MARK: Plain files
 
   package func create(_ key: StringKey, _ stored: BytePath) -> CreateOutcome {
-    if let failure = files.failure { return .failed(failure) }
+    if let failure = files.failure { return .failedSync(failure) }
     do {
       let directory = try files.makeDirectories(stored.directory)
       guard let file = try made(stored) else { return .taken }
@@ -133,6 +133,8 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
       files.keep(file, stored)
       string(key).settle(stored, length: 0)
       return .created
+    } catch let error as SyncFailure {
+      return .failedSync(error.reason)
     } catch {
       return .failed("\(error)")
     }
@@ -201,6 +203,8 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
       let aside = try repair.perform()
       string(key).settle(stored, length: committed)
       return aside.map { .setAside($0) } ?? .done
+    } catch let error as SyncFailure {
+      return .failedSync(error.reason)
     } catch {
       return .failed("\(error)")
     }

@@ -6,8 +6,8 @@ import WireProtocol
 
 /// One TLS connection on the loop: handshake, frames in, frames out. Lives on the loop's thread.
 ///
-/// What is queued to be sent is bounded by the machines: one payload slice and the control frames that credit and windows
-/// allow.
+/// What is queued to be sent is bounded: by the machines, which allow one payload slice and what windows let go ahead, and
+/// for answers by reading nothing more from a peer that doesn't take them. The machines end it for its silence then.
 final class Link {
   enum Event {
     case open
@@ -42,6 +42,8 @@ final class Link {
   private static let readSize = 128 << 10
   /// What one connection may read before the others have their turn.
   private static let turn = 1 << 20
+  /// Queued bytes at which nothing more is read until the peer takes some.
+  private static let outputLimit = 4 << 20
   private static let handshakeLimit = Interval.seconds(10)
   private static let goodbyeLimit = Interval.seconds(2)
 
@@ -146,6 +148,7 @@ final class Link {
   private func read() {
     var budget = Self.turn
     while phase == .open {
+      guard output.count - outputStart <= Self.outputLimit else { return }
       let result = input.withUnsafeMutableBytes { session.read(into: $0) }
       switch result {
       case .bytes(let count):
@@ -190,10 +193,13 @@ final class Link {
       let result = output.withUnsafeBytes { session.write(UnsafeRawBufferPointer(rebasing: $0[outputStart...])) }
       switch result {
       case .bytes(let count):
+        let wasFull = output.count - outputStart > Self.outputLimit
         outputStart += count
         sent += UInt64(count)
+        // TLS may hold bytes that were left unread meanwhile.
+        if wasFull, output.count - outputStart <= Self.outputLimit { continueReadingLater() }
       case .wantsRead, .wantsWrite:
-        loop.change(descriptor, to: .both)
+        loop.change(descriptor, to: output.count - outputStart > Self.outputLimit ? .write : .both)
         return compact()
       case .closed: return end("the other side closed the connection")
       case .failed(let reason): return end(reason)

@@ -30,7 +30,8 @@ extension Node {
     try FileManager.default.createDirectory(
       atPath: section.logs, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
     let store = try LMDBServerStore<SHA256Tree>(at: configuration.dataFolder.serverStore)
-    let matches = try StartCounter(logs: section.logs).advance(with: store)
+    let counter = try StartCounter(logs: section.logs)
+    let matches = try counter.matches(store)
     let limits = configuration.limits
     let files = try LinuxServerFiles(
       root: BytePath(section.logs), limits: limits,
@@ -40,7 +41,7 @@ extension Node {
     let driver = ServerDriver(
       settings: ServerSettings(name: configuration.node.name.text, limits: limits, totalCredit: section.credit),
       verifier: CertificateVerifier(authorities: try BindingAuthorities(file: configuration.tls.authorities)),
-      store: store, files: files, tls: try TLSContext(.server, configuration.credentials),
+      store: store, counter: counter, files: files, tls: try TLSContext(.server, configuration.credentials),
       listener: try .listening(at: address), loop: loop, workers: workers, connections: connections,
       report: { [reports] in reports.report($0, at: Clocks.now()) }, halt: { [unowned self] in halt($0) },
       onLinkFailure: { [logger] host, path, reason in

@@ -103,6 +103,7 @@ extension Node: NodeControl {
     if !seen.isServing { status.alarms.append("not serving yet: plain files are being checked after the start") }
     if let blocked = seen.blocked { status.alarms.append("store blocked: \(blocked)") }
     if seen.failing > 0 { status.alarms.append("\(seen.failing) plain files can't be written at present") }
+    if configuration.host == nil { status.settled = status.settled && status.alarms.isEmpty }
     for peer in configuration.server?.peers ?? [] {
       status.peers.append(
         .init(

@@ -59,8 +59,6 @@ package final class Node: @unchecked Sendable {
     defer { control.stop() }
     let page = try configuration.status.map { try StatusServer(at: $0.listen, node: self) }
     defer { page?.stop() }
-    let statusServer = try configuration.status.map { try StatusServer(at: $0.listen, node: self) }
-    defer { statusServer?.stop() }
     ServiceManager.notify("READY=1")
     logger.notice(
       "started",

@@ -13,6 +13,7 @@ import WireProtocol
 final class ServerDriver: @unchecked Sendable {
   private(set) var machine: ServerMachine<SHA256Tree>
   private let store: LMDBServerStore<SHA256Tree>
+  private let counter: StartCounter
   private let files: LinuxServerFiles
   private let tls: TLSContext
   private let listener: SocketDescriptor
@@ -24,11 +25,13 @@ final class ServerDriver: @unchecked Sendable {
   private let onLinkFailure: (HostName, BytePath, String) -> Void
   private var links: [ConnectionID: Link] = [:]
   private var acceptAgain: EventLoop.Timer?
+  private var counterDue: EventLoop.Timer?
   /// Payload taken from sockets since the start.
   private(set) var receivedBytes: UInt64 = 0
   private var lastPayload: UInt64 = 0
   /// What the log held at start, for the repairs.
   private var logAtStart: [StringKey: [LogRange]] = [:]
+  private var isServing = false
   private var inputs: [ServerInput] = []
   private var isStepping = false
 
@@ -37,12 +40,13 @@ final class ServerDriver: @unchecked Sendable {
 
   init(
     settings: ServerSettings, verifier: any SignatureVerifier, store: LMDBServerStore<SHA256Tree>,
-    files: LinuxServerFiles, tls: TLSContext, listener: consuming SocketDescriptor, loop: EventLoop,
+    counter: StartCounter, files: LinuxServerFiles, tls: TLSContext, listener: consuming SocketDescriptor, loop: EventLoop,
     workers: WorkerPool<WorkKey>, connections: ConnectionNumbers, report: @escaping (ServerReport) -> Void,
     halt: @escaping (String) -> Void, onLinkFailure: @escaping (HostName, BytePath, String) -> Void
   ) {
     machine = ServerMachine(settings: settings, verifier: verifier)
     self.store = store
+    self.counter = counter
     self.files = files
     self.tls = tls
     self.listener = listener
@@ -145,10 +149,12 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func repair(_ row: StoredString, mayCut: Bool) {
-    let ranges = logAtStart.removeValue(forKey: row.key) ?? []
+    // A repair that failed is tried again while others are served; the start's list is gone by then.
+    let atStart = isServing ? nil : logAtStart.removeValue(forKey: row.key) ?? []
     let slice = UInt64(machine.settings.limits.syncSlice)
     ask(.string(row.key)) { [store, files] in
       do {
+        let ranges = try atStart ?? store.logRanges().filter { $0.key == row.key }
         let log = try ranges.map { (offset: $0.offset, bytes: try store.logPayload(of: row.key, offset: $0.offset)) }
         return .repaired(
           row.key,
@@ -160,7 +166,25 @@ final class ServerDriver: @unchecked Sendable {
     }
   }
 
+  /// The counter follows the commits, at most this far behind: a store restored from a backup that is older than that
+  /// is told from the present one.
+  private static let counterInterval = Interval.milliseconds(500)
+
+  private func advanceCounterSoon() {
+    guard counterDue == nil else { return }
+    counterDue = loop.schedule(after: Self.counterInterval) { [unowned self] in
+      counterDue = nil
+      advanceCounter()
+    }
+  }
+
+  private func advanceCounter() {
+    // In the commits' order: the store takes one at a time. A full disk is tried again with the next commit.
+    workers.submit(.serverCommit) { [counter, store] in try? counter.advance(store) }
+  }
+
   private func commit(_ batch: ServerBatch, _ log: [LogRange]) {
+    advanceCounterSoon()
     ask(.serverCommit) { [store, files] in
       var batch = batch
       batch.log = log.map {
@@ -178,6 +202,8 @@ final class ServerDriver: @unchecked Sendable {
 
   private func serve() {
     logAtStart = [:]
+    isServing = true
+    advanceCounter()
     listen()
   }
 

@@ -2,49 +2,59 @@ import Foundation
 import Glibc
 import JournalStore
 
-/// Counts the server's starts in the store and beside the plain files. If the two differ, one of them comes from a
-/// backup, and nothing beyond what the store knows may be cut (P3).
-struct StartCounter {
+/// A number that grows in the store and beside the plain files: at each start, and while the server runs about as often
+/// as it commits. If the one beside the files is ahead, the store comes from a backup, and nothing beyond what it knows
+/// may be cut (P3) [at starts alone a backup taken since the last start would pass for the present store, and bytes that
+/// were acknowledged after it for a crash's leftovers].
+struct StartCounter: Sendable {
   private let directory: String
   private var path: String { directory + "/start" }
+  /// Room for any number: overwritten in place, so that a full disk stops no start.
+  private static let width = 20
 
-  init(logs: String) { directory = logs + "/.nimbus-journal" }
+  init(logs: String) throws {
+    directory = logs + "/.nimbus-journal"
+    // Fails on a full disk too; then the number isn't kept until there is room.
+    try? FileManager.default.createDirectory(
+      atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+  }
 
-  /// Counts this start on both sides; false if they differed. The store counts first: a crash between the two leaves
-  /// it one ahead, which a restored store never is.
-  func advance(with store: some ServerHoldingsStore) throws -> Bool {
-    let held = try store.startCounter()
-    let written = try read()
-    let matches = held == written || (held != nil && held == (written ?? 0) + 1)
-    let next = max(held ?? 0, written ?? 0) + 1
+  /// False if the store is older than the log root.
+  func matches(_ store: some ServerHoldingsStore) throws -> Bool {
+    try (store.startCounter() ?? 0) >= (read() ?? 0)
+  }
+
+  /// The store counts first, durably: a crash between the two leaves it ahead, which a restored one never is. What
+  /// can't be written now is written with the next number.
+  func advance(_ store: some ServerHoldingsStore) throws {
+    let next = max(try store.startCounter() ?? 0, try read() ?? 0) + 1
     try store.setStartCounter(next)
     try write(next)
-    return matches
   }
 
   private func read() throws -> UInt64? {
     guard FileManager.default.fileExists(atPath: path) else { return nil }
     let text = try String(contentsOfFile: path, encoding: .utf8)
-    guard let value = UInt64(text.trimmingCharacters(in: .whitespacesAndNewlines)) else {
-      throw StartFailure("\(path) is no start counter: restore it, or remove it to have every repair set files aside")
+    // A crash while it was made first.
+    if text.isEmpty { return nil }
+    guard let value = UInt64(text.trimmingCharacters(in: .whitespacesAndNewlines)), value < UInt64(Int64.max) else {
+      throw StartFailure("\(path) is no start counter: restore it, or remove it if the plain files are no older than it")
     }
     return value
   }
 
   private func write(_ value: UInt64) throws {
-    try FileManager.default.createDirectory(
-      atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-    let temporary = path + ".new"
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-    guard descriptor >= 0 else { throw StartFailure("\(temporary): \(String(cString: strerror(errno)))") }
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw failure }
     defer { close(descriptor) }
-    let text = Array("\(value)\n".utf8)
-    guard Glibc.write(descriptor, text, text.count) == text.count, fsync(descriptor) == 0,
-      rename(temporary, path) == 0
-    else { throw StartFailure("\(path): \(String(cString: strerror(errno)))") }
+    let digits = String(value)
+    let text = Array((String(repeating: "0", count: Self.width - digits.utf8.count) + digits + "\n").utf8)
+    guard pwrite(descriptor, text, text.count, 0) == text.count, fsync(descriptor) == 0 else { throw failure }
     let folder = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard folder >= 0 else { throw StartFailure("\(directory): \(String(cString: strerror(errno)))") }
+    guard folder >= 0 else { throw failure }
     defer { close(folder) }
-    guard fsync(folder) == 0 else { throw StartFailure("\(directory): \(String(cString: strerror(errno)))") }
+    guard fsync(folder) == 0 else { throw failure }
   }
+
+  private var failure: StartFailure { StartFailure("\(path): \(String(cString: strerror(errno)))") }
 }

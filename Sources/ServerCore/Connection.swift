@@ -21,6 +21,8 @@ struct SessionFacts {
 struct Session {
   let facts: SessionFacts
   var credit: CreditLine
+  /// In the list of those that may get more credit at the end of this step.
+  var isCreditDue = false
   /// Strings whose uncommitted payload came over this connection.
   var owned: Set<Int> = []
   /// Files whose payload is dropped until the host asks for them anew.
@@ -57,12 +59,14 @@ struct CreditLine {
     return true
   }
 
-  /// The new total when it is worth a frame: a quarter of the limit came back.
-  mutating func release(_ bytes: UInt64, limit: UInt64) -> UInt64? {
+  mutating func release(_ bytes: UInt64) { released += bytes }
+
+  /// The new total when it is worth a frame: a quarter of the limit came back, or the host has less than half of it left.
+  mutating func grant(limit: UInt64) -> UInt64? {
+    // The host shares it out by what it was told at first.
     let limit = max(limit, first)
-    released += bytes
     let total = released + limit
-    guard total > granted, total - granted >= max(1, limit / 4) else { return nil }
+    guard total > granted, total - granted >= limit / 4 || granted - consumed < limit / 2 else { return nil }
     granted = total
     return total
   }

@@ -151,17 +151,29 @@ extension ServerMachine where H.Value == Digest {
   /// no more than its share, so that no host starves another (P6).
   func hasRoom(tally: Int, more: UInt64) -> Bool {
     let own = tallies[tally].pending + more
-    if own > UInt64(max(limits.connectionCredit, limits.payloadFrameSize)) { return false }
+    if own > UInt64(max(limits.connectionCredit, limits.payloadFrameSize, limits.extentSize)) { return false }
     return pendingBytes + more <= UInt64(max(0, settings.totalCredit)) || own <= creditLimit
   }
 
   /// Bytes of a connection were committed or dropped.
   mutating func release(_ bytes: UInt64, to id: ConnectionID?) {
-    guard bytes > 0, let id else { return }
+    guard bytes > 0, let id, let isDue = connections[id]?.session?.isCreditDue else { return }
+    connections[id]?.session?.credit.release(bytes)
+    if isDue { return }
+    connections[id]?.session?.isCreditDue = true
+    creditDue.append(id)
+  }
+
+  /// At most one frame a step for each connection.
+  mutating func grantCredit() {
+    guard !creditDue.isEmpty else { return }
     let limit = creditLimit
-    if let total = connections[id]?.session?.credit.release(bytes, limit: limit) {
+    for id in creditDue {
+      connections[id]?.session?.isCreditDue = false
+      guard let total = connections[id]?.session?.credit.grant(limit: limit) else { continue }
       out.append(.send(id, .credit(total: total)))
     }
+    creditDue.removeAll(keepingCapacity: true)
   }
 
   /// Received bytes are held, or no longer held.

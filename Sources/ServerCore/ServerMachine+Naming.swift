@@ -54,6 +54,7 @@ extension ServerMachine where H.Value == Digest {
       reservedNames.remove(name)
       strings[index].plain = .failed
       fail(index, text)
+    case .failedSync(let text): halt("syncing the new plain file of \(key.key.file) of \(key.key.host): \(text)")
     }
   }
 

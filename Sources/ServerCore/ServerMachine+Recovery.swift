@@ -73,6 +73,7 @@ extension ServerMachine where H.Value == Digest {
     case .failed(let text):
       out.append(.report(.repairFailed(key.key, text)))
       fail(index, text)
+    case .failedSync(let text): return halt("syncing \(key.key.file) of \(key.key.host) at its repair: \(text)")
     }
     serveWhenRepaired()
   }

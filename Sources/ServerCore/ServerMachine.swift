@@ -55,6 +55,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   // Payload in memory that isn't committed
   var pendingBytes: UInt64 = 0
   var refusals: UInt64 = 0
+  /// Connections whose payload was committed or dropped in this step.
+  var creditDue: [ConnectionID] = []
 
   package init(settings: ServerSettings, verifier: any SignatureVerifier) {
     self.settings = settings
@@ -69,6 +71,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     take(input)
     fireDeadlines()
     commitIfDue()
+    grantCredit()
     effects.append(contentsOf: out)
     out.removeAll(keepingCapacity: true)
   }

@@ -7,6 +7,7 @@ import Glibc
     abstract: "Delivers log files to servers: every byte, at its place, exactly once.",
     discussion: "Machine-readable output goes to standard output, logs go to standard error. The exit status is 0 only "
       + "when what was asked holds.",
+    version: "nimbus-journal 0.1.0, protocol 1, formats 1",
     subcommands: [
       NodeCommand.self, CheckCommand.self, KeysCommand.self, StatusCommand.self, InspectCommand.self,
     ])

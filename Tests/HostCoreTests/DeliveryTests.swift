@@ -129,6 +129,8 @@ import WireProtocol
 
   @Test func largeFilesDoNotDelaySmallOnesF4() throws {
     a.acknowledges = true
+    // As in the daemon: room for several extents.
+    a.creditStep = UInt64(Limits().connectionCredit)
     files.create("/log/big.log", String(repeating: "b", count: 20_000))
     let host = try FakeHost(files, servers: [a])
     host.withholds = { if case .payloadSent = $0 { true } else { false } }
@@ -140,8 +142,11 @@ import WireProtocol
     let index = uuids.firstIndex { $0 == small } ?? .max
     #expect(index < 420)
     // A frame of the one after a frame of the other, once both have something.
+    host.withholds = { if case .payloadSent = $0 { true } else { false } }
     files.append("/log/big.log", String(repeating: "b", count: 500))
     files.append("/log/small.log", String(repeating: "s", count: 500))
+    host.pass(.seconds(1))
+    host.releaseWithheld()
     host.pass(.seconds(1))
     let last = a.payloadFrames.suffix(20).map(\.file)
     #expect(zip(last, last.dropFirst()).count { $0 != $1 } >= 8)

@@ -51,6 +51,8 @@ final class FakeHost {
   private(set) var withheld: [HostInput] = []
   /// Runs before a listing is answered.
   var beforeListing: ((BytePath) -> Void)?
+  /// Runs before writers are looked for.
+  var beforeProbe: (() -> Void)?
   private var inbox: [HostInput] = []
   private var committed: UInt64 = 0
   private var readsUnderWay: Set<FileID> = []
@@ -225,6 +227,7 @@ final class FakeHost {
       readsUnderWay.remove(id)
       inbox.append(.ingested(id, answer))
     case .probeWriters(let id):
+      beforeProbe?()
       inbox.append(.writersProbed(id, hasWriters: attached[id]?.descriptor.map { $0.writers > 0 }))
     case .computeRoot(let id, let length):
       let inode = open(id)

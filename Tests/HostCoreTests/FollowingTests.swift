@@ -284,6 +284,20 @@ import Testing
     #expect(host.gaps.isEmpty)
   }
 
+  @Test func writtenAndClosedBetweenReadAndProbeF2() throws {
+    let inode = files.create("/log/a.log", "one ")
+    inode.writers = 1
+    let host = try FakeHost(files, servers: servers)
+    host.beforeProbe = { [files] in
+      if inode.writers == 1 { files.append(inode, "two") }
+      inode.writers = 0
+    }
+    files.remove("/log/a.log")
+    host.pass(.seconds(10))
+    expectBoth("/log/a.log", ["one two"])
+    #expect(host.closings.map(\.length) == [7])
+  }
+
   @Test func namelessFilesKeepTheirDescriptorWhenFewAreLeftF4() throws {
     let inode = files.create("/log/a.log", "one ")
     inode.writers = 1

@@ -134,8 +134,12 @@ import WireProtocol
     first.run()
     #expect(b.contents("/log/a.log") == ["one"])
     files.remove("/log/a.log")
+    b.isUp = false
     let second = try FakeHost(files, servers: servers, after: first)
-    second.pass(.seconds(120))
+    second.pass(.seconds(10))
+    #expect(second.closings.isEmpty)
+    b.isUp = true
+    second.pass(.seconds(40))
     #expect(second.gaps.isEmpty)
     #expect(second.closings.map(\.reason) == [.vanished])
   }

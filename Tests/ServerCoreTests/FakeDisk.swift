@@ -11,6 +11,8 @@ struct FakeDisk {
   private(set) var files: [BytePath: File] = [:]
   private(set) var links: [BytePath: BytePath] = [:]
   private(set) var setAside: [BytePath] = []
+  /// Files whose sync failed: their pages count as clean, a later sync does nothing (P4).
+  private var lost: Set<BytePath> = []
   var complaints: [String] = []
 
   subscript(_ path: BytePath) -> File? { files[path] }
@@ -30,11 +32,14 @@ struct FakeDisk {
     let overlap = file.cache[from...].prefix(bytes.count)
     if !overlap.elementsEqual(bytes.prefix(overlap.count)) { complaints.append("other bytes written over \(from)") }
     file.cache.replaceSubrange(from..<(from + overlap.count), with: bytes)
-    if sync { file.durable = file.cache }
     files[path] = file
+    if sync { self.sync(path) }
   }
 
+  mutating func failSync(_ path: BytePath) { lost.insert(path) }
+
   mutating func sync(_ path: BytePath) {
+    if lost.contains(path) { return complaints.append("synced again after a failed sync") }
     if let cache = files[path]?.cache { files[path]?.durable = cache }
   }
 
@@ -66,7 +71,14 @@ struct FakeDisk {
     return .setAside(aside)
   }
 
+  /// What a new process does first: what lies only in the cache of a file whose sync failed is forgotten (P4).
+  mutating func dropCaches() {
+    for path in lost { if let durable = files[path]?.durable { files[path]?.cache = durable } }
+    lost = []
+  }
+
   mutating func powerCut(_ generator: inout SeededGenerator) {
+    lost = []
     for (path, file) in files.sorted(by: { $0.key < $1.key }) {
       var bytes = file.durable
       let lost = file.cache.dropFirst(bytes.count)
@@ -77,7 +89,4 @@ struct FakeDisk {
       files[path] = File(cache: bytes, durable: bytes)
     }
   }
-
-  /// A killed process leaves the page cache.
-  mutating func kill() {}
 }

@@ -11,7 +11,8 @@ import WireProtocol
 /// every write against what the plain file holds (G5).
 final class FakeWorld {
   enum Fault: Hashable {
-    case writeFails, syncFails, commitFull, commitFails, createFails, nameTaken, unreadable, compareFails
+    case writeFails, syncFails, commitFull, commitFails, createFails, nameTaken, unreadable, compareFails, repairFails,
+      syncIsLost
   }
   enum Mode { case inOrder, random }
 
@@ -96,6 +97,7 @@ final class FakeWorld {
     haltReason = nil
     for host in hosts { host.disconnected() }
     if powerCut { disk.powerCut(&generator) }
+    disk.dropCaches()
     store = InMemoryServerStore(state: store.snapshot())
     machine = ServerMachine(settings: settings, verifier: FakeVerifier())
     start()
@@ -144,7 +146,7 @@ final class FakeWorld {
       if !complaints.isEmpty || !disk.complaints.isEmpty { return false }
       if let haltReason {
         reports.append(.storeBlocked("halted: \(haltReason)"))
-        crash(powerCut: true)
+        crash(powerCut: Bool.random(using: &generator))
       }
       if isSettled { return true }
       if !turn() { return false }
@@ -294,11 +296,18 @@ final class FakeWorld {
 
   private func perform(_ operation: Operation) {
     switch operation {
-    case .repair(let row, let mayCut): feed(.repaired(row.key, repair(row, mayCut: mayCut)))
+    case .repair(let row, let mayCut):
+      let isFailing = isFaulty(.repairFails)
+      let isLost = !isFailing && isFaulty(.syncIsLost)
+      if isLost { disk.failSync(row.stored) }
+      feed(
+        .repaired(row.key, isFailing ? .failed("EMFILE") : isLost ? .failedSync("EIO") : repair(row, mayCut: mayCut)))
     case .create(let key, let path):
       let isFailing = isFaulty(.createFails)
       let isTaken = isFaulty(.nameTaken)
-      let outcome = isFailing ? .failed("ENOSPC") : isTaken ? .taken : disk.create(path)
+      let isLost = isFaulty(.syncIsLost)
+      if isLost { disk.failSync(path) }
+      let outcome = isLost ? .failedSync("EIO") : isFailing ? .failed("ENOSPC") : isTaken ? .taken : disk.create(path)
       if outcome == .created { stored[key] = path }
       feed(.created(key, outcome))
     case .verify(let key, let from, let root, let promises):
@@ -317,10 +326,16 @@ final class FakeWorld {
       let bytes = queues[key]!.bytes(offset: from, length: Int(upTo - from))
       let isFailing = isFaulty(.writeFails)
       let count = isFailing ? Int.random(in: 0...bytes.count, using: &generator) : bytes.count
-      disk.write(path, from: from, Array(bytes.prefix(count)), sync: sync && !isFailing)
-      feed(.written(key, upTo: upTo, isFailing ? .failed("ENOSPC") : .done))
+      let isLost = sync && !isFailing && isFaulty(.syncIsLost)
+      disk.write(path, from: from, Array(bytes.prefix(count)), sync: sync && !isFailing && !isLost)
+      if isLost { disk.failSync(path) }
+      feed(.written(key, upTo: upTo, isLost ? .failedSync("EIO") : isFailing ? .failed("ENOSPC") : .done))
     case .sync(let targets):
       let isFailing = isFaulty(.syncFails)
+      if isFaulty(.syncIsLost) {
+        for target in targets { disk.failSync(target.stored) }
+        return feed(.synced([], .failedSync("EIO")))
+      }
       if !isFailing { for target in targets { disk.sync(target.stored) } }
       let lengths = targets.map { ServerInput.SyncedLength(key: $0.key, length: $0.length) }
       feed(.synced(lengths, isFailing ? .failed("EMFILE") : .done))

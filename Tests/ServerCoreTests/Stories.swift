@@ -4,6 +4,7 @@ import JournalModel
 func smallLimits() -> Limits {
   var limits = Limits()
   limits.leafSize = 16
+  limits.extentSize = 256
   limits.payloadFrameSize = 48
   limits.connectionCredit = 512
   limits.recordsPerFrame = 8
