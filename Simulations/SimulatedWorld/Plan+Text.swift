@@ -68,6 +68,11 @@ extension Plan: CustomStringConvertible {
   package struct SyntaxError: Error, Hashable, Sendable, CustomStringConvertible {
     package var line: Int
     package var text: String
+    package init(line: Int, text: String) {
+      self.line = line
+      self.text = text
+    }
+
     package var description: String { "line \(line): can't read '\(text)'" }
   }
 

@@ -43,10 +43,11 @@ import Testing
     var whole = FileTree<SimulatedTree>(leafSize: 64)
     whole.append(bytes.span.bytes)
     var pieces = FileTree<SimulatedTree>(leafSize: 64)
-    for byte in bytes { pieces.append([byte].span.bytes) }
+    for index in bytes.indices { pieces.append(bytes.span.bytes.extracting(index..<(index + 1))) }
     #expect(whole.root == pieces.root)
     var other = FileTree<SimulatedTree>(leafSize: 64)
-    other.append((bytes.dropLast() + [0]).span.bytes)
+    let changed = Array(bytes.dropLast()) + [0]
+    other.append(changed.span.bytes)
     #expect(other.root != whole.root)
   }
 }

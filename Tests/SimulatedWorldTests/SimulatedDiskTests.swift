@@ -1,3 +1,4 @@
+import DataPlane
 import JournalModel
 import SimulatedWorld
 import Testing
