@@ -83,6 +83,7 @@ extension Follower {
     file.length = appended.length
     file.root = appended.root
     file.tail = appended.tail
+    if file.furthest > answer.size { lostUnread(file, answer.size, &turn) }
     file.furthest = max(file.furthest, file.length, min(answer.size, UInt64(Int64.max)))
     file.closed = nil
     look(at: file, answer, &turn)
