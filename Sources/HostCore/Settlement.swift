@@ -44,7 +44,7 @@ struct Settlement {
     head = follower.journal.expectedLength
     for file in follower.files.all where file.isAttached || file.closed == nil {
       // An incarnation that began since the listing has shown no size yet.
-      let isUnread = file.isNameless || file.looks == 0
+      let isUnread = file.isNameless || (file.isAttached && file.looks == 0 && file.length == 0)
       let mustLook = isUnread || file.needsCheck
       let looks: UInt64 = mustLook ? (file.reading == .underWay ? 2 : 1) : 0
       targets[file.id] = Target(

@@ -40,8 +40,9 @@ final class ServerDriver: @unchecked Sendable {
 
   init(
     settings: ServerSettings, verifier: any SignatureVerifier, store: LMDBServerStore<SHA256Tree>,
-    counter: StartCounter, files: LinuxServerFiles, tls: TLSContext, listener: consuming SocketDescriptor, loop: EventLoop,
-    workers: WorkerPool<WorkKey>, connections: ConnectionNumbers, report: @escaping (ServerReport) -> Void,
+    counter: StartCounter, files: LinuxServerFiles, tls: TLSContext, listener: consuming SocketDescriptor,
+    loop: EventLoop, workers: WorkerPool<WorkKey>, connections: ConnectionNumbers,
+    report: @escaping (ServerReport) -> Void,
     halt: @escaping (String) -> Void, onLinkFailure: @escaping (HostName, BytePath, String) -> Void
   ) {
     machine = ServerMachine(settings: settings, verifier: verifier)

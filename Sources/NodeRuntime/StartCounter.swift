@@ -38,7 +38,7 @@ struct StartCounter: Sendable {
     // A crash while it was made first.
     if text.isEmpty { return nil }
     guard let value = UInt64(text.trimmingCharacters(in: .whitespacesAndNewlines)), value < UInt64(Int64.max) else {
-      throw StartFailure("\(path) is no start counter: restore it, or remove it if the plain files are no older than it")
+      throw StartFailure("\(path) is no start counter: restore it, or remove it if the plain files are as they were")
     }
     return value
   }

@@ -92,8 +92,9 @@ struct ImportArrows {
   }
 
   @Test func theCheckItselfSeesImports() {
-    #expect(Self.imports(in: "package import Foundation\n@testable import struct Glibc.stat\nimport A\n// import B") == [
-      "Foundation", "Glibc", "A",
-    ])
+    #expect(
+      Self.imports(in: "package import Foundation\n@testable import struct Glibc.stat\nimport A\n// import B") == [
+        "Foundation", "Glibc", "A",
+      ])
   }
 }
