@@ -114,7 +114,7 @@ import Testing
     let plane = LinuxServerFiles(files: files, limits: smallLimits)
     #expect(plane.sync([]) == .failedSync("fsync: Input/output error"))
     #expect(plane.write(try key(), BytePath("a"), from: 0, upTo: 0, sync: false) == plane.sync([]))
-    guard case .failed = plane.create(try key(), BytePath("files/a")) else { return #expect(Bool(false)) }
+    guard case .failedSync = plane.create(try key(), BytePath("files/a")) else { return #expect(Bool(false)) }
   }
 
   // MARK: Which bytes may be written over
