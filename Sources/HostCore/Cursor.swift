@@ -38,6 +38,8 @@ final class Cursor {
   var trouble: String?
   /// It was refused, or couldn't be read: only bytes that become durable end that.
   var isRefused = false
+  /// The code of the last refusal since bytes became durable.
+  var refusal: RefusalCode?
   /// A length not durable yet, and since when it is journaled.
   private(set) var mark: (length: UInt64, since: Instant)?
 

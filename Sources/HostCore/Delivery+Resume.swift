@@ -191,6 +191,7 @@ extension Delivery {
     guard cursor.trouble != nil else { return }
     cursor.trouble = nil
     cursor.isRefused = false
+    cursor.refusal = nil
     turn.report(.resumed(file.uuid, file.path))
   }
 
@@ -226,12 +227,12 @@ extension Delivery {
     }
     guard let file = files[uuid], let cursor = cursors[file.id] else { return }
     let text = "\(name) refuses: \(refusal.code): \(refusal.text)"
-    let isRepeated = cursor.trouble == text
-    if cursor.trouble != text {
-      turn.report(.refused(index, uuid, file.path, refusal.code, refusal.text))
-      cursor.trouble = text
-      cursor.isRefused = true
-    }
+    // By its code: the lengths in the text differ from one attempt to the next.
+    let isRepeated = cursor.refusal == refusal.code
+    if !isRepeated { turn.report(.refused(index, uuid, file.path, refusal.code, refusal.text)) }
+    cursor.refusal = refusal.code
+    cursor.trouble = text
+    cursor.isRefused = true
     if case .comparing = cursor.state { comparisons = max(0, comparisons - 1) }
     switch refusal.code {
     case .diskFull, .quota, .busy: setAside(file, cursor, text, &turn)

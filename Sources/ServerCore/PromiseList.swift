@@ -42,6 +42,11 @@ struct PromiseList {
     return index > head && items[index - 1].length == length ? items[index - 1].root : nil
   }
 
+  func first(after length: UInt64) -> UInt64? {
+    let index = position(after: length)
+    return index < items.count ? items[index].length : nil
+  }
+
   /// Bytes failed to meet this promise. Returns whether some did before.
   mutating func doubt(_ length: UInt64) -> Bool {
     let index = position(after: length)

@@ -35,8 +35,10 @@ extension ServerMachine where H.Value == Digest {
       from: max(from, strings[index].passedOver), received: strings[index].received, span: UInt64(limits.syncSlice),
       count: promisesPerVerification)
     guard !next.isEmpty else {
-      if strings[index].tail == .ending { discardTail(index) }
-      return
+      if strings[index].tail == .ending { return discardTail(index) }
+      guard isHopeless(index) else { return }
+      refuseRoot(index, at: strings[index].passedOver)
+      return discardTail(index)
     }
     let key = strings[index].row.key
     strings[index].isVerifying = true
@@ -66,15 +68,27 @@ extension ServerMachine where H.Value == Digest {
     {
       strings[index].passedOver = failed
     } else if answer.failedAt != nil || !isMet {
-      // What was met is committed, the host is told what is held, and looks at its file again.
-      let text = "the bytes up to \(answer.failedAt ?? answer.upTo) don't have the recorded root"
-      strings[index].refusal = (.rootMismatch, text)
-      if let owner = strings[index].owner {
-        connections[owner]?.session?.refused.insert(key.key.file)
-      }
-      strings[index].tail = .doomed
+      refuseRoot(index, at: answer.failedAt ?? answer.upTo)
     }
     advance(index)
+  }
+
+  /// A promise was passed over, and the next one lies further off than an extent: the credit needn't reach there, and
+  /// what the file holds of it until then would be missing to all others of this connection (W1).
+  private func isHopeless(_ index: Int) -> Bool {
+    let string = strings[index]
+    guard string.passedOver > string.verified, string.tail == .kept else { return false }
+    let next = string.promises.first(after: string.passedOver) ?? .max
+    return next - string.verified > UInt64(max(0, limits.extentSize))
+  }
+
+  /// What was met is committed, the host is told what is held, and looks at its file again.
+  private mutating func refuseRoot(_ index: Int, at length: UInt64) {
+    strings[index].refusal = (.rootMismatch, "the bytes up to \(length) don't have the recorded root")
+    if let owner = strings[index].owner {
+      connections[owner]?.session?.refused.insert(strings[index].row.key.key.file)
+    }
+    strings[index].tail = .doomed
   }
 
   /// Received bytes that no promise reaches are given up, once nothing is being done about the string.

@@ -277,6 +277,31 @@ import WireProtocol
     #expect((try? world.store.promises()) == [])
   }
 
+  /// The unmet bytes would use up the credit, and every other file of the connection would stand still.
+  @Test func `J4 a later root beyond an extent isn't waited for`() {
+    let limits = smallLimits()
+    let world = FakeWorld.empty()
+    let host = FakeHost("web1", limits: limits)
+    host.bear(FakeHost.uuid(1), "/a")
+    for piece in 0..<3 { host.write(0, text(200, piece)) }
+    let client = ready(world, host)
+    let other = text(200, 99)
+    for offset in stride(from: 0, to: 200, by: 40) {
+      client.payload(0, offset..<(offset + 40), Array(other[offset..<(offset + 40)]))
+    }
+    client.settle()
+    #expect(client.refusals == [.rootMismatch])
+    client.send(.resumeQuery([FakeHost.uuid(1)]))
+    for offset in stride(from: 0, to: 200, by: 40) {
+      client.payload(0, offset..<(offset + 40), Array(other[offset..<(offset + 40)]))
+    }
+    client.settle()
+    #expect(client.refusals == [.rootMismatch, .rootMismatch])
+    #expect(world.machine.status.pendingBytes == 0)
+    #expect(client.credit >= 400 + 512 - 128)
+    #expect(world.problems == [])
+  }
+
   @Test func `a file that another connection delivers is busy`() {
     let limits = smallLimits()
     let world = FakeWorld.empty()
