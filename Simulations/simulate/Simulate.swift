@@ -18,7 +18,9 @@ struct Run: ParsableCommand {
   func run() throws {
     let drawn = PlanGenerator.plan(seed: seed)
     if plan { return print(drawn, terminator: "") }
-    try finish(Simulation.run(drawn, observer: trace ? { print($0) } : nil), replay: "simulate run --seed \(seed)")
+    try finish(Simulation.run(drawn, observer: trace ? { print($0) } : nil)) {
+      FailureLine.text(seed: seed, failure: $0, plans: FailureLine.plans)
+    }
   }
 }
 
@@ -30,8 +32,10 @@ struct Replay: ParsableCommand {
   func run() throws {
     for path in plans {
       let text = try String(contentsOfFile: path, encoding: .utf8)
-      try finish(
-        Simulation.run(try Plan(text: text), observer: trace ? { print($0) } : nil), replay: "simulate replay \(path)")
+      let plan = try Plan(text: text)
+      try finish(Simulation.run(plan, observer: trace ? { print($0) } : nil)) {
+        FailureLine.text(seed: plan.seed, plan: path, failure: $0)
+      }
     }
   }
 }
@@ -42,6 +46,7 @@ struct Shrink: ParsableCommand {
   @Option(help: "Or a seed.") var seed: UInt64?
   @Option(help: "Under a planted bug.") var mutant: String?
   @Option(help: "Where the smaller plan goes; else standard output.") var output: String?
+  @Option(help: "The most runs.") var runs = 10_000
 
   func run() throws {
     let whole: Plan
@@ -52,7 +57,7 @@ struct Shrink: ParsableCommand {
       whole = PlanGenerator.plan(seed: seed)
     }
     let mutant = try self.mutant.map { try Mutants.named($0) }
-    guard var shrinker = Shrinker(whole, run: { Simulation.run($0, mutant: mutant, observer: nil) }) else {
+    guard var shrinker = Shrinker(whole, mostRuns: runs, run: { Simulation.run($0, mutant: mutant, observer: nil) }) else {
       print("the plan doesn't fail")
       throw ExitCode.failure
     }
@@ -70,12 +75,12 @@ struct Shrink: ParsableCommand {
 
 func printError(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
 
-func finish(_ outcome: Outcome, replay: String) throws {
+func finish(_ outcome: Outcome, line: (String) -> String) throws {
   let seconds = Double(outcome.simulated) / 1e9
   print(
     "seed \(outcome.seed): \(outcome.operations) operations, \(outcome.events) events, \(outcome.steps) inputs, "
       + "\(outcome.bytes) payload bytes, \(String(format: "%.1f", seconds)) s simulated, digest \(outcome.digest)")
   guard let failure = outcome.failure else { return }
-  print("FAILED \(failure)\n  \(replay)")
+  print(line("\(failure)"))
   throw ExitCode.failure
 }

@@ -70,11 +70,12 @@ struct Swarm: ParsableCommand {
   @Option(help: "Stop after so many failing seeds.") var failures: Int = 20
   @Option(help: "A sample of 1 in so many is run again, with another hash seed, and must agree.") var recheck: UInt64 =
     50
+  @Option(help: "Where the plans of failing seeds go.") var plans = FailureLine.plans
   @Flag(help: "Report marks that were never hit without failing.") var lenient = false
 
   func run() throws {
     let begin = Date()
-    let collector = Collector(mostFailures: failures)
+    let collector = Collector(mostFailures: failures, plans: plans)
     let jobs = max(1, min(jobs, Int(seeds)))
     DispatchQueue.concurrentPerform(iterations: jobs) { job in
       let share = seeds / UInt64(jobs) + (UInt64(job) < seeds % UInt64(jobs) ? 1 : 0)
@@ -103,16 +104,7 @@ struct Swarm: ParsableCommand {
     func runWorker(
       _ arguments: [String], each: (SeedReport) -> Bool
     ) -> (done: UInt64, begun: UInt64?, isFinished: Bool) {
-      let process = Process()
-      process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0]).standardizedFileURL
-      if let own = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") {
-        process.executableURL = URL(fileURLWithPath: own)
-      }
-      process.arguments = ["worker"] + arguments
-      let pipe = Pipe()
-      process.standardOutput = pipe
-      process.standardError = FileHandle.nullDevice
-      process.environment = ProcessInfo.processInfo.environment.merging(["SWIFT_BACKTRACE": "enable=no"]) { $1 }
+      let (process, pipe) = ChildProcess.worker(arguments)
       do { try process.run() } catch { return (0, nil, true) }
       var done: UInt64 = 0
       var begun: UInt64?
@@ -123,9 +115,7 @@ struct Swarm: ParsableCommand {
           let line = String(decoding: rest[rest.startIndex..<newline], as: UTF8.self)
           rest = Data(rest[(newline + 1)...])
           if line.hasPrefix("B ") { begun = UInt64(line.dropFirst(2)) }
-          guard line.hasPrefix("E "),
-            let report = try? JSONDecoder().decode(SeedReport.self, from: Data(line.dropFirst(2).utf8))
-          else { continue }
+          guard let report = SeedReport(line: line) else { continue }
           done += 1
           if !each(report) {
             process.terminate()
@@ -144,19 +134,9 @@ struct Swarm: ParsableCommand {
     guard recheck > 0 else { return [] }
     var result: [UInt64] = []
     for report in reports where report.seed % recheck == 0 && report.failure == nil {
-      let process = Process()
-      guard let own = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") else { return [] }
-      process.executableURL = URL(fileURLWithPath: own)
-      process.arguments = ["worker", "--first", "\(report.seed)", "--count", "1"]
-      process.environment = ProcessInfo.processInfo.environment.merging(["SWIFT_DETERMINISTIC_HASHING": "1"]) { $1 }
-      let pipe = Pipe()
-      process.standardOutput = pipe
-      do { try process.run() } catch { continue }
-      let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-      process.waitUntilExit()
-      let again = text.split(separator: "\n").last { $0.hasPrefix("E ") }
-        .flatMap { try? JSONDecoder().decode(SeedReport.self, from: Data($0.dropFirst(2).utf8)) }
-      if again?.digest != report.digest { result.append(report.seed) }
+      let again = try? ChildProcess.reports(
+        from: report.seed, count: 1, environment: ["SWIFT_DETERMINISTIC_HASHING": "1"])
+      if again?.last?.digest != report.digest { result.append(report.seed) }
     }
     return result
   }
@@ -168,7 +148,12 @@ final class Collector: @unchecked Sendable {
   private var failed = 0
   private let mostFailures: Int
 
-  init(mostFailures: Int) { self.mostFailures = mostFailures }
+  private let plans: String
+
+  init(mostFailures: Int, plans: String) {
+    self.mostFailures = mostFailures
+    self.plans = plans
+  }
 
   var reports: [SeedReport] { lock.withLock { all.sorted { $0.seed < $1.seed } } }
   var isEnough: Bool { lock.withLock { failed >= mostFailures } }
@@ -179,7 +164,7 @@ final class Collector: @unchecked Sendable {
       all.append(report)
       if let failure = report.failure {
         failed += 1
-        print("FAILED seed \(report.seed): \(failure)\n  simulate run --seed \(report.seed)")
+        print(FailureLine.text(seed: report.seed, failure: failure, plans: plans))
       }
       return failed < mostFailures
     }
