@@ -87,7 +87,9 @@ extension Follower {
     file.furthest = max(file.furthest, file.length, min(answer.size, UInt64(Int64.max)))
     file.closed = nil
     look(at: file, answer, &turn)
-    file.paced = max(file.paced, turn.now) + limits.coalescing
+    // Never further ahead than the burst: a backlog is read without waiting, and mustn't make later bytes wait for it.
+    let furthest = turn.now + Interval(nanoseconds: limits.coalescing.nanoseconds * UInt64(limits.coalescingBurst))
+    file.paced = min(max(file.paced, turn.now), furthest) + limits.coalescing
     // A backlog goes on in its next turn; a few bytes more wait with those that follow them (J3).
     if appended.length - from >= UInt64(limits.extentSize)
       || answer.size > appended.length.saturatingAdd(limits.leafSize)

@@ -218,8 +218,10 @@ extension Follower {
   /// examined.
   func schedulePoll(_ directory: Directory, _ turn: inout Turn) {
     let isSeen = directory.isWatched && directory.condition == .listed
-    guard !isSeen || !directory.links.isEmpty || !directory.unexamined.isEmpty, directory.pollDue == nil else { return }
+    guard !isSeen || !directory.links.isEmpty || !directory.unexamined.isEmpty else { return }
     let due = turn.now + (directory.condition == .failed ? limits.retry : limits.pollInterval)
+    // What a failure put off comes earlier once a scan could list it.
+    if let earlier = directory.pollDue, earlier <= due { return }
     directory.pollDue = due
     timers.push(due, .directory(directory.path))
   }

@@ -63,6 +63,17 @@ import Testing
     expectBoth("/log/a.log", ["0" + String(repeating: "x", count: 100)])
   }
 
+  /// What was read at once, of a backlog, isn't made up for by what comes later.
+  @Test func promptAfterABacklogJ3() throws {
+    let inode = files.create("/log/a.log", String(repeating: "0", count: 10_000))
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.milliseconds(20))
+    files.append(inode, "x")
+    host.pass(.milliseconds(11))
+    let last = host.journal.compactMap { if case .bytesAppended(let appended) = $0 { appended.end } else { nil } }.last
+    #expect(last == 10_001)
+  }
+
   // MARK: Names
 
   @Test func renamedAndGrownAfterwardsS01() throws {
@@ -480,6 +491,21 @@ import Testing
     host.pass(.seconds(1))
     expectBoth("/log/a.log", ["one two"])
     expectBoth("/log/b.log", ["b"])
+  }
+
+  /// The wait after a failure ends with the failure.
+  @Test func unwatchedDirectoriesArePolledAsSoonAsTheyCanBeListedF1() throws {
+    files.refusesWatches = true
+    files.create("/log/a.log", "one")
+    let host = try FakeHost(files, servers: servers)
+    files.unreadable["/log"] = "EIO"
+    host.pass(.seconds(1))
+    files.unreadable["/log"] = nil
+    files.overflow()
+    host.pass(.milliseconds(20))
+    files.append("/log/a.log", " two")
+    host.pass(.milliseconds(600))
+    expectBoth("/log/a.log", ["one two"])
   }
 
   @Test func lostHintsAreMadeGoodByTheSlowRescanF1() throws {
