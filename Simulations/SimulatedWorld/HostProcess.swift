@@ -18,6 +18,7 @@ final class HostProcess: SimulatedProcess {
   }
   private var sessions: [ConnectionID: Session] = [:]
   private var spare: [HostEffect] = []
+  private var mutations: HostMutations
   /// Names older than this one stood before the process began.
   private(set) var firstEra = 0
   private(set) var settledTokens: Set<UInt64> = []
@@ -25,6 +26,7 @@ final class HostProcess: SimulatedProcess {
   init(host: SimulatedHost, world: World) {
     self.host = host
     watches = WatchQueue(seed: world.plan.seed, name: "host\(host.index).\(host.lives)")
+    mutations = HostMutations(world.mutant)
     let store = host.store
     plane = SimulatedHostPlane(
       disk: host.disk, watches: watches, limits: world.limits,
@@ -56,6 +58,12 @@ final class HostProcess: SimulatedProcess {
   }
 
   func overflowHints() { watches.overflow() }
+
+  /// Every hint comes, and comes once; those that are late come now.
+  func calm() {
+    watches.faults = WatchQueue.Faults()
+    run { [self] in takeHints() }
+  }
   var hintCounts: (lost: Int, duplicated: Int, overflowed: Int, refused: Int) { watches.counts }
 
   /// What a settlement still waits for, in the host's own words.
@@ -89,11 +97,13 @@ final class HostProcess: SimulatedProcess {
 
   private func hintsCame() {
     let delay = world.latency(node, world.plan.knobs[.hintLatency]) + host.hintDelay(world.kernel.now)
-    after(delay) { [self] in
-      for hint in plane.hints() {
-        input(.hinted(hint))
-        guard isAlive else { return }
-      }
+    after(delay) { [self] in takeHints() }
+  }
+
+  private func takeHints() {
+    for hint in mutations.hints(plane.hints()) {
+      input(.hinted(hint))
+      guard isAlive else { return }
     }
   }
 
@@ -170,7 +180,7 @@ final class HostProcess: SimulatedProcess {
       job(.free, disk) {
         plane.computeRoot(id, length: length)
       } answer: { [self] in
-        input(.rootComputed(id, length: length, $0))
+        input(.rootComputed(id, length: length, mutations.root($0, at: length)))
       }
     case .settled(let token): settledTokens.insert(token)
     case .report(let report): world.oracle.reported(host.index, report)
@@ -189,6 +199,7 @@ final class HostProcess: SimulatedProcess {
           batch.records.removeLast(min(1, batch.records.count))
         case .forgetFileTable: batch.files = []
         case .forgetLeaves: batch.leaves = []
+        case .forgetEnds: for index in batch.files.indices { batch.files[index].closed = nil }
         default: break
         }
         let position = try host.store.commit(batch)
@@ -238,6 +249,10 @@ final class HostProcess: SimulatedProcess {
         guard let next = try sessions[id]?.decoder.next() else { return }
         guard case .frame(let frame) = next else { return cutOff(id, "payload from a server") }
         world.note(frame)
+        world.oracle.granted(id, frame)
+        guard let server = sessions[id]?.server, let frame = mutations.frame(frame, from: server.value) else {
+          continue
+        }
         input(.received(id, frame))
       } catch { return cutOff(id, "\(error)") }
     }
@@ -274,10 +289,13 @@ final class HostProcess: SimulatedProcess {
       switch $0 {
       case .failure(let error):
         guard sessions[id] != nil else { return }
+        if world.mutant == .waitForUnreadable { return after(50_000_000) { [self] in sendPayload(id, file, header) } }
         input(.payloadUnavailable(id, file, offset: header.offset, reason: error.reason))
       case .success(let bytes):
         let isLost = world.mutant == .loseSentPayload && world.chance(.mutation)
         let frame = isLost ? [] : Frame.payload(header).encoded() + bytes
+        if let server = sessions[id]?.server { mutations.sent(header, to: server.value) }
+        world.oracle.sendsPayload(id, header.length)
         sessions[id]?.connection.send(frame, .toServer) { [self] in
           run { [self] in
             guard sessions[id] != nil else { return }

@@ -22,6 +22,22 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case forgetFileTable
   /// Leaves aren't written: D4 has nothing to compare with.
   case forgetLeaves
+  /// The queue of hints overflowed, and no scan follows (F1).
+  case ignoreOverflow
+  /// A watch that the kernel refused is said to stand (F1).
+  case believeRefusedWatch
+  /// After a restart the open leaf alone is compared: at a boundary of leaves nothing (D4).
+  case openLeafOnly
+  /// The file table forgets that an incarnation ended (D5, G7).
+  case forgetEnds
+  /// Goes on where the host left off sending, not where the server says (W2).
+  case resumeFromHostOffset
+  /// Payload that can't be read is waited for, and that of all other files waits behind it (W1, F4).
+  case waitForUnreadable
+  /// The server's credit is not kept to (W1, P2).
+  case ignoreCredit
+  /// A refusal that concerns one file isn't heard (W4).
+  case ignoreRefusal
   /// Offers what is said to be delivered twice: the second of two equal ranges is dropped on the way.
   case loseSentPayload
 
@@ -34,6 +50,8 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case retryFailedSync
   /// Payload acknowledged as it arrives (W1, G2).
   case acknowledgeOnReceipt
+  /// An acknowledgement names another file (W1).
+  case acknowledgeOtherFile
   /// Records acknowledged as they arrive (J1, G2).
   case acknowledgeRecordsOnReceipt
   /// A server's commit is answered and not made.
@@ -50,6 +68,8 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case skipDirectorySync
   /// Received bytes that were to be forgotten stay (W3).
   case keepDiscarded
+  /// Nothing follows from bytes that fail their root: they stay, and so does the credit that they took (W3).
+  case keepUnmet
   /// Bytes that were written stay in memory (P2).
   case neverFree
   /// The log is trimmed before what it holds was written (P2).

@@ -39,7 +39,7 @@ extension Oracle {
   }
 
   /// Files that a pattern finds now and whose bytes are not all journaled under their living uuid.
-  private func unread(_ host: SimulatedHost) -> [String] {
+  func unread(_ host: SimulatedHost) -> [String] {
     var result: [String] = []
     var seen: Set<ObjectIdentifier> = []
     for (path, inode) in livingFiles(host) where seen.insert(ObjectIdentifier(inode)).inserted {

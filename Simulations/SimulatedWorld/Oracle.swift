@@ -47,6 +47,8 @@ package final class Oracle {
   private var births: [ObjectIdentifier: [FileUUID]] = [:]
   private var inodes: [[InodeKey: SimulatedDisk.Inode]] = []
   private var indexed: [Int] = []
+  /// Payload that a host may send on a connection, and what it has sent.
+  var credits: [ConnectionID: (granted: UInt64, sent: UInt64)] = [:]
 
   init(world: World) {
     self.world = world
@@ -292,6 +294,7 @@ package final class Oracle {
     case .payloadDurable(let lengths):
       for length in lengths { acknowledged(server, host, length.file, Int(length.length)) }
     case .refusal(let refusal):
+      accused(server, host, refusal.code, refusal.text)
       if let file = refusal.file, refusal.length > 0 { acknowledged(server, host, file, Int(refusal.length)) }
     default: break
     }

@@ -19,12 +19,14 @@ final class ServerProcess: SimulatedProcess {
   private var sessions: [ConnectionID: Session] = [:]
   private var nextPayload: UInt64 = 0
   private var spare: [ServerEffect] = []
+  private var mutations: ServerMutations
   private(set) var isServing = false
   private var log: [StringKey: [LogRange]] = [:]
 
   init(server: SimulatedServer, world: World) {
     self.server = server
     machine = ServerMachine(settings: server.settings, verifier: SimulatedSignatures())
+    mutations = ServerMutations(world.mutant)
     let store = server.store
     plane = SimulatedServerPlane(
       disk: server.disk, limits: world.limits, storedLeaves: { try store.leaves(of: $0, count: $1) })
@@ -142,6 +144,7 @@ final class ServerProcess: SimulatedProcess {
     case .repair(let row, let mayCut): repair(row, mayCut)
     case .serve: isServing = true
     case .send(let id, let frame):
+      let frame = mutations.frame(frame)
       world.oracle.sends(server, to: sessions[id]?.host, frame)
       sessions[id]?.connection.send(frame.encoded(), .toHost)
     case .close(let id, let code, let text): close(id, code, text)
@@ -160,7 +163,7 @@ final class ServerProcess: SimulatedProcess {
       job(.string(key), disk) {
         plane.verify(key, from: from, root: root, promises: promises)
       } answer: { [self] in
-        input(.verified(key, $0))
+        if mutations.isAnswered($0) { input(.verified(key, $0)) }
       }
     case .discard(let key, let from): inOrder(key) { plane.discard(key, from: from) }
     case .create(let key, let stored):

@@ -70,9 +70,9 @@ package final class SimulatedHostPlane: HostDataPlane {
   // MARK: Names
 
   package func watch(_ directory: BytePath) -> Listing {
-    var isWatched = watches.isWatched(directory)
+    var isWatched = isWatched(directory)
     if let inode = disk.inode(directory), inode.kind == .directory, !inode.isDenied {
-      isWatched = watches.watch(inode, directory)
+      isWatched = watches.watch(inode, directory) || mutant == .believeRefusedWatch
     }
     interleave()
     var listing = list(directory, names: nil)
@@ -86,7 +86,11 @@ package final class SimulatedHostPlane: HostDataPlane {
     var outcome = outcome(directory, names)
     if mutant == .failureIsAbsence, case .failed = outcome { outcome = .missing }
     return Listing(
-      directory: directory, names: names, outcome: outcome, isWatched: watches.isWatched(directory))
+      directory: directory, names: names, outcome: outcome, isWatched: isWatched(directory))
+  }
+
+  private func isWatched(_ directory: BytePath) -> Bool {
+    watches.isWatched(directory) || mutant == .believeRefusedWatch
   }
 
   private func outcome(_ directory: BytePath, _ names: [[UInt8]]?) -> Listing.Outcome {
@@ -243,12 +247,15 @@ package final class SimulatedHostPlane: HostDataPlane {
       }
     }
     attached[id]?.ingestor = Ingestor(limits: limits)
+    let isFresh = ingestor.position == nil
     var answer = ingestor.ingest(
       source, file: file, from: from, root: root, limit: limit, scratch: scratch,
       storedLeaves: { [storedLeaves] in try storedLeaves(file, $0) })
     switch answer.outcome {
     case .diverged where mutant == .skipComparison, .shrunk where mutant == .ignoreTruncation:
       answer.outcome = .unchanged
+    case .diverged where mutant == .openLeafOnly && isFresh && from % UInt64(limits.leafSize) == 0:
+      if let appended = uncompared(source, file, from: from, limit: limit) { answer.outcome = appended }
     default: break
     }
     if attached[id]?.file == file { attached[id]?.ingestor = ingestor }
@@ -258,6 +265,22 @@ package final class SimulatedHostPlane: HostDataPlane {
       didIngest(file, source.inode, from, [], answer)
     }
     return answer
+  }
+
+  /// What an ingest answers that compares the open leaf alone: at a boundary of leaves there is none.
+  private func uncompared(_ source: Source, _ file: FileUUID, from: UInt64, limit: Int) -> IngestAnswer.Outcome? {
+    let first = from / UInt64(limits.leafSize)
+    guard let leaves = try? storedLeaves(file, first), let bytes = try? source.bytes(at: from, count: limit) else {
+      return nil
+    }
+    guard !bytes.isEmpty else { return .unchanged }
+    var tree = FileTree<SimulatedTree>(leafSize: limits.leafSize, leaves: leaves)
+    var hashes: [Digest] = []
+    tree.append(bytes.span.bytes) { hashes.append($1) }
+    let last = Array(bytes.suffix(limits.tailSize))
+    let tail = SimulatedTree.digest(last.span.bytes)
+    let range = LeafRange(file: file, first: first, hashes: hashes)
+    return .appended(Appended(length: tree.length, root: tree.root, tail: tail, leaves: range))
   }
 
   /// The bytes last read at each position.

@@ -26,6 +26,8 @@ package final class World {
   var payloads: RandomStream
   var powerCuts: RandomStream
   private(set) var isHealed = false
+  /// No latency has its long tail.
+  var isCalm = false
   private var isInterleaving = false
 
   package init(_ plan: Plan, mutant: Mutant? = nil) throws {
@@ -69,10 +71,11 @@ package final class World {
     // What the servers still have to fold and sync in the background.
     advance(to: kernel.now.nanoseconds + 2_000_000_000)
     if oracle.failure == nil { oracle.checkAtRest() }
+    if isSettled { probePromptness() }
     return outcome(load: loadEnd)
   }
 
-  private func advance(to time: UInt64) {
+  func advance(to time: UInt64) {
     let limit = Instant(nanoseconds: time)
     while oracle.failure == nil, kernel.step(until: limit) {
       if kernel.eventCount > Self.mostEvents { oracle.fail(.liveness, "more than \(Self.mostEvents) events") }
@@ -251,6 +254,7 @@ package final class World {
       case .host(let index): hosts[index].has(.slowDisk)
       case .server(let index): servers[index].has(.slowDisk)
       }
+    guard !isCalm else { return typical / 2 * 3 }
     return latencies.latency(typical) * (isSlow ? 100 : 1)
   }
 
@@ -327,7 +331,7 @@ package struct Failure: Hashable, Sendable, Error {
 
 package enum OracleName: String, Hashable, Sendable, CaseIterable {
   case storedBytes, durability, durabilityOrder, overwrite, identity, falseTruncation, lost, missing, liveness, port
-  case storeContract, wire, bounds, crash, determinism, foreign, silence, doubled
+  case storeContract, wire, bounds, crash, determinism, foreign, silence, doubled, promptness
 }
 
 package struct Outcome: Sendable {

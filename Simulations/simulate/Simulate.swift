@@ -57,7 +57,8 @@ struct Shrink: ParsableCommand {
       whole = PlanGenerator.plan(seed: seed)
     }
     let mutant = try self.mutant.map { try Mutants.named($0) }
-    guard var shrinker = Shrinker(whole, mostRuns: runs, run: { Simulation.run($0, mutant: mutant, observer: nil) }) else {
+    guard var shrinker = Shrinker(whole, mostRuns: runs, run: { Simulation.run($0, mutant: mutant, observer: nil) })
+    else {
       print("the plan doesn't fail")
       throw ExitCode.failure
     }

@@ -1,0 +1,64 @@
+import DataPlane
+import JournalModel
+import MerkleLog
+import WireProtocol
+
+/// What the planted bugs that need a memory do to a host's inputs.
+struct HostMutations {
+  let mutant: Mutant?
+  /// How far payload was handed to a connection, by server and file: the host's own offset.
+  private var sent: [Int: [FileUUID: UInt64]] = [:]
+  private var claimed: Set<UInt64> = []
+  private static let claim = Digest(words: 1, 2, 3, 4)
+
+  init(_ mutant: Mutant?) { self.mutant = mutant }
+
+  func hints(_ hints: [WatchHint]) -> [WatchHint] {
+    mutant == .ignoreOverflow ? hints.filter { $0 != .overflow } : hints
+  }
+
+  mutating func sent(_ header: PayloadHeader, to server: Int) {
+    guard mutant == .resumeFromHostOffset else { return }
+    sent[server, default: [:]][header.file] = max(header.end, sent[server]?[header.file] ?? 0)
+  }
+
+  /// Nil when the host doesn't get to see it.
+  mutating func frame(_ frame: Frame, from server: Int) -> Frame? {
+    switch (frame, mutant) {
+    case (.refusal(let refusal), .ignoreRefusal): return refusal.file == nil ? frame : nil
+    case (.credit, .ignoreCredit): return .credit(total: .max / 2)
+    case (.welcome(var welcome), .ignoreCredit):
+      welcome.credit = .max / 2
+      return .welcome(welcome)
+    case (.resumeAnswer(let held), .resumeFromHostOffset):
+      return .resumeAnswer(held.map { advance($0, to: sent[server]?[$0.file] ?? 0) })
+    default: return frame
+    }
+  }
+
+  private mutating func advance(_ held: HeldFile, to length: UInt64) -> HeldFile {
+    guard length > held.strings.map(\.length).max() ?? 0 else { return held }
+    claimed.insert(length)
+    return HeldFile(file: held.file, strings: [HeldString(length: length, root: Self.claim)])
+  }
+
+  func root(_ root: Digest?, at length: UInt64) -> Digest? { claimed.contains(length) ? Self.claim : root }
+}
+
+/// The same for a server.
+struct ServerMutations {
+  let mutant: Mutant?
+  private var lastAcknowledged: FileUUID?
+
+  init(_ mutant: Mutant?) { self.mutant = mutant }
+
+  mutating func frame(_ frame: Frame) -> Frame {
+    guard mutant == .acknowledgeOtherFile, case .payloadDurable(var lengths) = frame, let file = lengths.first?.file
+    else { return frame }
+    if let other = lastAcknowledged, other != file { lengths[0].file = other }
+    lastAcknowledged = file
+    return .payloadDurable(lengths)
+  }
+
+  func isAnswered(_ answer: VerifyAnswer) -> Bool { mutant != .keepUnmet || answer.failedAt == nil }
+}
