@@ -100,7 +100,9 @@ final class HostDriver: @unchecked Sendable {
     case .sendRecords(let connection, let first, let end): sendRecords(connection, first..<end)
     case .sendPayload(let connection, let id, let header): sendPayload(connection, id, header)
     case .verifyHead(let connection, let length, let checkpoint):
-      take(.headVerified(connection, isOurs(checkpoint, length: length)))
+      ask(.connection(connection)) { [identity, store] in
+        .headVerified(connection, Self.isHead(checkpoint, length, of: identity, store))
+      }
     case .settled(let token): onSettled(token)
     case .report(let event): report(event)
     }
@@ -164,30 +166,42 @@ final class HostDriver: @unchecked Sendable {
     }
   }
 
-  private func isOurs(_ checkpoint: Checkpoint, length: UInt64) -> Bool {
+  private static func isHead(
+    _ checkpoint: Checkpoint, _ length: UInt64, of identity: JournalIdentity, _ store: LMDBHostStore<SHA256Tree>
+  ) -> Bool {
     checkpoint.host == identity.host && checkpoint.journal == identity.journal && checkpoint.length == length
       && JournalKey.verify(checkpoint.signature, checkpoint.signedBytes, publicKey: identity.publicKey)
       && (try? store.root(at: length)) == checkpoint.root
   }
 
+  /// Reads and signs on a worker, with the key of the connection's payload: what is sent later stays behind it (W1).
   private func sendRecords(_ connection: ConnectionID, _ range: Range<UInt64>) {
-    guard let link = links[connection] else { return }
-    do {
-      let encoded = try store.records(from: range.lowerBound, count: range.count, bytes: .max)
+    let limits = machine.settings.limits
+    workers.submit(.connection(connection)) { [loop, identity, key, store] in
       // As many frames as the bounds of one ask for, each with a checkpoint of its own (J2).
-      let frames = try Records.frames(
-        first: range.lowerBound, encoded: encoded, limits: machine.settings.limits, checkpoint: checkpoint)
-      for frame in frames { link.send(frame) }
-    } catch {
-      link.close(.other, "the journal can't be read: \(error)")
+      let frames = Result {
+        try Records.frames(
+          first: range.lowerBound,
+          encoded: try store.records(from: range.lowerBound, count: range.count, bytes: .max), limits: limits
+        ) { length in
+          var checkpoint = Checkpoint(
+            host: identity.host, journal: identity.journal, length: length, root: try store.root(at: length),
+            signature: [])
+          checkpoint.signature = try key.sign(checkpoint.signedBytes)
+          return checkpoint
+        }
+      }
+      loop.post { [weak self] in self?.send(frames, on: connection) }
     }
   }
 
-  private func checkpoint(over length: UInt64) throws -> Checkpoint {
-    var checkpoint = Checkpoint(
-      host: identity.host, journal: identity.journal, length: length, root: try store.root(at: length), signature: [])
-    checkpoint.signature = try key.sign(checkpoint.signedBytes)
-    return checkpoint
+  private func send(_ frames: Result<[Frame], any Error>, on connection: ConnectionID) {
+    guard let link = links[connection] else { return }
+    do {
+      for frame in try frames.get() { link.send(frame) }
+    } catch {
+      link.close(.other, "the journal can't be read: \(error)")
+    }
   }
 
   // MARK: Connections
