@@ -31,8 +31,8 @@ final class HostDriver: @unchecked Sendable {
   private var attempts: [ServerIndex: Int] = [:]
   /// Payload handed to sockets since the start.
   private(set) var sentBytes: UInt64 = 0
-  private var inputs: [HostInput] = []
-  private var isStepping = false
+  private let inputs = InputQueue<HostInput>()
+  private var effects: [HostEffect] = []
   /// Called when what existed at `settle` is on every server.
   var onSettled: (UInt64) -> Void = { _ in }
 
@@ -70,19 +70,11 @@ final class HostDriver: @unchecked Sendable {
 
   /// One input, and everything that follows from it at once.
   func take(_ input: HostInput) {
-    inputs.append(input)
-    guard !isStepping else { return }
-    isStepping = true
-    defer { isStepping = false }
-    var effects: [HostEffect] = []
-    var next = 0
-    while next < inputs.count {
+    inputs.take(input) { input in
       effects.removeAll(keepingCapacity: true)
-      machine.step(inputs[next], at: Clocks.now(), wall: Clocks.wall(), into: &effects)
-      next += 1
+      machine.step(input, at: Clocks.now(), wall: Clocks.wall(), into: &effects)
       for effect in effects { perform(effect) }
     }
-    inputs.removeAll(keepingCapacity: true)
   }
 
   private func takeHints() {
