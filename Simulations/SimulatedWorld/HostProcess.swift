@@ -172,6 +172,7 @@ final class HostProcess: SimulatedProcess {
       } answer: { [self] in
         input(.rootComputed(id, length: length, $0))
       }
+    case .halt(let reason): world.halted(node, reason)
     case .settled(let token): settledTokens.insert(token)
     case .report(let report): world.oracle.reported(host.index, report)
     }
@@ -180,7 +181,7 @@ final class HostProcess: SimulatedProcess {
   private func commit(_ batch: HostBatch) {
     job(.commit, world.plan.knobs[.commitLatency]) { [self] () -> Result<JournalPosition, StoreError> in
       if host.has(.storeFull) { return .failure(.full("ENOSPC")) }
-      if host.take(.failStoreSync) { return .failure(.failed("EIO")) }
+      if host.take(.failStoreSync) { return .failure(.failedSync("EIO")) }
       do throws(StoreError) {
         let before = try host.store.length()
         var batch = batch
