@@ -27,6 +27,7 @@ final class HostDriver: @unchecked Sendable {
   private let workers: WorkerPool<WorkKey>
   private let connections: ConnectionNumbers
   private let report: (HostReport) -> Void
+  private let halt: (String) -> Void
   private var links: [ConnectionID: Link] = [:]
   private var attempts: [ServerIndex: Int] = [:]
   /// Payload handed to sockets since the start.
@@ -39,7 +40,8 @@ final class HostDriver: @unchecked Sendable {
   init(
     settings: HostSettings, identity: JournalIdentity, key: JournalKey, store: LMDBHostStore<SHA256Tree>,
     files: LinuxHostFiles, destinations: [Destination], tls: TLSContext, loop: EventLoop,
-    workers: WorkerPool<WorkKey>, connections: ConnectionNumbers, report: @escaping (HostReport) -> Void
+    workers: WorkerPool<WorkKey>, connections: ConnectionNumbers, report: @escaping (HostReport) -> Void,
+    halt: @escaping (String) -> Void
   ) {
     machine = HostMachine(settings: settings)
     self.identity = identity
@@ -52,6 +54,7 @@ final class HostDriver: @unchecked Sendable {
     self.workers = workers
     self.connections = connections
     self.report = report
+    self.halt = halt
   }
 
   func start() throws {
@@ -96,6 +99,7 @@ final class HostDriver: @unchecked Sendable {
         .headVerified(connection, Self.isHead(checkpoint, length, of: identity, store))
       }
     case .settled(let token): onSettled(token)
+    case .halt(let reason): halt(reason)
     case .report(let event): report(event)
     }
   }
