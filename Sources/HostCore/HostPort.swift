@@ -86,6 +86,8 @@ package enum HostEffect: Hashable, Sendable {
   /// The tree's root at a length not beyond the journaled one, nil if it can't be had any more. -> rootComputed
   case computeRoot(FileID, length: UInt64)
   case settled(token: UInt64)
+  /// The journal's store must not go on: exit for the service manager (P4).
+  case halt(String)
   case report(HostReport)
 }
 
@@ -95,7 +97,8 @@ package enum HostReport: Hashable, Sendable {
   case rotated(FileUUID, from: BytePath, to: BytePath?)
   case truncated(FileUUID, BytePath, length: UInt64, next: FileUUID)
   case closed(FileUUID, BytePath, length: UInt64, FileClosed.Reason)
-  case gap(Gap, BytePath)
+  /// `lacking`: the servers that don't hold all of it.
+  case gap(Gap, BytePath, lacking: [ServerIndex])
   /// A file waits alone: why, and what would end it.
   case waiting(FileUUID, BytePath, String)
   case resumed(FileUUID, BytePath)
