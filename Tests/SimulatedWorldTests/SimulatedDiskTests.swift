@@ -70,7 +70,7 @@ import Testing
       let descriptor = try disk.open(a, writing: true, creating: true)
       try disk.append(descriptor, [1, 2, 3])
       try disk.sync(descriptor.inode)
-      disk.syncDirectory(disk.root)
+      try disk.syncDirectory(disk.root)
       #expect(disk.durableContent(a) == [1, 2, 3])
       try disk.append(descriptor, [UInt8](repeating: 7, count: 200))
       #expect(disk.durableContent(a) == [1, 2, 3])
@@ -96,7 +96,7 @@ import Testing
   @Test func aFailedSyncIsNotMadeGoodByTheNext() throws {
     let disk = disk(isWriteThrough: false)
     let descriptor = try disk.open(a, writing: true, creating: true)
-    disk.syncDirectory(disk.root)
+    try disk.syncDirectory(disk.root)
     try disk.sync(descriptor.inode)
     try disk.append(descriptor, [1])
     disk.nextSyncFails = true
