@@ -89,10 +89,10 @@ struct DisturbanceGenerator {
       return [(0, .disturb(.spoil(node, file: file, page: g.random.below(50), duration: duration)))]
     }
     // A server reads little but the end of a file, after a start.
-    return [
-      (0, .kill(node)), (0, .disturb(.spoil(node, file: file, page: g.random.below(2), duration: duration))),
-      (g.millisecond, .start(node)),
-    ]
+    let spoilt: [(UInt64, Operation)] = (0..<10).map {
+      (0, .disturb(.spoil(node, file: $0, page: 0, duration: duration)))
+    }
+    return [(0, .kill(node))] + spoilt + [(g.millisecond, .start(node))]
   }
 
   private static func readError(_ g: inout Self) -> [(UInt64, Operation)] {

@@ -51,11 +51,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
   package func drop(_ id: PayloadID) { held[id] = nil }
 
   package func compare(_ id: PayloadID, with key: StringKey, stored: BytePath, offset: UInt64, count: Int) -> Bool? {
-    guard let bytes = held[id] else { return nil }
-    guard let old = bytesHeld(key, stored, offset, count) else {
-      noticed(.unreadableInCompare)
-      return nil
-    }
+    guard let bytes = held[id], let old = bytesHeld(key, stored, offset, count) else { return nil }
     return old == Array(bytes.prefix(count))
   }
 

@@ -313,7 +313,7 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case superseded, silence, truncated, rotatedAway, gap, vanished, deleted, reborn, mixed, acknowledgedFromLog
   case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
-  case syncFailedInCreate, syncFailedInRepair, unreadableInCompare, unreadableInVerify, unreadableInRepair
+  case syncFailedInCreate, syncFailedInRepair, unreadableInVerify, unreadableInRepair
   case storeFoundOld, replacedEmpty, restored, damaged
 }
 

@@ -4,8 +4,8 @@ import SimulatedWorld
 import Testing
 
 @Suite struct SimulatedDiskTests {
-  private func disk(isWriteThrough: Bool = true) -> SimulatedDisk {
-    SimulatedDisk(seed: 1, name: "disk", isWriteThrough: isWriteThrough)
+  private func disk(isWriteThrough: Bool = true, seed: UInt64 = 1) -> SimulatedDisk {
+    SimulatedDisk(seed: seed, name: "disk", isWriteThrough: isWriteThrough)
   }
   private let a = BytePath("/a")
   private let b = BytePath("/b")
@@ -102,7 +102,27 @@ import Testing
     disk.nextSyncFails = true
     #expect(throws: SimulatedDisk.Failure.inputOutput) { try disk.sync(descriptor.inode) }
     try disk.sync(descriptor.inode)
-    #expect(disk.durableContent(a) == [])
+    #expect(disk.durableContent(a) == [0])
+    // Written again, the page is dirty again.
+    try disk.append(descriptor, [2])
+    try disk.sync(descriptor.inode)
+    #expect(disk.durableContent(a) == [1, 2])
+  }
+
+  @Test func unsyncedPagesAreKeptDroppedTornOrGarbage() throws {
+    var outcomes: Set<String> = []
+    for round in 0..<60 {
+      let disk = disk(isWriteThrough: false, seed: UInt64(round))
+      disk.struck = { outcomes.insert($0) }
+      let descriptor = try disk.open(a, writing: true, creating: true)
+      try disk.append(descriptor, [UInt8](repeating: 1, count: 10))
+      try disk.sync(descriptor.inode)
+      try disk.syncDirectory(disk.root)
+      try disk.append(descriptor, [UInt8](repeating: 2, count: 300))
+      disk.powerCut()
+      #expect(try #require(disk.inode(a)).bytes.starts(with: [UInt8](repeating: 1, count: 10)))
+    }
+    #expect(outcomes == ["page kept", "page dropped", "page torn", "page garbage"])
   }
 
   @Test func hintsOverflowAreMergedAndEndWithTheDirectory() throws {
