@@ -64,7 +64,7 @@ final class HostProcess: SimulatedProcess {
   var unsettled: [String] {
     machine.status.settlements.flatMap { settlement in
       ["scanned \(settlement.isScanned), \(settlement.unsettledCount) files"]
-        + settlement.unsettled.map { "\($0.file.text) \($0.reason)" }
+        + settlement.unsettled.map { "\($0.file.text) \($0.lack.reason)" }
     }
   }
 

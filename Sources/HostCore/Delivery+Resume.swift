@@ -218,6 +218,7 @@ extension Delivery {
 
   func refused(_ refusal: Refusal, _ turn: inout Turn) {
     isDue = true
+    refusals &+= 1
     guard let uuid = refusal.file else {
       turn.report(.refused(index, nil, nil, refusal.code, refusal.text))
       switch refusal.code {

@@ -30,6 +30,7 @@ final class Delivery {
   private var lastSent = Instant(nanoseconds: 0)
   private var pings: UInt64 = 0
   private(set) var lastError: String?
+  var refusals: UInt64 = 0
   private var reportedDown: String?
 
   // Records (W1: one flow, one acknowledgement).
@@ -241,7 +242,8 @@ extension Delivery {
     guard welcome.journalLength > 0 else { return open(id, welcome, &turn) }
     guard welcome.journalLength <= journal.position.length else {
       return cut(
-        "the server holds \(welcome.journalLength) records, this journal has \(journal.position.length)", &turn)
+        "the server holds \(welcome.journalLength) records, this journal has \(journal.position.length): \(Self.restored)",
+        &turn)
     }
     guard let checkpoint = welcome.checkpoint, checkpoint.length == welcome.journalLength else {
       return cut("the server shows no checkpoint over the records that it claims to hold", &turn)
@@ -252,9 +254,14 @@ extension Delivery {
 
   func headVerified(_ id: ConnectionID, _ isOurs: Bool, _ turn: inout Turn) {
     guard case .verifying(let current, let welcome) = phase, current == id else { return }
-    guard isOurs else { return cut("the records that the server holds are not on this journal", &turn) }
+    guard isOurs else {
+      return cut("the records that the server holds are not on this journal: \(Self.restored)", &turn)
+    }
     open(id, welcome, &turn)
   }
+
+  private static let restored =
+    "was node.data restored from a backup? Move it away and restart: a new journal begins"
 
   private func open(_ id: ConnectionID, _ welcome: Welcome, _ turn: inout Turn) {
     phase = .open(id)

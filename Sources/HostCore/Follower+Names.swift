@@ -241,7 +241,8 @@ extension Follower {
     gaps += 1
     journal.append(.gap(gap), at: turn.wall)
     journal.markDirty(file)
-    turn.report(.gap(gap, file.path))
+    let lacking = deliveries.filter { $0.durable(file.id) < upper }.map(\.index)
+    turn.report(.gap(gap, file.path, lacking: lacking))
   }
 
   func close(_ file: FollowedFile, _ reason: FileClosed.Reason, _ turn: inout Turn) {

@@ -133,7 +133,7 @@ extension Follower {
     file.furthest = max(size, file.length)
     gaps += 1
     journal.append(.gap(gap), at: turn.wall)
-    turn.report(.gap(gap, file.path))
+    turn.report(.gap(gap, file.path, lacking: deliveries.map(\.index)))
   }
 
   private func gone(_ file: FollowedFile, _ turn: inout Turn) {

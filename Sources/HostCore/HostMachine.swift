@@ -13,6 +13,10 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   private let deliveries: [Delivery]
   private let follower: Follower
   private var settlements: [Settlement] = []
+  /// Settlements that are reached, announced when what servers acknowledged for them is noted durably too: nobody who
+  /// reads the journal then (`inspect`) finds less than was announced.
+  private var reached: [UInt64] = []
+  private var announcedByCommit: [UInt64] = []
   private var phase = Phase.new
   private var notesDue: Instant?
 
@@ -102,7 +106,10 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .settle(let token):
       settlements.append(Settlement(token: token, afterScan: follower.scan.number))
       follower.wantScan(at: turn.now, &turn)
-    case .cancelSettle(let token): settlements.removeAll { $0.token == token }
+    case .cancelSettle(let token):
+      settlements.removeAll { $0.token == token }
+      reached.removeAll { $0 == token }
+      announcedByCommit.removeAll { $0 == token }
     case .stop: stop(&turn)
     }
   }
@@ -123,8 +130,9 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   }
 
   /// From here on servers may hear of it (J1).
-  private func committed(_ position: JournalPosition, _ turn: inout Turn) {
+  private mutating func committed(_ position: JournalPosition, _ turn: inout Turn) {
     let changed = journal.committed(position, &turn)
+    Self.announce(&announcedByCommit, &turn)
     for delivery in deliveries {
       delivery.markRecords(turn.now)
       delivery.isDue = true
@@ -137,7 +145,9 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   private mutating func stop(_ turn: inout Turn) {
     phase = .stopped
-    if journal.hasWork(notes: deliveries.contains { $0.hasNotes }) { journal.commit(notes: takeNotes(), &turn) }
+    if journal.hasWork(notes: deliveries.contains { $0.hasNotes }) {
+      journal.commit(notes: takeNotes(Self.notesAtOnce), &turn)
+    }
     for delivery in deliveries { delivery.stop(&turn) }
   }
 
@@ -152,16 +162,19 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   }
 
   private mutating func reviewSettlements(_ turn: inout Turn) {
-    var done: [UInt64] = []
     for index in settlements.indices where settlements[index].review(follower, turn) {
-      done.append(settlements[index].token)
+      reached.append(settlements[index].token)
     }
-    settlements.removeAll { done.contains($0.token) }
-    for token in done { turn.emit(.settled(token: token)) }
+    settlements.removeAll { reached.contains($0.token) }
     // One that found something unreadable (D10) is made again for those who wait.
     if settlements.contains(where: { !$0.hasTargets }), !follower.scan.isUnderWay {
       follower.wantScan(at: turn.now + settings.limits.retry, &turn)
     }
+  }
+
+  private static func announce(_ tokens: inout [UInt64], _ turn: inout Turn) {
+    for token in tokens { turn.emit(.settled(token: token)) }
+    tokens = []
   }
 
   private mutating func commit(_ turn: inout Turn) {
@@ -169,12 +182,17 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       let passed = turn.now.nanoseconds / Self.notesInterval
       notesDue = Instant(nanoseconds: (passed &+ 1) &* Self.notesInterval)
     }
-    let areNotesDue = notesDue.map { $0 <= turn.now } ?? false
+    if journal.isIdle, !deliveries.contains(where: { $0.hasNotes }) { Self.announce(&reached, &turn) }
+    let isAwaited = !reached.isEmpty
+    let areNotesDue = isAwaited || notesDue.map { $0 <= turn.now } ?? false
     guard journal.hasWork(notes: areNotesDue) else { return }
     let isRetry = journal.isRetry
-    journal.commit(notes: areNotesDue && !isRetry ? takeNotes() : [], &turn)
-    if areNotesDue, !isRetry { notesDue = nil }
+    journal.commit(notes: areNotesDue && !isRetry ? takeNotes(isAwaited ? .max : Self.notesAtOnce) : [], &turn)
+    guard areNotesDue, !isRetry else { return }
+    notesDue = nil
+    announcedByCommit += reached
+    reached = []
   }
 
-  private func takeNotes() -> [Delivered] { deliveries.flatMap { $0.takeNotes(Self.notesAtOnce) } }
+  private func takeNotes(_ count: Int) -> [Delivered] { deliveries.flatMap { $0.takeNotes(count) } }
 }

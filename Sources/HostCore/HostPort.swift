@@ -95,7 +95,8 @@ package enum HostReport: Hashable, Sendable {
   case rotated(FileUUID, from: BytePath, to: BytePath?)
   case truncated(FileUUID, BytePath, length: UInt64, next: FileUUID)
   case closed(FileUUID, BytePath, length: UInt64, FileClosed.Reason)
-  case gap(Gap, BytePath)
+  /// `lacking`: the servers that don't hold all of it.
+  case gap(Gap, BytePath, lacking: [ServerIndex])
   /// A file waits alone: why, and what would end it.
   case waiting(FileUUID, BytePath, String)
   case resumed(FileUUID, BytePath)

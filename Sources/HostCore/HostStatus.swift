@@ -19,6 +19,22 @@ package struct HostStatus: Hashable, Sendable {
     package var lastError: String?
     /// Files that wait alone: refused, ahead, or of other bytes. At most `mostListed`.
     package var waiting: [WaitingFile]
+    /// Refusals since this process began.
+    package var refusals: UInt64
+  }
+  package struct Unsettled: Hashable, Sendable {
+    package var file: FileUUID
+    package var path: BytePath
+    package var lack: Lack
+  }
+  /// What a file still lacks before it counts as settled.
+  package struct Lack: Hashable, Sendable {
+    /// The first server that lacks bytes; nil while the host itself isn't done with the file.
+    package var server: ServerIndex?
+    /// Bytes that were noted, and how many of them are journaled, or durable on the server.
+    package var noted: UInt64
+    package var durable: UInt64
+    package var reason: String
   }
   package struct Settlement: Hashable, Sendable {
     package var token: UInt64
@@ -26,7 +42,7 @@ package struct HostStatus: Hashable, Sendable {
     package var isScanned: Bool
     package var unsettledCount: Int
     /// At most `mostListed` of them.
-    package var unsettled: [WaitingFile]
+    package var unsettled: [Unsettled]
   }
   package static let mostListed = 100
 
@@ -40,6 +56,9 @@ package struct HostStatus: Hashable, Sendable {
   package var filesOpen: Int
   /// Files of the journal that weren't found and may still turn up (D10).
   package var filesMissing: Int
+  /// Files without a name whose last bytes some server still lacks: their descriptors keep them and their disk space.
+  package var filesHeld: Int
+  package var bytesHeld: UInt64
   /// Gaps recorded and not healed: those of the file table, and those of paths since this process began.
   package var gaps: Int
   package var directories: Int
@@ -58,6 +77,9 @@ extension HostStatus {
     filesFollowed = files.count { $0.isAttached }
     filesOpen = files.count { $0.closed == nil }
     filesMissing = files.count { $0.presence == .absent && $0.closed == nil && follower.isOwed($0) }
+    let held = files.filter { $0.isNameless && follower.isOwed($0) }
+    filesHeld = held.count
+    bytesHeld = held.reduce(0) { $0 &+ $1.size }
     gaps = follower.gaps
     self.directories = directories.count
     unwatchedDirectories = directories.filter { $0.condition == .listed && !$0.isWatched }.map(\.path)
@@ -76,6 +98,7 @@ extension HostStatus.Server {
     lagEvents = length > delivery.durableRecords ? length - delivery.durableRecords : 0
     oldestUndelivered = delivery.recordsMark?.since
     lastError = delivery.lastError
+    refusals = delivery.refusals
     lagBytes = 0
     waiting = []
     for file in files {
@@ -100,9 +123,9 @@ extension HostStatus.Settlement {
     unsettled = []
     for id in settlement.targets.keys.sorted() where unsettled.count < HostStatus.mostListed {
       guard let file = follower.files[id], let target = settlement.targets[id],
-        let reason = Settlement.missing(file, target, follower)
+        let lack = Settlement.lack(of: file, target, follower)
       else { continue }
-      unsettled.append(HostStatus.WaitingFile(file: file.uuid, path: file.path, reason: reason))
+      unsettled.append(HostStatus.Unsettled(file: file.uuid, path: file.path, lack: lack))
     }
   }
 }

@@ -83,6 +83,8 @@ final class JournalWriter {
   /// No commit is under way, and none waits to be tried again.
   var isFree: Bool { !isAsked && retryDue == nil }
   func hasWork(notes: Bool) -> Bool { isFree && (underWay != nil || !isEmpty || notes) }
+  /// Nothing is on its way to the store.
+  var isIdle: Bool { !isAsked && underWay == nil }
   /// The next commit is one that failed before, unchanged.
   var isRetry: Bool { underWay != nil }
   private var isEmpty: Bool { records.isEmpty && dirty.isEmpty && leaves.isEmpty }

@@ -11,6 +11,18 @@ package struct PathPattern: Hashable, Sendable {
     case any
     case anyRun
     case set([ClosedRange<UInt8>], isNegated: Bool)
+
+    /// A byte that it matches.
+    var sample: UInt8 {
+      switch self {
+      case .byte(let byte): byte
+      case .any, .anyRun: UInt8(ascii: "x")
+      case .set(let ranges, let isNegated):
+        (UInt8(ascii: "!")...0xFF).first { byte in
+          byte != UInt8(ascii: "/") && ranges.contains { $0.contains(byte) } != isNegated
+        } ?? UInt8(ascii: "x")
+      }
+    }
   }
   enum Component: Hashable, Sendable {
     case literal([UInt8])
@@ -33,6 +45,20 @@ package struct PathPattern: Hashable, Sendable {
       path += [UInt8(ascii: "/")] + name
     }
     return BytePath(path.isEmpty ? [UInt8(ascii: "/")] : path)
+  }
+
+  /// A path that it matches.
+  package var sample: BytePath {
+    let names = components.compactMap { component -> [UInt8]? in
+      switch component {
+      case .literal(let name): name
+      case .glob(let tokens): tokens.map(\.sample)
+      case .anyDepth: nil
+      }
+    }
+    // One that ends in `**` matches everything below.
+    let last = components.last == .anyDepth ? [[UInt8(ascii: "x")]] : []
+    return BytePath((names + last).flatMap { [UInt8(ascii: "/")] + $0 })
   }
 
   package func matches(_ path: BytePath) -> Bool {

@@ -64,22 +64,25 @@ struct Settlement {
       target.length = max(target.length, file.furthest)
       targets[id] = target
     }
-    guard Self.missing(file, target, follower) == nil else { return }
+    guard Self.lack(of: file, target, follower) == nil else { return }
     targets[id] = nil
     if file.lastRecord < .max { head = max(head, file.lastRecord + 1) }
   }
 
   /// What a file still lacks, nil when nothing.
-  static func missing(_ file: FollowedFile, _ target: Target, _ follower: Follower) -> String? {
+  static func lack(of file: FollowedFile, _ target: Target, _ follower: Follower) -> HostStatus.Lack? {
     if file.closed == .vanished { return nil }
     // What was seen and cut off unread isn't waited for: a gap says so.
     let length = min(target.length, file.furthest)
-    if !file.isAttached, file.gapFrom == nil, file.committedLength < length { return "not found" }
-    if file.committedLength < length || file.looks < target.looks { return file.unreadable ?? "being read" }
-    let owed = min(length, file.gapStart)
-    for delivery in follower.deliveries where delivery.durable(file.id) < owed {
-      return delivery.cursors[file.id]?.trouble ?? "\(delivery.name) lacks bytes"
+    func here(_ reason: String) -> HostStatus.Lack {
+      HostStatus.Lack(server: nil, noted: length, durable: file.committedLength, reason: reason)
     }
-    return nil
+    if !file.isAttached, file.gapFrom == nil, file.committedLength < length { return here("not found") }
+    if file.committedLength < length || file.looks < target.looks { return here(file.unreadable ?? "being read") }
+    let owed = min(length, file.gapStart)
+    guard let delivery = follower.deliveries.first(where: { $0.durable(file.id) < owed }) else { return nil }
+    return HostStatus.Lack(
+      server: delivery.index, noted: owed, durable: delivery.durable(file.id),
+      reason: delivery.cursors[file.id]?.trouble ?? (delivery.isOpen ? "on its way" : "no connection"))
   }
 }

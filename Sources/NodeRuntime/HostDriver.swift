@@ -147,11 +147,14 @@ final class HostDriver: @unchecked Sendable {
   /// Known losses, as the file table has them.
   func gaps(limit: Int) -> [NodeStatus.Gap] {
     guard let rows = try? store.files() else { return [] }
-    let lost = rows.lazy.compactMap { row in row.gapFrom.map { (row, $0) } }.filter { $0.1 < $0.0.length }
-    return lost.prefix(limit).map { row, from in
+    let lost = rows.compactMap { row in row.gapFrom.map { (row, $0) } }.filter { $0.1 < $0.0.length }.prefix(limit)
+    guard !lost.isEmpty else { return [] }
+    let durable = destinations.map { ($0.name, (try? store.delivered(to: $0.name)) ?? [:]) }
+    return lost.map { row, from in
       .init(
         host: identity.host.text, file: row.file.text, path: row.path.escaped, from: from, to: row.length,
-        reason: row.closed.map { "\($0)" } ?? "unreadable")
+        reason: row.closed.map { "\($0)" } ?? "unreadable",
+        lacking: durable.filter { $0.1[row.file] ?? 0 < row.length }.map(\.0))
     }
   }
 

@@ -61,7 +61,8 @@ extension Node: NodeControl {
     let seen = host.machine.status
     status.settled = seen.isSettled
     status.journalRecords = seen.journalLength
-    status.files = .init(followed: seen.filesFollowed, open: seen.filesOpen)
+    status.files = .init(
+      followed: seen.filesFollowed, open: seen.filesOpen, held: seen.filesHeld, heldBytes: seen.bytesHeld)
     status.sentBytes = host.sentBytes
     for (server, section) in zip(seen.servers, configuration.host?.servers ?? []) {
       status.servers.append(
@@ -69,7 +70,7 @@ extension Node: NodeControl {
           name: server.name, address: section.address.description, connected: server.isConnected,
           lagBytes: server.lagBytes, lagEvents: server.lagEvents,
           lagSeconds: server.oldestUndelivered.map { seconds(now - $0) } ?? 0, lastError: server.lastError,
-          refusals: 0))
+          refusals: server.refusals))
       for file in server.waiting where status.waiting.count < NodeStatus.listed {
         status.waiting.append(
           .init(server: server.name, file: file.file.text, path: file.path.escaped, reason: file.reason))
@@ -95,7 +96,8 @@ extension Node: NodeControl {
         bytes: host.bytes)
     }
     if configuration.host == nil {
-      status.files = .init(followed: seen.hosts.reduce(0) { $0 + $1.files }, open: 0)
+      status.files = .init(
+        followed: seen.hosts.reduce(0) { $0 + $1.files }, open: seen.hosts.reduce(0) { $0 + $1.open })
       status.settled = seen.hosts.allSatisfy { $0.pendingBytes == 0 }
     }
     status.receivedBytes = server.receivedBytes
@@ -115,7 +117,9 @@ extension Node: NodeControl {
   private func unsettled(_ token: UInt64) -> [SettleResult.Unsettled] {
     guard let host, let seen = host.machine.status.settlements.first(where: { $0.token == token }) else { return [] }
     return seen.unsettled.map {
-      .init(server: nil, file: $0.file.text, path: $0.path.escaped, noted: 0, durable: 0, reason: $0.reason)
+      .init(
+        server: $0.lack.server.map { host.machine.settings.servers[$0.value] }, file: $0.file.text,
+        path: $0.path.escaped, noted: $0.lack.noted, durable: $0.lack.durable, reason: $0.lack.reason)
     }
   }
 

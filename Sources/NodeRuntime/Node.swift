@@ -59,6 +59,7 @@ package final class Node: @unchecked Sendable {
     defer { control.stop() }
     let page = try configuration.status.map { try StatusServer(at: $0.listen, node: self) }
     defer { page?.stop() }
+    flushReports()
     ServiceManager.notify("READY=1")
     logger.notice(
       "started",
@@ -72,6 +73,13 @@ package final class Node: @unchecked Sendable {
   private var nextDeadline: Instant? {
     [host?.machine.nextDeadline, server?.machine.nextDeadline].compactMap { $0 }.min()
   }
+
+  /// What was left out of the log is counted when its minute ends, also when nothing more happens.
+  private func flushReports() {
+    reports.flush(at: Clocks.now())
+    reportFlush = loop.schedule(after: ReportLog.window) { [unowned self] in flushReports() }
+  }
+  private var reportFlush: EventLoop.Timer?
 
   private func tick() {
     let now = Clocks.now()

@@ -145,6 +145,7 @@ package struct NodeCheck {
   }
 
   private func checkFollowed(_ host: Configuration.HostSection, _ show: Show) {
+    checkRotated(host.follow, show)
     var seen: Set<String> = []
     for pattern in host.follow.flatMap(\.include) {
       let base = FollowPattern.base(of: String(pattern))
@@ -156,6 +157,24 @@ package struct NodeCheck {
       } else {
         show(Finding(.fail, "host.follow", "\(base) can't be listed by this user: \(SmallFile.describe(errno))"))
       }
+    }
+  }
+
+  /// A file that is created and renamed away while the node is down has only its new name: if no pattern finds that
+  /// name, nobody ever knows of the file.
+  private func checkRotated(_ follow: [FollowRule], _ show: Show) {
+    let includes = follow.flatMap(\.include)
+    let patterns = includes.map { PathPattern($0) }
+    // A pattern for names that end in a digit is one for rotated names already.
+    let digits = UInt8(ascii: "0")...UInt8(ascii: "9")
+    for (text, pattern) in zip(includes, patterns) where !digits.contains(pattern.sample.bytes.last ?? 0) {
+      let rotated = [".1", "-20260101"].map { BytePath(pattern.sample.bytes + Array($0.utf8)) }
+      guard !rotated.contains(where: { name in patterns.contains { $0.matches(name) } }) else { continue }
+      show(
+        Finding(
+          .warn, "host.follow",
+          "\(text.escaped) finds no rotated names (\(rotated[0].escaped)): a file that is made and renamed while the "
+            + "node is down would not be known; \(text.escaped)* finds it"))
     }
   }
 

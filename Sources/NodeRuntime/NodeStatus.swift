@@ -89,9 +89,14 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     package var followed: Int
     /// How many of them are not closed.
     package var open: Int
-    package init(followed: Int = 0, open: Int = 0) {
+    /// On a host: deleted files that are kept open, and their disk space kept, until every server has their bytes.
+    package var held: Int
+    package var heldBytes: UInt64
+    package init(followed: Int = 0, open: Int = 0, held: Int = 0, heldBytes: UInt64 = 0) {
       self.followed = followed
       self.open = open
+      self.held = held
+      self.heldBytes = heldBytes
     }
   }
 
@@ -121,13 +126,18 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     /// Null where the end is unknown.
     @Null package var to: UInt64?
     package var reason: String
-    package init(host: String, file: String?, path: String?, from: UInt64, to: UInt64?, reason: String) {
+    /// On a host: the servers that don't hold all of it.
+    package var lacking: [String]
+    package init(
+      host: String, file: String?, path: String?, from: UInt64, to: UInt64?, reason: String, lacking: [String] = []
+    ) {
       self.host = host
       self.file = file
       self.path = path
       self.from = from
       self.to = to
       self.reason = reason
+      self.lacking = lacking
     }
   }
 

@@ -30,7 +30,8 @@ extension HostReport {
   package func event(servers: [String]) -> ReportEvent {
     switch self {
     case .born, .rotated, .truncated, .closed: fileEvent
-    case .gap(let gap, let path): gap.event(at: path, host: nil)
+    case .gap(let gap, let path, let lacking):
+      gap.event(at: path, lacking: lacking.map { Self.name($0, servers) })
     case .waiting(let file, let path, let why):
       ReportEvent(
         .warning, "waiting", "a file waits alone, all others go on", subject: "\(file) \(why)",
@@ -120,18 +121,21 @@ extension ServerReport {
       ReportEvent(
         .warning, "peer refused", "a peer was refused and cut off",
         subject: "\(peer.names.joined(separator: ",")) \(code)",
-        ["names": peer.names.joined(separator: ","), "address": peer.address, "code": "\(code)", "why": why])
+        ["names": peer.names.joined(separator: ","), "address": peer.address, "code": "\(code)", "why": why]
+          .filter { $0.key != "code" || code != .other })
     case .born(let key, let stored):
       ReportEvent(
         .debug, "born", "a new file", subject: "\(key.host) \(key.file)",
         ["host": key.host.text, "file": key.file.text, "stored": stored.escaped])
     case .gap(let host, let gap):
-      gap.event(at: nil, host: host)
-    case .refused(let key, let code, let why):
+      gap.event(of: host)
+    case .refused(let key, let path, let code, let why):
       ReportEvent(
         .warning, "refused", "bytes of a file were refused; nothing that is held has changed",
         subject: "\(key.host) \(key.file) \(code)",
-        ["host": key.host.text, "file": key.file.text, "code": "\(code)", "why": why])
+        [
+          "host": key.host.text, "file": key.file.text, "path": path?.escaped ?? "-", "code": "\(code)", "why": why,
+        ])
     case .setAside(let key, let path):
       ReportEvent(
         .error, "set aside",
@@ -152,8 +156,8 @@ extension ServerReport {
 }
 
 extension Gap {
-  /// On a server `host` says whose it is.
-  func event(at path: BytePath?, host: HostName?) -> ReportEvent {
+  /// On a server `host` says whose it is, on a host `lacking` who hasn't all of it.
+  func event(of host: HostName? = nil, at path: BytePath? = nil, lacking: [String] = []) -> ReportEvent {
     var pairs = ["from": "\(lower)", "to": upper == .max ? "unknown" : "\(upper)", "reason": "\(reason)"]
     if let host { pairs["host"] = host.text }
     switch subject {
@@ -161,8 +165,9 @@ extension Gap {
     case .path(let path): pairs["path"] = path.escaped
     }
     if let path { pairs["path"] = path.escaped }
+    if !lacking.isEmpty { pairs["lacking"] = lacking.joined(separator: ",") }
     return ReportEvent(
-      .warning, "gap", "bytes are lost: they were gone before every server had them",
+      .warning, "gap", "bytes were gone before every server had them",
       subject: "\(pairs["host"] ?? "") \(pairs["file"] ?? pairs["path"] ?? "") \(lower)", pairs)
   }
 }

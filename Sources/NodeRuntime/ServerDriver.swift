@@ -260,7 +260,7 @@ final class ServerDriver: @unchecked Sendable {
       if link.wasOpen {
         take(.closed(link.id))
       } else {
-        report(.peerRefused(Peer(names: [], address: link.address), .badSignature, reason))
+        report(.peerRefused(Peer(names: [], address: link.address), .other, "TLS handshake: \(reason)"))
       }
     }
   }

@@ -52,5 +52,6 @@ extension NodeStatus.Waiting {
 extension NodeStatus.Gap {
   package var line: String {
     "gap: \(shown(path ?? file ?? "?", limit: 300)): \(from) ..< \(to.map(String.init) ?? "unknown"), \(reason)"
+      + (lacking.isEmpty ? "" : ", lacking on \(lacking.joined(separator: ", "))")
   }
 }

@@ -10,14 +10,20 @@ package struct StatusText {
     lines += status.alarms.map { "ALARM: \(shown($0, limit: 500))" }
     lines += Self.servers(status) + Self.hosts(status)
     lines += status.peers.map { "peer \($0.name): \(shown($0.lastError ?? "connected", limit: 300))" }
-    if status.gapCount > 0 { lines.append("\(status.gapCount) gaps, the newest first:") }
+    if status.files.held > 0 {
+      lines.append(
+        "\(Self.count(status.files.held, "deleted file")) kept open for servers that lack them: "
+          + "\(status.files.heldBytes) bytes of disk space")
+    }
+    if status.gapCount > 0 { lines.append("\(Self.count(status.gapCount, "gap")), the newest first:") }
     lines += status.gaps.prefix(Self.listed).map { "  \($0.line)" }
-    if status.waitingCount > 0 { lines.append("\(status.waitingCount) files wait alone:") }
+    if status.waitingCount > 0 { lines.append("\(Self.count(status.waitingCount, "file")) waiting alone:") }
     lines += status.waiting.prefix(Self.listed).map { "  \($0.line)" }
     text = lines.joined(separator: "\n") + "\n"
   }
 
   private static let listed = 20
+  private static func count(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
 
   private static func servers(_ status: NodeStatus) -> [String] {
     guard !status.servers.isEmpty else { return [] }

@@ -168,7 +168,7 @@ extension ServerMachine where H.Value == Digest {
   mutating func report(_ index: Int, _ code: RefusalCode, _ text: String) {
     guard strings[index].reported != code else { return }
     strings[index].reported = code
-    out.append(.report(.refused(strings[index].row.key.key, code, text)))
+    out.append(.report(.refused(strings[index].row.key.key, strings[index].row.path, code, text)))
   }
 
   private mutating func refuseUnknown(_ frame: StringIntake.Waiting, _ session: SessionFacts) {
@@ -180,7 +180,7 @@ extension ServerMachine where H.Value == Digest {
     connections[frame.connection]?.session?.refused.insert(file)
     refusals += 1
     let text = "the file's birth isn't recorded"
-    out.append(.report(.refused(FileKey(host: session.host, file: file), .unknownFile, text)))
+    out.append(.report(.refused(FileKey(host: session.host, file: file), nil, .unknownFile, text)))
     out.append(.send(frame.connection, .refusal(Refusal(file: file, code: .unknownFile, length: 0, text: text))))
   }
 

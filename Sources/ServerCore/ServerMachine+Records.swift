@@ -142,6 +142,7 @@ extension ServerMachine where H.Value == Digest {
       let key = FileKey(host: session.host, file: closed.file)
       promise(key, closed.length, closed.root)
       guard let index = stringIndex[key] else { return }
+      if strings[index].row.closed == nil { tallies[strings[index].tally].open -= 1 }
       strings[index].row.closed = closed.reason
       markRowDirty(index)
     case .gap(let gap): apply(gap, of: session)

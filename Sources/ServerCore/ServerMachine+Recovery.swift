@@ -50,6 +50,7 @@ extension ServerMachine where H.Value == Digest {
     strings.append(string)
     stringIndex[string.row.key.key] = strings.count - 1
     tallies[string.tally].files += 1
+    if string.row.closed == nil { tallies[string.tally].open += 1 }
     tallies[string.tally].bytes += string.committed
     return strings.count - 1
   }

@@ -148,9 +148,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     ServerStatus(
       hosts: tallies.sorted { $0.name < $1.name }.map {
         ServerStatus.Host(
-          name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, files: $0.files,
-          bytes: $0.bytes,
-          records: $0.records, pendingBytes: $0.pending)
+          name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, files: $0.files, open: $0.open,
+          bytes: $0.bytes, records: $0.records, pendingBytes: $0.pending)
       },
       isServing: phase == .serving, blocked: blocked, failing: failing.count, loggedBytes: logged,
       pendingBytes: pendingBytes,

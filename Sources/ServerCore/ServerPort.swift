@@ -110,7 +110,8 @@ package enum ServerReport: Hashable, Sendable {
   case peerRefused(Peer, RefusalCode, String)
   case born(FileKey, stored: BytePath)
   case gap(HostName, Gap)
-  case refused(FileKey, RefusalCode, String)
+  /// The path is nil when the file's birth isn't known.
+  case refused(FileKey, BytePath?, RefusalCode, String)
   case setAside(FileKey, BytePath)
   case repairFailed(FileKey, String)
   case storeBlocked(String)

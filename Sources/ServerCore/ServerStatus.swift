@@ -8,6 +8,8 @@ package struct ServerStatus: Hashable, Sendable {
     /// When anything last came from it; nil when it hasn't been seen since the start.
     package var lastSeen: Instant?
     package var files: Int
+    /// Those of them that no record closed.
+    package var open: Int
     /// Durably held.
     package var bytes: UInt64
     package var records: UInt64
@@ -35,6 +37,7 @@ struct HostTally {
   var connections = 0
   var lastSeen: Instant?
   var files = 0
+  var open = 0
   var bytes: UInt64 = 0
   var records: UInt64 = 0
   var pending: UInt64 = 0

@@ -28,6 +28,18 @@ struct InspectCommand: ParsableCommand {
     }
 
     func open() throws -> Inspection {
+      let inspection = try opened()
+      guard let filter else { return inspection }
+      // A name that nobody has is a typo, and an empty list would read like 'nothing is held'.
+      let hosts = Set(try reported { try inspection.journals().map(\.host.text) })
+      guard hosts.contains(filter.text) else {
+        throw CommandFailure(
+          message: "no journal of a host '\(filter)' is here, only of: \(hosts.sorted().joined(separator: ", "))")
+      }
+      return inspection
+    }
+
+    private func opened() throws -> Inspection {
       if let data {
         return try reported { try Inspection(data: DataFolder(path: data), logs: logs, destinations: []) }
       }

@@ -40,6 +40,8 @@ final class FakeHost {
   private(set) var reports: [HostReport] = []
   private(set) var effects: [HostEffect] = []
   private(set) var settled: [UInt64] = []
+  /// What the store had noted of each server's files when a settlement was announced.
+  private(set) var notedWhenSettled: [[UInt64]] = []
   private(set) var steps = 0
   /// The process is killed after so many steps.
   private let stopAfter: Int
@@ -192,7 +194,11 @@ final class FakeHost {
     case .verifyHead(let id, let length, let checkpoint):
       let root = try? store.root(at: length)
       inbox.append(.headVerified(id, root == checkpoint.root))
-    case .settled(let token): settled.append(token)
+    case .settled(let token):
+      settled.append(token)
+      notedWhenSettled = machine.settings.servers.map { name in
+        ((try? store.delivered(to: name)) ?? [:]).values.sorted()
+      }
     case .report(let report): reports.append(report)
     }
   }

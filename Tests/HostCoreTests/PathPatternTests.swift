@@ -27,6 +27,11 @@ import Testing
     ("/a/a**b", "/a/axxb"),
     ("/a/*", "/a/\u{1}\n x"),
   ]
+  @Test(arguments: (matching + other).map(\.0)) func matchesItsSample(pattern: String) {
+    let pattern = PathPattern(BytePath(pattern))
+    #expect(pattern.matches(pattern.sample))
+  }
+
   @Test(arguments: matching) func matches(pattern: String, path: String) {
     #expect(PathPattern(BytePath(pattern)).matches(BytePath(path)))
   }

@@ -232,6 +232,25 @@ import WireProtocol
     #expect(host.status.settlements.isEmpty)
   }
 
+  /// Who reads the journal after 'settled' (`inspect`) must not find less than was announced.
+  @Test func whatIsSettledIsNotedBefore() throws {
+    files.create("/log/a.log", "one")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(3))
+    files.append("/log/a.log", " two")
+    host.give(.settle(token: 1))
+    host.pass(.milliseconds(900))
+    #expect(host.settled == [1])
+    let records = host.status.journalLength
+    #expect(host.notedWhenSettled == [[records, 7].sorted(), [records, 7].sorted()])
+    // Nothing is new: no commit is waited for.
+    let commits = host.effects.count { if case .commit = $0 { true } else { false } }
+    host.give(.settle(token: 2))
+    host.pass(.milliseconds(900))
+    #expect(host.settled == [1, 2])
+    #expect(host.effects.count { if case .commit = $0 { true } else { false } } == commits)
+  }
+
   @Test func settlesWhileAWriterGoesOn() throws {
     let inode = files.create("/log/a.log", "one")
     let host = try FakeHost(files, servers: servers)

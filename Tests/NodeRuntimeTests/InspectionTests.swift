@@ -123,9 +123,26 @@ import Testing
     func grade(_ subject: String) -> [Finding.Grade] { findings.filter { $0.subject == subject }.map(\.grade) }
     #expect(grade("configuration") == [.ok])
     #expect(grade("keys") == [.fail])
-    #expect(grade("host.follow") == [.ok, .warn])
+    // Two patterns without rotated names, one base that is there and one that isn't.
+    #expect(grade("host.follow") == [.warn, .warn, .ok, .warn])
     #expect(grade("inotify").count >= 1)
     #expect(findings.allSatisfy { !$0.description.contains("\n") })
+  }
+
+  @Test(arguments: [("*.log", 1), ("*.log*", 0), ("*.log\", \"%@/*.log.[0-9]", 0), ("**", 0), ("syslog", 1)])
+  func patternsThatMissRotatedNamesAreShown(pattern: String, count: Int) throws {
+    let directory = try TemporaryDirectory()
+    let patterns = "\"\(directory.path)/\(pattern.replacing("%@", with: directory.path))\""
+    let text = """
+      node: { name: web1, data: data }
+      tls: { certificate: a.crt, key: a.key, authorities: ca.crt }
+      host:
+        follow: [ { include: [ \(patterns) ] } ]
+        servers: [ { name: a, address: "127.0.0.1:1" } ]
+      """
+    var findings: [Finding] = []
+    NodeCheck(try parse(text, file: directory.path + "/node.yaml")).run(offline: true) { findings.append($0) }
+    #expect(findings.count { $0.message.contains("rotated names") } == count)
   }
 
   @Test func whatItMadeItAccepts() throws {

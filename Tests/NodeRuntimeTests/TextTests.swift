@@ -157,7 +157,8 @@ import WireProtocol
       subject: .file(file), lower: 3, upper: .max, reason: .truncated, provenLength: 3, provenRoot: .zero)
     let reports: [HostReport] = [
       .born(file, path), .rotated(file, from: path, to: nil), .truncated(file, path, length: 3, next: file),
-      .closed(file, path, length: 3, .deleted), .gap(gap, path), .waiting(file, path, "why"), .resumed(file, path),
+      .closed(file, path, length: 3, .deleted), .gap(gap, path, lacking: [ServerIndex(0)]), .waiting(file, path, "why"),
+      .resumed(file, path),
       .unreadable(path, "EACCES"), .unwatched(path), .serverUp(ServerIndex(0), records: 2), Self.down,
       .refused(ServerIndex(0), nil, nil, .badSignature, "x\ny"), .journalBlocked("full"), .journalUnblocked,
     ]
@@ -175,7 +176,8 @@ import WireProtocol
     let reports: [ServerReport] = [
       .hostConnected(host, journal: JournalID(UUIDBytes(high: 3, low: 4)), records: 1), .hostDisconnected(host, "bye"),
       .peerRefused(Peer(names: ["web1"], address: "10.0.0.1:5"), .nameNotYours, "web2"),
-      .born(key, stored: BytePath("files/web1/x")), .gap(host, gap), .refused(key, .conflict, "other bytes"),
+      .born(key, stored: BytePath("files/web1/x")), .gap(host, gap),
+      .refused(key, BytePath("/x"), .conflict, "other bytes"),
       .setAside(key, BytePath("files/web1/x.aside")), .repairFailed(key, "EIO"), .storeBlocked("full"), .storeUnblocked,
     ]
     for report in reports { log.report(report, at: Self.second(0)) }

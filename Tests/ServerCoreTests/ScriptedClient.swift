@@ -70,7 +70,7 @@ extension FakeWorld {
   var refusedReports: [RefusalCode] {
     reports.compactMap {
       switch $0 {
-      case .peerRefused(_, let code, _), .refused(_, let code, _): code
+      case .peerRefused(_, let code, _), .refused(_, _, let code, _): code
       default: nil
       }
     }
