@@ -54,7 +54,6 @@ final class ServerProcess: SimulatedProcess {
       if !counterMatches { world.mark(.storeFoundOld) }
       let ranges = try server.store.logRanges()
       log = Dictionary(grouping: ranges, by: \.key)
-      try server.advanceCounter()
       input(
         .started(
           journals: try server.store.journals(), strings: try server.store.strings(),
@@ -145,7 +144,9 @@ final class ServerProcess: SimulatedProcess {
     let plane = plane
     switch effect {
     case .repair(let row, let mayCut): repair(row, mayCut)
-    case .serve: isServing = true
+    case .serve:
+      isServing = true
+      advanceCounter()
     case .send(let id, let frame):
       world.oracle.sends(server, to: sessions[id]?.host, frame)
       sessions[id]?.connection.send(frame.encoded(), .toHost)
@@ -234,10 +235,15 @@ final class ServerProcess: SimulatedProcess {
     isCounterDue = true
     after(500_000_000) { [self] in
       isCounterDue = false
-      job(.commit, 1_000) { [self] in
-        try? server.advanceCounter()
-      } answer: { _ in
-      }
+      advanceCounter()
+    }
+  }
+
+  private func advanceCounter() {
+    guard machine.mayCountOn else { return }
+    job(.commit, 1_000) { [self] in
+      try? server.advanceCounter()
+    } answer: { _ in
     }
   }
 
