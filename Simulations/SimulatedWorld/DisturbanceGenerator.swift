@@ -33,7 +33,7 @@ struct DisturbanceGenerator {
     [
       ("hole", 30, hole), ("compress", 20, compress), ("overwrite", 5, overwrite),
       ("spoil", 25, spoil), ("readError", 20, readError), ("interrupted", 20, interrupted), ("stale", 20, stale),
-      ("syncs", 30, syncs), ("rot", 5, rot), ("misplace", 5, misplace), ("restore", 6, restore),
+      ("syncs", 30, syncs), ("rot", 5, rot), ("misplace", 5, misplace), ("restore", 10, restore),
       ("replace", 5, replace),
     ]
   }
@@ -134,9 +134,14 @@ struct DisturbanceGenerator {
 
   private static func restore(_ g: inout Self) -> [(UInt64, Operation)] {
     let age = g.random.below(g.random.pick([300 * g.millisecond, g.end]))
+    let pause = g.duration()
+    let isUnreadable = g.random.chance(400_000)
+    let unreadable: (UInt64, Operation) = (
+      age, .fault(.server(g.sufferer), .readError, duration: pause + g.duration())
+    )
     return [
-      (0, .disturb(.backUp(server: g.sufferer))), (age, .disturb(.restore(server: g.sufferer, pause: g.duration()))),
-    ]
+      (0, .disturb(.backUp(server: g.sufferer))), (age, .disturb(.restore(server: g.sufferer, pause: pause))),
+    ] + (isUnreadable ? [unreadable] : [])
   }
 
   private static func replace(_ g: inout Self) -> [(UInt64, Operation)] {

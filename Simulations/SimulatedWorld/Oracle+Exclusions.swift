@@ -22,7 +22,7 @@ extension Oracle {
     if known.isMixed || known.inode?.isOverwritten == true { return true }
     if let row = row(server, host, known), isDamaged(server, row) { return true }
     // Until servers bring it to one another (issue E), what no longer stands on the host can't come again.
-    return server.setbacks > 0 && !isLiving(known, host)
+    return server.setbacks > 0 && (known.lostUnnoticed.contains(server.index) || !isLiving(known, host))
   }
 
   func isDamaged(_ server: SimulatedServer, _ row: StoredString) -> Bool {
@@ -32,13 +32,20 @@ extension Oracle {
   /// Bytes whose descriptor became stale can vanish with their name (F2).
   func lostDescriptor(_ host: Int, _ file: FileUUID) { followed[host][file]?.readInLife = 0 }
 
-  /// A server holds less than it acknowledged, by the operator's hand: its acknowledgements begin anew.
+  /// A server holds less than it acknowledged, by the operator's hand: its acknowledgements begin anew. A host learns of
+  /// it from the records that are missing; where none is, only the server's digest can tell (M2, issue E).
   func setBack(_ server: SimulatedServer) {
     let store = server.store.snapshot()
     for host in world.hosts {
+      let records = journalRow(server, host.index)?.length ?? 0
+      let isUnnoticed = records > 0 && records >= recordsAcknowledged[server.index][host.index]
+      recordsAcknowledged[server.index][host.index] = records
       for known in ordered(host.index) {
         let row = store.string(StringKey(key: FileKey(host: host.name, file: known.file), string: 0))
-        known.acknowledged[server.index] = min(known.acknowledged[server.index] ?? 0, Int(row?.committed ?? 0))
+        let before = known.acknowledged[server.index] ?? 0
+        let now = Int(row?.committed ?? 0)
+        known.acknowledged[server.index] = min(before, now)
+        if isUnnoticed, now < before { known.lostUnnoticed.insert(server.index) }
       }
     }
   }
