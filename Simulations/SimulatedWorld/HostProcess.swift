@@ -57,6 +57,12 @@ final class HostProcess: SimulatedProcess {
       host.hintFaults.duplicate > 0 ? host.hintFaults.duplicate : world.plan.knobs[.hintDuplicate]
   }
 
+  override func befall(_ fault: Strike.Fault?) {
+    befalling = fault
+    plane.faults.readsFail = fault == .inputOutput || host.has(.readError)
+    watches.watchLimit = fault == .noSpace ? 0 : Int(world.plan.knobs[.watchLimit])
+  }
+
   func overflowHints() { watches.overflow() }
   var hintCounts: (lost: Int, duplicated: Int, overflowed: Int, refused: Int) { watches.counts }
 
@@ -116,7 +122,7 @@ final class HostProcess: SimulatedProcess {
     world.kernel.trace.mix(UInt64(effects.count))
     for effect in effects {
       world.observe(node, "-> \(effect)")
-      guard mayPerform() else { return }
+      guard mayPerform(effect.possibleFaults) else { return }
       perform(effect)
     }
     effects.removeAll(keepingCapacity: true)
@@ -129,6 +135,7 @@ final class HostProcess: SimulatedProcess {
   private func perform(_ effect: HostEffect) {
     let disk = world.plan.knobs[.diskLatency]
     let plane = plane
+    if takeReset() { return breakConnection(effect) }
     switch effect {
     case .watch(let directory):
       job(.names, disk) {
@@ -158,8 +165,8 @@ final class HostProcess: SimulatedProcess {
         input(.ingested(id, $0))
       }
     case .probeWriters(let id):
-      job(.file(id), disk) {
-        plane.probeWriters(id)
+      job(.file(id), disk) { [self] in
+        befalling == nil ? plane.probeWriters(id) : nil
       } answer: { [self] in
         input(.writersProbed(id, hasWriters: $0))
       }
@@ -181,6 +188,7 @@ final class HostProcess: SimulatedProcess {
       } answer: { [self] in
         input(.rootComputed(id, length: length, $0))
       }
+    case .halt(let reason): world.halted(node, reason)
     case .settled(let token): settledTokens.insert(token)
     case .report(let report): world.oracle.reported(host.index, report)
     }
@@ -188,8 +196,13 @@ final class HostProcess: SimulatedProcess {
 
   private func commit(_ batch: HostBatch) {
     job(.commit, world.plan.knobs[.commitLatency]) { [self] () -> Result<JournalPosition, StoreError> in
+      switch befalling {
+      case .noSpace: return .failure(.full("ENOSPC"))
+      case .inputOutput: return .failure(.failedSync("EIO"))
+      default: break
+      }
       if host.has(.storeFull) { return .failure(.full("ENOSPC")) }
-      if host.take(.failStoreSync) { return .failure(.failed("EIO")) }
+      if host.take(.failStoreSync) { return .failure(.failedSync("EIO")) }
       do throws(StoreError) {
         let before = try host.store.length()
         var batch = batch
@@ -202,7 +215,7 @@ final class HostProcess: SimulatedProcess {
         }
         let position = try host.store.commit(batch)
         world.oracle.journaled(host.index, batch, from: before)
-        return .success(position)
+        return befalling == .failSync ? .failure(.failedSync("EIO")) : .success(position)
       } catch { return .failure(error) }
     } answer: { [self] in
       switch $0 {
@@ -230,6 +243,15 @@ final class HostProcess: SimulatedProcess {
         receive: { [self] bytes in run { [self] in received(id, bytes) } },
         ended: { [self] reason in run { [self] in ended(id, reason) } })
       input(.connected(server, id))
+    }
+  }
+
+  private func breakConnection(_ effect: HostEffect) {
+    switch effect {
+    case .send(let id, _), .sendRecords(let id, _, _), .sendPayload(let id, _, _): sessions[id]?.connection.reset()
+    case .connect(let server):
+      after(1_000) { [self] in input(.disconnected(server, nil, reason: "connection reset")) }
+    default: break
     }
   }
 

@@ -3,6 +3,7 @@
 //     plan 1
 //     seed 42
 //     knob interleave 200000
+//     strike server0 12 EIO
 //     1500000 append host0 writer2 37 unique
 
 extension Node: CustomStringConvertible {
@@ -62,6 +63,7 @@ extension Plan: CustomStringConvertible {
     for name in Knobs.Name.allCases where knobs[name] != Knobs.standard(name) {
       lines.append("knob \(name.rawValue) \(knobs[name])")
     }
+    if let strike { lines.append("\(strike)") }
     lines += operations.map { "\($0.time) \($0.operation)" }
     return lines.joined(separator: "\n") + "\n"
   }
@@ -92,6 +94,9 @@ extension Plan: CustomStringConvertible {
       case ("knob", 3):
         guard let name = Knobs.Name(rawValue: words[1]), let value = UInt64(words[2]) else { throw error }
         knobs[name] = value
+      case ("strike", 4):
+        guard let read = Strike(node: words[1], effect: words[2], fault: words[3]) else { throw error }
+        strike = read
       default:
         var reader = WordReader(words: words[1...])
         guard let time = UInt64(first), let operation = Operation(&reader), reader.isAtEnd else { throw error }

@@ -4,6 +4,8 @@ package struct Plan: Hashable, Sendable {
   package var knobs: Knobs
   /// Ordered by time; equal times in the order of this list.
   package var operations: [TimedOperation]
+  /// One failure at one effect.
+  package var strike: Strike?
 
   package init(seed: UInt64, knobs: Knobs = Knobs(), operations: [TimedOperation] = []) {
     self.seed = seed

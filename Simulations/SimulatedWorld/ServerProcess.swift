@@ -47,6 +47,13 @@ final class ServerProcess: SimulatedProcess {
     if server.take(.failDirectorySync) { server.disk.nextDirectorySyncFails = true }
   }
 
+  override func befall(_ fault: Strike.Fault?) {
+    befalling = fault
+    server.disk.isFull = fault == .noSpace || server.has(.diskFull)
+    server.disk.writesFail = fault == .inputOutput || server.has(.writeError)
+    server.disk.nextSyncFails = fault == .failSync
+  }
+
   func start() {
     server.disk.evictLostPages()
     do {
@@ -128,7 +135,7 @@ final class ServerProcess: SimulatedProcess {
     world.kernel.trace.mix(UInt64(effects.count))
     for effect in effects {
       world.observe(node, "-> \(effect)")
-      guard mayPerform() else { return }
+      guard mayPerform(effect.possibleFaults) else { return }
       perform(effect)
     }
     effects.removeAll(keepingCapacity: true)
@@ -142,6 +149,10 @@ final class ServerProcess: SimulatedProcess {
   private func perform(_ effect: ServerEffect) {
     let disk = world.plan.knobs[.diskLatency]
     let plane = plane
+    if takeReset() {
+      if case .send(let id, _) = effect { sessions[id]?.connection.reset() }
+      return
+    }
     switch effect {
     case .repair(let row, let mayCut): repair(row, mayCut)
     case .serve:
@@ -154,8 +165,8 @@ final class ServerProcess: SimulatedProcess {
     case .admit(let id, let key, let offset): inOrder(key) { plane.admit(id, to: key, offset: offset) }
     case .drop(let id): plane.drop(id)
     case .compare(let id, let key, let stored, let offset, let count):
-      job(.string(key), disk) {
-        plane.compare(id, with: key, stored: stored, offset: offset, count: count)
+      job(.string(key), disk) { [self] in
+        befalling == nil ? plane.compare(id, with: key, stored: stored, offset: offset, count: count) : nil
       } answer: {
         [self] in
         input(.compared(id, isEqual: $0))
@@ -170,8 +181,8 @@ final class ServerProcess: SimulatedProcess {
       }
     case .discard(let key, let from): inOrder(key) { plane.discard(key, from: from) }
     case .create(let key, let stored):
-      job(.string(key), disk) {
-        plane.create(key, stored)
+      job(.string(key), disk) { [self] in
+        befalling == .inputOutput ? .failed("EIO") : plane.create(key, stored)
       } answer: { [self] in
         input(.created(key, $0))
       }
@@ -258,6 +269,11 @@ final class ServerProcess: SimulatedProcess {
     let complete = batch
     job(.commit, world.plan.knobs[.commitLatency]) { [self] () -> StoreError? in
       var batch = complete
+      switch befalling {
+      case .noSpace: return .full("ENOSPC")
+      case .inputOutput: return .failedSync("EIO")
+      default: break
+      }
       if server.has(.storeFull) { return .full("ENOSPC") }
       if server.take(.failStoreSync) { return .failedSync("EIO") }
       do throws(StoreError) {
@@ -269,7 +285,7 @@ final class ServerProcess: SimulatedProcess {
         }
         try server.store.commit(batch)
         world.oracle.committed(server, batch)
-        return nil
+        return befalling == .failSync ? .failedSync("EIO") : nil
       } catch { return error }
     } answer: { [self] error in
       if case .corrupt(let what)? = error { world.oracle.fail(.storeContract, "server \(server.index): \(what)") }

@@ -11,6 +11,10 @@ class SimulatedProcess {
   private var pending: [Lane: Int] = [:]
   /// Dies instead of performing the effect after so many more.
   var effectsToLive: Int?
+  /// What befalls the effect at hand.
+  var struck: Strike.Fault?
+  /// What befalls the work at hand.
+  var befalling: Strike.Fault?
   private var armed: Instant?
   private var ticksAtOnce = 0
   private var lastTick = Instant(nanoseconds: .max)
@@ -67,6 +71,8 @@ class SimulatedProcess {
   /// Work of a worker thread: done after a latency, answered after another, in order within its lane. A pause of the
   /// process stops its workers as well.
   func job<T>(_ lane: Lane, _ typical: UInt64, _ work: @escaping () -> T, answer: @escaping (T) -> Void) {
+    let strike = struck
+    struck = nil
     let latency = world.latency(node, typical)
     let now = world.kernel.now.nanoseconds
     let begin = lane == .free ? now + latency : max(now + latency, (busyUntil[lane] ?? 0) + 1)
@@ -77,26 +83,49 @@ class SimulatedProcess {
     }
     world.kernel.at(Instant(nanoseconds: begin)) { [self] in
       run { [self] in
-        let result = work()
+        let result = under(strike, work)
         if lane != .free { pending[lane, default: 0] -= 1 }
         guard isAlive else { return }
+        if let strike, strike.isDeath { return world.strikeDown(node, byPowerCut: strike == .powerCutUnanswered) }
         world.kernel.at(Instant(nanoseconds: done)) { [self] in run { answer(result) } }
       }
     }
+  }
+
+  /// The world as the work finds it under a strike.
+  func befall(_ fault: Strike.Fault?) {}
+
+  private func under<T>(_ fault: Strike.Fault?, _ work: () -> T) -> T {
+    guard let fault else { return work() }
+    befall(fault)
+    defer { befall(nil) }
+    return work()
   }
 
   /// Work waits there that isn't done yet.
   func isBusy(_ lane: Lane) -> Bool { (pending[lane] ?? 0) > 0 }
 
   /// False when the process dies here instead (crash at every effect).
-  func mayPerform() -> Bool {
+  func mayPerform(_ faults: @autoclosure () -> [Strike.Fault]) -> Bool {
     guard isAlive else { return false }
+    struck = world.effects?.next(node, faults)
+    if let struck, struck == .kill || struck == .powerCut {
+      world.strikeDown(node, byPowerCut: struck == .powerCut)
+      return false
+    }
     guard let left = effectsToLive else { return true }
     guard left > 0 else {
       world.crash(node)
       return false
     }
     effectsToLive = left - 1
+    return true
+  }
+
+  /// The connection breaks instead of taking what the effect sends.
+  func takeReset() -> Bool {
+    guard struck == .reset else { return false }
+    struck = nil
     return true
   }
 

@@ -19,6 +19,8 @@ package final class World {
   package internal(set) var faults: [String: Int] = [:]
   package internal(set) var marks: [Mark: Int] = [:]
   var nextOperation = 0
+  /// Only where somebody asks: a strike, or a census of effects.
+  var effects: EffectCounter?
   /// Is told every input and effect, and every operation.
   package var observer: ((String) -> Void)?
   private var latencies: RandomStream
@@ -39,6 +41,7 @@ package final class World {
     luck = RandomStream(seed: plan.seed, entity: "world", purpose: "luck")
     payloads = RandomStream(seed: plan.seed, entity: "world", purpose: "payload")
     powerCuts = RandomStream(seed: plan.seed, entity: "world", purpose: "power")
+    if plan.strike != nil { effects = EffectCounter(strike: plan.strike) }
     oracle = Oracle(world: self)
     for index in 0..<Int(plan.knobs[.hosts]) {
       guard let host = SimulatedHost(index: index, world: self) else { continue }
@@ -68,8 +71,10 @@ package final class World {
       advance(to: time)
     }
     if oracle.failure == nil, !isSettled, !oracle.maySettleNever { oracle.fail(.liveness, oracle.unsettled()) }
-    // What the servers still have to fold and sync in the background.
-    advance(to: kernel.now.nanoseconds + 2_000_000_000)
+    // What the servers still have to fold, to sync and to try again in the background; a strike may fall into it.
+    let background = 2_000_000_000 + plan.knobs[.retry]
+    advance(to: kernel.now.nanoseconds + background)
+    if let back = effects?.backAt, back > 0 { advance(to: back + background) }
     if oracle.failure == nil { oracle.checkAtRest() }
     return outcome(load: loadEnd)
   }

@@ -36,6 +36,28 @@ struct Mutants: ParsableCommand {
 
 /// A worker of its own, since a bug may trap.
 enum ChildProcess {
+  /// Runs this program again and hands on each line; true when it ended well.
+  static func lines(of executable: String, _ arguments: [String], each: (String) -> Void) -> Bool {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: executable)
+    process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(["SWIFT_BACKTRACE": "enable=no"]) { $1 }
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    process.standardError = FileHandle.nullDevice
+    do { try process.run() } catch { return false }
+    var rest = Data()
+    while case let data = pipe.fileHandleForReading.availableData, !data.isEmpty {
+      rest.append(data)
+      while let newline = rest.firstIndex(of: UInt8(ascii: "\n")) {
+        each(String(decoding: rest[rest.startIndex..<newline], as: UTF8.self))
+        rest = Data(rest[(newline + 1)...])
+      }
+    }
+    process.waitUntilExit()
+    return process.terminationStatus == 0
+  }
+
   static func firstFailure(from first: UInt64, count: UInt64, mutant: Mutant) throws -> SeedReport? {
     let process = Process()
     process.executableURL = URL(

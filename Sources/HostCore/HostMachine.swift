@@ -92,6 +92,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .ingested(let id, let answer): follower.ingested(id, answer, &turn)
     case .writersProbed(let id, let hasWriters): follower.writersProbed(id, hasWriters, &turn)
     case .committed(let position): committed(position, &turn)
+    case .commitFailed(.failedSync(let reason)) where journal.isCommitting: halt(reason, &turn)
     case .commitFailed(let error): journal.failed(error, &turn)
     case .rootComputed(let id, let length, let root):
       guard let file = files[id] else { break }
@@ -141,6 +142,12 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       for delivery in deliveries { delivery.journaled(file, &turn) }
       turn.touch(file.id)
     }
+  }
+
+  /// A failed sync is never tried again: what the store holds is known after a new start only (P4).
+  private mutating func halt(_ reason: String, _ turn: inout Turn) {
+    phase = .stopped
+    turn.emit(.halt("the journal: \(reason)"))
   }
 
   private mutating func stop(_ turn: inout Turn) {

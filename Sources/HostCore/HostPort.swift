@@ -86,6 +86,8 @@ package enum HostEffect: Hashable, Sendable {
   /// The tree's root at a length not beyond the journaled one, nil if it can't be had any more. -> rootComputed
   case computeRoot(FileID, length: UInt64)
   case settled(token: UInt64)
+  /// The journal's store must not go on: exit for the service manager (P4).
+  case halt(String)
   case report(HostReport)
 }
 

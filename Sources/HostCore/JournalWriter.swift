@@ -26,6 +26,7 @@ final class JournalWriter {
   private var underWay: HostBatch?
   private var outcomes: [Outcome] = []
   private var isAsked = false
+  var isCommitting: Bool { isAsked }
   private(set) var retryDue: Instant?
   private(set) var blocked: String?
 

@@ -27,19 +27,21 @@ final class HostDriver: @unchecked Sendable {
   private let workers: WorkerPool<WorkKey>
   private let connections: ConnectionNumbers
   private let report: (HostReport) -> Void
+  private let halt: (String) -> Void
   private var links: [ConnectionID: Link] = [:]
   private var attempts: [ServerIndex: Int] = [:]
   /// Payload handed to sockets since the start.
   private(set) var sentBytes: UInt64 = 0
-  private var inputs: [HostInput] = []
-  private var isStepping = false
+  private let inputs = InputQueue<HostInput>()
+  private var effects: [HostEffect] = []
   /// Called when what existed at `settle` is on every server.
   var onSettled: (UInt64) -> Void = { _ in }
 
   init(
     settings: HostSettings, identity: JournalIdentity, key: JournalKey, store: LMDBHostStore<SHA256Tree>,
     files: LinuxHostFiles, destinations: [Destination], tls: TLSContext, loop: EventLoop,
-    workers: WorkerPool<WorkKey>, connections: ConnectionNumbers, report: @escaping (HostReport) -> Void
+    workers: WorkerPool<WorkKey>, connections: ConnectionNumbers, report: @escaping (HostReport) -> Void,
+    halt: @escaping (String) -> Void
   ) {
     machine = HostMachine(settings: settings)
     self.identity = identity
@@ -52,6 +54,7 @@ final class HostDriver: @unchecked Sendable {
     self.workers = workers
     self.connections = connections
     self.report = report
+    self.halt = halt
   }
 
   func start() throws {
@@ -70,19 +73,11 @@ final class HostDriver: @unchecked Sendable {
 
   /// One input, and everything that follows from it at once.
   func take(_ input: HostInput) {
-    inputs.append(input)
-    guard !isStepping else { return }
-    isStepping = true
-    defer { isStepping = false }
-    var effects: [HostEffect] = []
-    var next = 0
-    while next < inputs.count {
+    inputs.take(input) { input in
       effects.removeAll(keepingCapacity: true)
-      machine.step(inputs[next], at: Clocks.now(), wall: Clocks.wall(), into: &effects)
-      next += 1
+      machine.step(input, at: Clocks.now(), wall: Clocks.wall(), into: &effects)
       for effect in effects { perform(effect) }
     }
-    inputs.removeAll(keepingCapacity: true)
   }
 
   private func takeHints() {
@@ -100,8 +95,11 @@ final class HostDriver: @unchecked Sendable {
     case .sendRecords(let connection, let first, let end): sendRecords(connection, first..<end)
     case .sendPayload(let connection, let id, let header): sendPayload(connection, id, header)
     case .verifyHead(let connection, let length, let checkpoint):
-      take(.headVerified(connection, isOurs(checkpoint, length: length)))
+      ask(.connection(connection)) { [identity, store] in
+        .headVerified(connection, Self.isHead(checkpoint, length, of: identity, store))
+      }
     case .settled(let token): onSettled(token)
+    case .halt(let reason): halt(reason)
     case .report(let event): report(event)
     }
   }
@@ -164,30 +162,42 @@ final class HostDriver: @unchecked Sendable {
     }
   }
 
-  private func isOurs(_ checkpoint: Checkpoint, length: UInt64) -> Bool {
+  private static func isHead(
+    _ checkpoint: Checkpoint, _ length: UInt64, of identity: JournalIdentity, _ store: LMDBHostStore<SHA256Tree>
+  ) -> Bool {
     checkpoint.host == identity.host && checkpoint.journal == identity.journal && checkpoint.length == length
       && JournalKey.verify(checkpoint.signature, checkpoint.signedBytes, publicKey: identity.publicKey)
       && (try? store.root(at: length)) == checkpoint.root
   }
 
+  /// Reads and signs on a worker, with the key of the connection's payload: what is sent later stays behind it (W1).
   private func sendRecords(_ connection: ConnectionID, _ range: Range<UInt64>) {
-    guard let link = links[connection] else { return }
-    do {
-      let encoded = try store.records(from: range.lowerBound, count: range.count, bytes: .max)
+    let limits = machine.settings.limits
+    workers.submit(.connection(connection)) { [loop, identity, key, store] in
       // As many frames as the bounds of one ask for, each with a checkpoint of its own (J2).
-      let frames = try Records.frames(
-        first: range.lowerBound, encoded: encoded, limits: machine.settings.limits, checkpoint: checkpoint)
-      for frame in frames { link.send(frame) }
-    } catch {
-      link.close(.other, "the journal can't be read: \(error)")
+      let frames = Result {
+        try Records.frames(
+          first: range.lowerBound,
+          encoded: try store.records(from: range.lowerBound, count: range.count, bytes: .max), limits: limits
+        ) { length in
+          var checkpoint = Checkpoint(
+            host: identity.host, journal: identity.journal, length: length, root: try store.root(at: length),
+            signature: [])
+          checkpoint.signature = try key.sign(checkpoint.signedBytes)
+          return checkpoint
+        }
+      }
+      loop.post { [weak self] in self?.send(frames, on: connection) }
     }
   }
 
-  private func checkpoint(over length: UInt64) throws -> Checkpoint {
-    var checkpoint = Checkpoint(
-      host: identity.host, journal: identity.journal, length: length, root: try store.root(at: length), signature: [])
-    checkpoint.signature = try key.sign(checkpoint.signedBytes)
-    return checkpoint
+  private func send(_ frames: Result<[Frame], any Error>, on connection: ConnectionID) {
+    guard let link = links[connection] else { return }
+    do {
+      for frame in try frames.get() { link.send(frame) }
+    } catch {
+      link.close(.other, "the journal can't be read: \(error)")
+    }
   }
 
   // MARK: Connections

@@ -69,7 +69,8 @@ extension Node {
       settings: settings, identity: identity, key: key, store: store, files: files,
       destinations: section.servers.map { .init(name: $0.name.text, address: $0.address) },
       tls: try TLSContext(.client, configuration.credentials), loop: loop, workers: workers,
-      connections: connections, report: { [reports] in reports.report($0, at: Clocks.now()) })
+      connections: connections, report: { [reports] in reports.report($0, at: Clocks.now()) },
+      halt: { [unowned self] in halt($0) })
   }
 
   private func loadOrMakeKey() throws -> JournalKey {

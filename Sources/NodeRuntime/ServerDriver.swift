@@ -32,8 +32,8 @@ final class ServerDriver: @unchecked Sendable {
   /// What the log held at start, for the repairs.
   private var logAtStart: [StringKey: [LogRange]] = [:]
   private var isServing = false
-  private var inputs: [ServerInput] = []
-  private var isStepping = false
+  private let inputs = InputQueue<ServerInput>()
+  private var effects: [ServerEffect] = []
 
   /// Connections, authenticated or not; more are closed at once.
   private static let connectionLimit = 4_096
@@ -73,19 +73,11 @@ final class ServerDriver: @unchecked Sendable {
 
   /// One input, and everything that follows from it at once.
   func take(_ input: ServerInput) {
-    inputs.append(input)
-    guard !isStepping else { return }
-    isStepping = true
-    defer { isStepping = false }
-    var effects: [ServerEffect] = []
-    var next = 0
-    while next < inputs.count {
+    inputs.take(input) { input in
       effects.removeAll(keepingCapacity: true)
-      machine.step(inputs[next], at: Clocks.now(), wall: Clocks.wall(), into: &effects)
-      next += 1
+      machine.step(input, at: Clocks.now(), wall: Clocks.wall(), into: &effects)
       for effect in effects { perform(effect) }
     }
-    inputs.removeAll(keepingCapacity: true)
   }
 
   private func perform(_ effect: ServerEffect) {

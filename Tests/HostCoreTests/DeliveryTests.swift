@@ -63,6 +63,18 @@ import WireProtocol
     #expect(host.status.journalBlocked == nil)
   }
 
+  @Test func aFailedSyncOfTheJournalStopsTheNodeP4() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.failsCommits = .failedSync("EIO")
+    files.create("/log/a.log", "one")
+    host.run()
+    host.failsCommits = nil
+    host.pass(.seconds(20))
+    #expect(host.effects.count { if case .halt = $0 { true } else { false } } == 1)
+    #expect(host.effects.count { if case .commit = $0 { true } else { false } } == 1)
+    #expect(a.contents("/log/a.log").isEmpty)
+  }
+
   /// What concerns one server, in order.
   func timeline(of server: Int, _ host: FakeHost) -> [HostEffect] {
     var mine: Set<ConnectionID> = []

@@ -194,6 +194,7 @@ final class FakeHost {
     case .verifyHead(let id, let length, let checkpoint):
       let root = try? store.root(at: length)
       inbox.append(.headVerified(id, root == checkpoint.root))
+    case .halt: break
     case .settled(let token):
       settled.append(token)
       notedWhenSettled = machine.settings.servers.map { name in
