@@ -43,6 +43,7 @@ final class HostProcess: SimulatedProcess {
     plane.didIngest = { [unowned self] file, inode, from, bytes, answer in
       self.world.oracle.ingested(host.index, file, inode, from: from, bytes, answer)
     }
+    plane.didLoseDescriptor = { [unowned self] in self.world.oracle.lostDescriptor(host.index, $0) }
     host.disk.era += 1
     firstEra = host.disk.era
     applyFaults()
@@ -51,7 +52,9 @@ final class HostProcess: SimulatedProcess {
   func applyFaults() {
     plane.faults.noDescriptors = host.has(.emfile)
     plane.faults.readsFail = host.has(.readError)
+    plane.faults.interrupted = host.has(.interrupted)
     plane.faults.shortReads = host.has(.shortReads) || world.chance(.shortRead)
+    guard !world.isCalm else { return watches.faults = WatchQueue.Faults() }
     watches.faults.loss = host.hintFaults.loss > 0 ? host.hintFaults.loss : world.plan.knobs[.hintLoss]
     watches.faults.duplicate =
       host.hintFaults.duplicate > 0 ? host.hintFaults.duplicate : world.plan.knobs[.hintDuplicate]
@@ -67,7 +70,7 @@ final class HostProcess: SimulatedProcess {
 
   /// Every hint comes, and comes once; those that are late come now.
   func calm() {
-    watches.faults = WatchQueue.Faults()
+    applyFaults()
     run { [self] in takeHints() }
   }
   var hintCounts: (lost: Int, duplicated: Int, overflowed: Int, refused: Int) { watches.counts }
@@ -78,6 +81,13 @@ final class HostProcess: SimulatedProcess {
       ["scanned \(settlement.isScanned), \(settlement.unsettledCount) files"]
         + settlement.unsettled.map { "\($0.file.text) \($0.lack.reason)" }
     }
+  }
+
+  /// The same by file; complete when none is left out.
+  var unsettledFiles: (files: [FileUUID], isComplete: Bool) {
+    let waiting = machine.status.settlements
+    let isComplete = waiting.allSatisfy { $0.isScanned && $0.unsettledCount == $0.unsettled.count }
+    return (waiting.flatMap { $0.unsettled.map(\.file) }, isComplete)
   }
 
   func start() {

@@ -52,8 +52,7 @@ struct EveryEffect: ParsableCommand {
     if plan { return print(struck, terminator: "") }
     let outcome = Simulation.run(struck, observer: { print($0) })
     try finish(outcome) {
-      "FAILED revision \(FailureLine.revision), seed \(struck.seed), plan \(path), oracle \($0); replay: "
-        + Self.command(path, strike)
+      FailureLine.text(seed: struck.seed, plan: path, failure: $0, replay: Self.command(path, strike))
     }
   }
 

@@ -19,9 +19,13 @@ enum FailureLine {
     return process.terminationStatus == 0 && !name.isEmpty ? name : "unknown"
   }()
 
-  static func text(seed: UInt64, plan: String, failure: String) -> String {
-    "FAILED revision \(revision), seed \(seed), plan \(plan), oracle \(failure); replay: \(ChildProcess.executable) "
-      + "replay \(plan)"
+  static func text(
+    seed: UInt64, plan: String, failure: String, replay: String? = nil
+  ) -> String {
+    let command = replay ?? "\(ChildProcess.executable) replay \(plan)"
+    let text = "FAILED revision \(revision), seed \(seed), plan \(plan), oracle \(failure); replay: \(command)"
+    // A failure may name a path with any byte in it.
+    return String(text.map { $0.isNewline ? "?" : $0 })
   }
 
   /// Of a seed: its plan is written down, since seeds rot with the code that draws from them.
@@ -31,8 +35,8 @@ enum FailureLine {
     try? FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     let plan = PlanGenerator.plan(seed: seed)
     guard (try? "\(plan)".write(toFile: path, atomically: true, encoding: .utf8)) != nil else {
-      return "FAILED revision \(revision), seed \(seed), no plan written, oracle \(failure); replay: "
-        + "\(ChildProcess.executable) run --seed \(seed)"
+      return text(
+        seed: seed, plan: "not written", failure: failure, replay: "\(ChildProcess.executable) run --seed \(seed)")
     }
     return text(seed: seed, plan: path, failure: failure)
   }
