@@ -195,7 +195,12 @@ import WireProtocol
     #expect(world.machine.status.pendingBytes == 0)
     #expect((try? world.store.strings())?.first?.gapFrom == 20)
     #expect(world.reports.contains(.gap(host.name, gap)))
+    // What was on its way by then is no violation.
+    client.payload(0, 40..<50)
+    client.settle()
+    #expect(client.refusals == [.busy])
     // It is still taken if it comes.
+    client.send(.resumeQuery([FakeHost.uuid(1)]))
     client.payload(0, 20..<50)
     client.settle()
     #expect(client.durable(0) == 50)
