@@ -94,6 +94,11 @@ extension Delivery {
     var page: [FileUUID] = []
     while page.count < max(1, limits.resumePage), let id = toAsk.popFirst() {
       guard let file = files[id], let cursor = cursors[id], cursor.state == .unasked else { continue }
+      // A frame from before would arrive behind the question, and be taken for what follows the answer (W2).
+      guard inFlight?.file != id else {
+        toAsk.append(id)
+        break
+      }
       cursor.state = .asked
       askedPage.append(id)
       page.append(file.uuid)
