@@ -17,6 +17,8 @@ package final class World {
   package internal(set) var steps: UInt64 = 0
   package internal(set) var payloadBytes: UInt64 = 0
   package internal(set) var faults: [String: Int] = [:]
+  /// Those of them that stand in the plan.
+  var plannedFaults = 0
   package internal(set) var marks: [Mark: Int] = [:]
   var nextOperation = 0
   /// Only where somebody asks: a strike, or a census of effects.
@@ -49,6 +51,7 @@ package final class World {
       hosts.append(host)
     }
     servers = (0..<Int(plan.knobs[.servers])).map { SimulatedServer(index: $0, world: self) }
+    network.struck = { [unowned self] in count($0) }
     network.isHostUp = { [unowned self] in hosts[$0].process != nil }
     network.isServerUp = { [unowned self] in servers[$0].process != nil }
   }
@@ -95,6 +98,7 @@ package final class World {
 
   private func outcome(load: UInt64) -> Outcome {
     for host in hosts { count(host.process?.hintCounts) }
+    if plan.knobs[.bandwidth] < 1_000_000 { count("bandwidth capped") }
     var outcome = Outcome(seed: plan.seed, failure: oracle.failure)
     outcome.events = kernel.eventCount
     outcome.steps = steps
@@ -103,16 +107,17 @@ package final class World {
     outcome.operations = plan.operations.count
     outcome.digest = kernel.trace.value
     outcome.faults = faults
+    outcome.plannedFaults = plannedFaults
     outcome.marks = Dictionary(uniqueKeysWithValues: marks.map { ($0.key.rawValue, $0.value) })
     outcome.bytes = payloadBytes
     return outcome
   }
 
-  func count(_ hints: (lost: Int, duplicated: Int, overflowed: Int, refused: Int)?) {
+  func count(_ hints: WatchQueue.Counts?) {
     guard let hints else { return }
     for (name, count) in [
       ("hint lost", hints.lost), ("hint duplicated", hints.duplicated), ("hint overflow", hints.overflowed),
-      ("watch refused", hints.refused),
+      ("watch refused", hints.refused), ("hint coalesced", hints.merged),
     ] where count > 0 { faults[name, default: 0] += count }
   }
 
@@ -213,6 +218,10 @@ package final class World {
       servers[index].process?.resume()
     }
     for index in hosts.indices {
+      if !hosts[index].isFullyConfigured {
+        crash(.host(index))
+        for server in servers.indices { hosts[index].configure(server, true) }
+      }
       hosts[index].process?.resume()
       if let process = hosts[index].process {
         process.run { process.input(.settle(token: Self.settleToken)) }
@@ -242,12 +251,12 @@ package final class World {
   // MARK: Chance
 
   func wall(_ node: Node) -> WallTime {
-    let offset: Int64 =
+    let clock: WallClock =
       switch node {
-      case .host(let index): hosts.indices.contains(index) ? hosts[index].wallOffset : 0
-      case .server(let index): servers.indices.contains(index) ? servers[index].wallOffset : 0
+      case .host(let index): hosts.indices.contains(index) ? hosts[index].clock : WallClock()
+      case .server(let index): servers.indices.contains(index) ? servers[index].clock : WallClock()
       }
-    return WallTime(nanoseconds: Self.epoch + Int64(kernel.now.nanoseconds) + offset)
+    return WallTime(nanoseconds: Self.epoch + clock.reading(kernel.now.nanoseconds))
   }
 
   /// 2026-01-01.
@@ -274,6 +283,7 @@ package final class World {
     isInterleaving = true
     defer { isInterleaving = false }
     mark(.interleaved)
+    if hosts[host].process?.plane.isListing == true, next.operation.isRotation { count("rotation during a listing") }
     nextOperation += 1
     perform(next.operation)
   }
@@ -352,6 +362,7 @@ package struct Outcome: Sendable {
   package var operations = 0
   package var digest: UInt64 = 0
   package var faults: [String: Int] = [:]
+  package var plannedFaults = 0
   package var marks: [String: Int] = [:]
   package var bytes: UInt64 = 0
 
