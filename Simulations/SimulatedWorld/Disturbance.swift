@@ -37,6 +37,7 @@ package enum Disturbance: Hashable, Sendable {
   case runClock(Node, permille: Int, duration: UInt64)
   /// The host's node starts again with or without the server.
   case configure(host: Int, server: Int, isConfigured: Bool)
+  case attack(server: Int, Attack)
 }
 
 extension Disturbance: CustomStringConvertible {
@@ -61,6 +62,7 @@ extension Disturbance: CustomStringConvertible {
     case .runClock(let node, let permille, let duration): "runclock \(node) \(permille) \(duration)"
     case .configure(let host, let server, let isConfigured):
       "configure host\(host) server\(server) \(isConfigured ? "in" : "out")"
+    case .attack(let server, let attack): "attack server\(server) \(attack.rawValue)"
     }
   }
 
@@ -116,7 +118,7 @@ extension Disturbance: CustomStringConvertible {
   }
 
   private static func ofServers(_ verb: String, _ r: inout WordReader) -> Disturbance? {
-    guard ["rot", "misplace", "backup", "restore", "replace"].contains(verb), let server = r.server() else {
+    guard ["rot", "misplace", "backup", "restore", "replace", "attack"].contains(verb), let server = r.server() else {
       return nil
     }
     switch verb {
@@ -124,6 +126,7 @@ extension Disturbance: CustomStringConvertible {
       guard let file = r.int(), file >= 0, let position = r.int(), position >= 0 else { return nil }
       return .rot(server: server, file: file, position: position)
     case "misplace": return r.choice("lost", "misdirected").map { .misplace(server: server, isLost: $0) }
+    case "attack": return r.word().flatMap { Attack(rawValue: $0) }.map { .attack(server: server, $0) }
     case "backup": return .backUp(server: server)
     case "restore": return r.time().map { .restore(server: server, pause: $0) }
     default: return r.time().map { .replace(server: server, pause: $0) }
@@ -150,7 +153,8 @@ extension Disturbance {
     case .dribble: "single bytes"
     case .swizzle: "swizzle-clog"
     case .runClock(_, let permille, _): permille == 0 ? "clock freeze" : "clock drift"
-    case .overwrite, .spoil, .rot, .misplace, .restore, .replace, .cutFrame, .drain, .configure: nil
+    case .overwrite, .spoil, .rot, .misplace, .restore, .replace, .cutFrame, .drain, .configure, .attack:
+      nil
     }
   }
 }

@@ -37,6 +37,7 @@ struct DisturbanceGenerator {
       ("replace", 5, replace),
       ("boundaries", 20, boundaries), ("dribble", 10, dribble), ("cutFrame", 40, cutFrame), ("drain", 30, drain),
       ("swizzle", 15, swizzle), ("longClog", 3, longClog), ("runClock", 30, runClock), ("configure", 8, configure),
+      ("attack", 30, attack),
     ]
   }
 
@@ -179,6 +180,15 @@ struct DisturbanceGenerator {
       (0, .disturb(.configure(host: host, server: server, isConfigured: false))),
       (100 * g.millisecond + g.duration(), .disturb(.configure(host: host, server: server, isConfigured: true))),
     ]
+  }
+
+  // MARK: The adversary
+
+  private static func attack(_ g: inout Self) -> [(UInt64, Operation)] {
+    let server = g.server()
+    return (0..<g.random.within(1...6)).map { _ in
+      (g.duration(), .disturb(.attack(server: server, g.random.pick(Attack.allCases))))
+    }
   }
 
   // MARK: Damage and setbacks

@@ -321,7 +321,7 @@ package final class SimulatedNetwork {
     typicalLatency = knobs[.networkLatency]
     splitFrames = knobs[.splitFrames]
     let row = [LinkConditions](repeating: LinkConditions(), count: Int(knobs[.servers]))
-    conditions = [[LinkConditions]](repeating: row, count: Int(knobs[.hosts]))
+    conditions = [[LinkConditions]](repeating: row, count: Int(knobs[.hosts]) + 1)
     random = RandomStream(seed: seed, entity: "network", purpose: "latency")
   }
 

@@ -69,6 +69,7 @@ extension World {
       runClock(node, permille)
       kernel.after(duration) { [self] in runClock(node, 1_000) }
     case .configure(let host, let server, let isConfigured): configure(host, server, isConfigured)
+    case .attack(let server, let attack): if exists(.server(server)) { adversary?.attack(server, attack) }
     case .extend, .overwrite, .compress: break
     }
   }

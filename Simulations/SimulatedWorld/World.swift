@@ -13,6 +13,7 @@ package final class World {
   package private(set) var servers: [SimulatedServer] = []
   package private(set) var oracle: Oracle!
   private(set) var network: SimulatedNetwork
+  private(set) var adversary: Adversary?
   /// Inputs that the machines took.
   package internal(set) var steps: UInt64 = 0
   package internal(set) var payloadBytes: UInt64 = 0
@@ -52,7 +53,9 @@ package final class World {
     }
     servers = (0..<Int(plan.knobs[.servers])).map { SimulatedServer(index: $0, world: self) }
     network.struck = { [unowned self] in count($0) }
-    network.isHostUp = { [unowned self] in hosts[$0].process != nil }
+    // The adversary's links are those after the last host's.
+    network.isHostUp = { [unowned self] in $0 >= hosts.count || hosts[$0].process != nil }
+    adversary = Adversary(world: self)
     network.isServerUp = { [unowned self] in servers[$0].process != nil }
   }
 
@@ -196,6 +199,7 @@ package final class World {
   /// Every fault ends, every node runs, and every host is asked to say when all is delivered.
   private func heal() {
     isHealed = true
+    adversary?.leave()
     network.heal()
     for host in hosts {
       host.faultUntil = [:]
@@ -245,6 +249,13 @@ package final class World {
     guard isPossible, let process = servers[server].process, process.isServing else { return nil }
     let connection = network.connect(host: host, server: server)
     process.accept(connection, host: host, name: hosts[host].name)
+    return connection
+  }
+
+  func intrude(_ server: Int, _ adversary: Adversary) -> Connection? {
+    guard let process = servers[server].process, process.isServing else { return nil }
+    let connection = network.connect(host: adversary.index, server: server)
+    process.accept(connection, host: adversary.index, name: adversary.host)
     return connection
   }
 
@@ -329,7 +340,7 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
   case syncFailedInCreate, syncFailedInRepair, unreadableInVerify, unreadableInRepair
-  case storeFoundOld, replacedEmpty, restored, damaged
+  case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused
 }
 
 package struct Failure: Hashable, Sendable, Error {
