@@ -160,8 +160,10 @@ final class ByteStream {
   private var lastArrival: UInt64 = 0
   private var isCut = false
   private var isFinished = false
+  private var isEnded = false
   /// Where frames end, from what is on the wire on, and the last end that passed.
   private var frameEnds: [Int] = []
+  private var inFlight: [[UInt8]] = []
   private var passedEnd = 0
   private var cutAfter: (frames: Int, offset: Int)?
   private var cutAt = Int.max
@@ -197,6 +199,7 @@ final class ByteStream {
   func cut() {
     isCut = true
     buffer = []
+    inFlight = []
     waiting = []
     noteFullness()
   }
@@ -209,7 +212,7 @@ final class ByteStream {
 
   /// Whoever calls keeps the connection alive.
   private func pump(_ connection: Connection) {
-    guard !isPumping, !isCut else { return }
+    guard !isPumping, !isCut, !isEnded else { return }
     takeIntoSocket()
     let room = network.sendBuffer - (onWire - processed)
     let available = min(written - onWire, room, cutAt - onWire)
@@ -238,7 +241,8 @@ final class ByteStream {
     }
     let arrival = max(lastArrival, network.kernel.now.nanoseconds + network.latency())
     lastArrival = arrival
-    network.kernel.at(Instant(nanoseconds: arrival)) { [self, connection] in arrive(bytes, connection) }
+    inFlight.append(bytes)
+    network.kernel.at(Instant(nanoseconds: arrival)) { [self, connection] in arrive(connection) }
     network.kernel.after(network.wireTime(count)) { [self, connection] in
       isPumping = false
       pump(connection)
@@ -269,16 +273,17 @@ final class ByteStream {
     network.kernel.at(Instant(nanoseconds: max(lastArrival, network.kernel.now.nanoseconds))) { connection.reset() }
   }
 
-  private func arrive(_ bytes: [UInt8], _ connection: Connection) {
+  /// One delivery is due: the first that is on the wire, since holds that overlap may let a later one come due first.
+  private func arrive(_ connection: Connection) {
     guard !isCut else { return }
     let held = network.heldUntil(connection, direction)
     guard held == 0 else {
       // Sent before the direction was blocked: arrives after, still in order.
       lastArrival = max(lastArrival, held)
-      network.kernel.at(Instant(nanoseconds: held)) { [self, connection] in arrive(bytes, connection) }
+      network.kernel.at(Instant(nanoseconds: held)) { [self, connection] in arrive(connection) }
       return
     }
-    connection.arrived(bytes, direction)
+    connection.arrived(inFlight.removeFirst(), direction)
   }
 
   /// What fits the socket's buffer counts as sent.
@@ -291,9 +296,17 @@ final class ByteStream {
   }
 
   private func sendEnd() {
-    isCut = true
-    let arrival = max(lastArrival, network.kernel.now.nanoseconds + network.latency())
-    network.kernel.at(Instant(nanoseconds: arrival)) { [self, connection] in
+    isEnded = true
+    deliverEnd(at: max(lastArrival, network.kernel.now.nanoseconds + network.latency()))
+  }
+
+  /// After all that is on the wire.
+  private func deliverEnd(at time: UInt64) {
+    network.kernel.at(Instant(nanoseconds: time)) { [self, connection] in
+      guard !isCut else { return }
+      guard inFlight.isEmpty else {
+        return deliverEnd(at: max(lastArrival, network.kernel.now.nanoseconds) + 1_000)
+      }
       network.notifyNow(connection, direction, "closed by peer")
     }
   }
