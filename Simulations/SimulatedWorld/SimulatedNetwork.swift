@@ -236,6 +236,7 @@ package final class SimulatedNetwork {
   private let bandwidth: UInt64
   private let typicalLatency: UInt64
   private let splitFrames: UInt64
+  private let isSteady: Bool
   private var conditions: [[LinkConditions]]
   private var random: RandomStream
   private var nextID: UInt64 = 1
@@ -249,6 +250,7 @@ package final class SimulatedNetwork {
     bandwidth = max(1, knobs[.bandwidth])
     typicalLatency = knobs[.networkLatency]
     splitFrames = knobs[.splitFrames]
+    isSteady = knobs[.steady] > 0
     let row = [LinkConditions](repeating: LinkConditions(), count: Int(knobs[.servers]))
     conditions = [[LinkConditions]](repeating: row, count: Int(knobs[.hosts]))
     random = RandomStream(seed: seed, entity: "network", purpose: "latency")
@@ -262,7 +264,7 @@ package final class SimulatedNetwork {
     return connection
   }
 
-  func latency() -> UInt64 { random.latency(typicalLatency) }
+  func latency() -> UInt64 { isSteady ? typicalLatency : random.latency(typicalLatency) }
   func wireTime(_ count: Int) -> UInt64 { UInt64(count) * 1_000_000_000 / bandwidth }
 
   func chunk(_ connection: Connection, _ available: Int) -> Int {

@@ -23,17 +23,21 @@ package final class World {
   var effects: EffectCounter?
   /// Is told every input and effect, and every operation.
   package var observer: ((String) -> Void)?
+  private let isSteady: Bool
+  /// What servers hear and say, for those who compare runs.
+  var timeline: Timeline?
   private var latencies: RandomStream
   private var luck: RandomStream
   var payloads: RandomStream
   var powerCuts: RandomStream
-  private(set) var isHealed = false
+  package private(set) var isHealed = false
   private var isInterleaving = false
 
   package init(_ plan: Plan, mutant: Mutant? = nil) throws {
     self.plan = plan
     self.mutant = mutant
     limits = plan.knobs.limits
+    isSteady = plan.knobs[.steady] > 0
     network = SimulatedNetwork(kernel: kernel, seed: plan.seed, knobs: plan.knobs)
     latencies = RandomStream(seed: plan.seed, entity: "world", purpose: "latency")
     luck = RandomStream(seed: plan.seed, entity: "world", purpose: "luck")
@@ -256,7 +260,7 @@ package final class World {
       case .host(let index): hosts[index].has(.slowDisk)
       case .server(let index): servers[index].has(.slowDisk)
       }
-    return latencies.latency(typical) * (isSlow ? 100 : 1)
+    return (isSteady ? typical : latencies.latency(typical)) * (isSlow ? 100 : 1)
   }
 
   func chance(_ knob: Knobs.Name) -> Bool { luck.chance(plan.knobs[knob]) }
