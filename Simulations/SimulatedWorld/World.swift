@@ -26,6 +26,8 @@ package final class World {
   private let isSteady: Bool
   /// What servers hear and say, for those who compare runs.
   var timeline: Timeline?
+  /// For those who look at what a run leaves.
+  var atRest: (World) -> Void = { _ in }
   private var latencies: RandomStream
   private var luck: RandomStream
   var payloads: RandomStream
@@ -78,6 +80,7 @@ package final class World {
     advance(to: kernel.now.nanoseconds + background)
     if let back = effects?.backAt, back > 0 { advance(to: back + background) }
     if oracle.failure == nil { oracle.checkAtRest() }
+    atRest(self)
     return outcome(load: loadEnd)
   }
 

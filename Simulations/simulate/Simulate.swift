@@ -7,7 +7,8 @@ import SimulatedWorld
   static let configuration = CommandConfiguration(
     commandName: "simulate", abstract: "Runs the real core in a simulated world, under every fault.",
     subcommands: [
-      Run.self, Swarm.self, Replay.self, Shrink.self, Mutants.self, EveryEffect.self, Isolate.self, Worker.self,
+      Run.self, Swarm.self, Replay.self, Shrink.self, Mutants.self, EveryEffect.self, Isolate.self, ChunkSizes.self,
+      Worker.self,
     ])
 }
 
