@@ -50,6 +50,7 @@ package final class World {
     for index in 0..<Int(plan.knobs[.hosts]) {
       guard let host = SimulatedHost(index: index, world: self) else { continue }
       try host.prepare()
+      oracle.modelPrepared(host)
       hosts.append(host)
     }
     servers = (0..<Int(plan.knobs[.servers])).map { SimulatedServer(index: $0, world: self) }
@@ -339,7 +340,7 @@ package struct Failure: Hashable, Sendable, Error {
 
 package enum OracleName: String, Hashable, Sendable, CaseIterable {
   case storedBytes, durability, durabilityOrder, overwrite, identity, falseTruncation, lost, missing, liveness, port
-  case storeContract, wire, bounds, crash, determinism, foreign, silence, doubled
+  case storeContract, wire, bounds, crash, determinism, foreign, silence, doubled, model
 }
 
 package struct Outcome: Sendable {
