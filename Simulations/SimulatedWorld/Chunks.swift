@@ -44,7 +44,7 @@ package enum Chunks {
     return [
       with(
         "small frames", [(.payloadFrameSize, 7), (.recordsPerFrame, 1), (.recordWindow, 2), (.splitFrames, 500_000)]),
-      with("large frames", [(.payloadFrameSize, 4_096), (.recordsPerFrame, 512), (.recordWindow, 8_192)]),
+      with("large frames", [(.payloadFrameSize, 1_024), (.recordsPerFrame, 512), (.recordWindow, 8_192)]),
       with("small extents", [(.extentSize, 64), (.logPayloadSize, 0), (.syncSlice, 64)]),
       with("large extents", [(.extentSize, 16_384), (.logPayloadSize, 1_024), (.syncSlice, 16_384)]),
       with("short reads", [(.shortRead, 1_000_000), (.resumePage, 1), (.sendBuffer, 256)]),
@@ -57,6 +57,10 @@ package enum Chunks {
     var base = PlanGenerator.plan(seed: seed)
     // Writers do the same at the same time, whatever the node does.
     base.knobs[.interleave] = 0
+    // What a damaged or restored server lacks depends on what it had at that instant.
+    base.operations.removeAll {
+      if case .disturb(let disturbance) = $0.operation { disturbance.writesOn == nil } else { false }
+    }
     guard let first = contents(base, "as drawn", &report) else { return report }
     report.strings = first.held.count
     for (name, plan) in variants(of: base) {
@@ -120,7 +124,7 @@ extension Oracle {
         for server in world.servers {
           let key = Chunks.Contents.Key(
             server: server.index, host: host.index, inode: number, incarnation: known.incarnation)
-          if known.isMixed { contents.mixed.insert(key) }
+          if known.isMixed || inode.isOverwritten { contents.mixed.insert(key) }
           let string = StringKey(key: FileKey(host: host.name, file: known.file), string: 0)
           guard let row = server.store.snapshot().string(string) else { continue }
           let isLiving = isLast && living.contains(ObjectIdentifier(inode))

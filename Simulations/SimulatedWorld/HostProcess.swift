@@ -41,6 +41,7 @@ final class HostProcess: SimulatedProcess {
     plane.didIngest = { [unowned self] file, inode, from, bytes, answer in
       self.world.oracle.ingested(host.index, file, inode, from: from, bytes, answer)
     }
+    plane.didLoseDescriptor = { [unowned self] in self.world.oracle.lostDescriptor(host.index, $0) }
     host.disk.era += 1
     firstEra = host.disk.era
     applyFaults()
@@ -49,6 +50,7 @@ final class HostProcess: SimulatedProcess {
   func applyFaults() {
     plane.faults.noDescriptors = host.has(.emfile)
     plane.faults.readsFail = host.has(.readError)
+    plane.faults.interrupted = host.has(.interrupted)
     plane.faults.shortReads = host.has(.shortReads) || world.chance(.shortRead)
     watches.faults.loss = host.hintFaults.loss > 0 ? host.hintFaults.loss : world.plan.knobs[.hintLoss]
     watches.faults.duplicate =
@@ -70,6 +72,13 @@ final class HostProcess: SimulatedProcess {
       ["scanned \(settlement.isScanned), \(settlement.unsettledCount) files"]
         + settlement.unsettled.map { "\($0.file.text) \($0.lack.reason)" }
     }
+  }
+
+  /// The same by file; complete when none is left out.
+  var unsettledFiles: (files: [FileUUID], isComplete: Bool) {
+    let waiting = machine.status.settlements
+    let isComplete = waiting.allSatisfy { $0.isScanned && $0.unsettledCount == $0.unsettled.count }
+    return (waiting.flatMap { $0.unsettled.map(\.file) }, isComplete)
   }
 
   func start() {

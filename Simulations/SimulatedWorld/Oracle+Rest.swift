@@ -2,9 +2,6 @@ import JournalModel
 import JournalStore
 
 extension Oracle {
-  /// A file of D4's stated limit can't be delivered as journaled: then a host may wait for ever.
-  var maySettleNever: Bool { followed.contains { $0.values.contains(where: \.isMixed) } }
-
   func unsettled() -> String {
     var parts: [String] = []
     for host in world.hosts {
@@ -22,9 +19,9 @@ extension Oracle {
     return "not settled: " + (parts.isEmpty ? "no reason to be seen" : parts.prefix(4).joined(separator: "; "))
   }
 
-  private func ordered(_ host: Int) -> [Followed] { followed[host].values.sorted { $0.file < $1.file } }
+  func ordered(_ host: Int) -> [Followed] { followed[host].values.sorted { $0.file < $1.file } }
 
-  private func row(_ server: SimulatedServer, _ host: SimulatedHost, _ known: Followed) -> StoredString? {
+  func row(_ server: SimulatedServer, _ host: SimulatedHost, _ known: Followed) -> StoredString? {
     server.store.snapshot().string(StringKey(key: FileKey(host: host.name, file: known.file), string: 0))
   }
 
@@ -39,6 +36,7 @@ extension Oracle {
       }
     }
     for server in world.servers { checkForeign(server) }
+    checkSalvage()
   }
 
   /// Files that a pattern finds now and whose bytes are not all journaled under their living uuid.
@@ -47,7 +45,7 @@ extension Oracle {
     var seen: Set<ObjectIdentifier> = []
     for (path, inode) in livingFiles(host) where seen.insert(ObjectIdentifier(inode)).inserted {
       let candidates = ordered(host.index).filter { $0.inode === inode && $0.isBorn }
-      if candidates.contains(where: \.isMixed) { continue }
+      if inode.isOverwritten || candidates.contains(where: \.isMixed) { continue }
       let isComplete = candidates.contains {
         $0.journaled == inode.bytes.count && $0.bytes.prefix($0.journaled).elementsEqual(inode.bytes)
       }
@@ -85,7 +83,7 @@ extension Oracle {
 
   /// What was lost before it could be read is said (G7).
   private func checkHistory(_ host: SimulatedHost, _ known: Followed) {
-    guard known.isBorn, !known.isMixed, let inode = known.inode else { return }
+    guard known.isBorn, !known.isMixed, let inode = known.inode, !inode.isOverwritten else { return }
     // A node that came late may have journaled any of the contents since; bytes that it never saw are no part of it.
     let contents = (known.incarnation..<inode.incarnations.count).map {
       SimulatedDisk.content(of: inode, incarnation: $0)
@@ -115,9 +113,13 @@ extension Oracle {
       }
       let held = heldBytes(server, row)
       let owed = isLiving(known, host) ? known.journaled : min(known.journaled, known.owed)
+      if isDamaged(server, row) {
+        world.mark(.damaged)
+        continue
+      }
       if held.count < Int(row.committed) {
         fail(.lost, "\(name) has \(held.count) of \(row.committed) committed bytes")
-      } else if held.count < owed, !known.isMixed {
+      } else if held.count < owed, !mayWait(host, known, at: server) {
         fail(.missing, "\(name) has \(held.count) of \(owed) bytes")
       } else if held.count > known.bytes.count || !known.bytes.prefix(held.count).elementsEqual(held) {
         fail(.storedBytes, "\(name) holds other bytes than were read")
@@ -130,7 +132,7 @@ extension Oracle {
   }
 
   /// A pattern finds the very bytes now: no gap excuses a server that lacks them.
-  private func isLiving(_ known: Followed, _ host: SimulatedHost) -> Bool {
+  func isLiving(_ known: Followed, _ host: SimulatedHost) -> Bool {
     guard known.closed != .truncated, let inode = known.inode, inode.links > 0, inode.bytes.count == known.journaled,
       known.bytes.prefix(known.journaled).elementsEqual(inode.bytes)
     else { return false }

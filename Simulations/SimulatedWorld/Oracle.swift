@@ -30,6 +30,8 @@ package final class Oracle {
     var readInLife = 0
     /// By server: how much of it was checked when acknowledged.
     var acknowledged: [Int: Int] = [:]
+    /// Servers that were put back to where they had all records and not these bytes.
+    var lostUnnoticed: Set<Int> = []
     /// Bytes below this are owed to every server.
     var owed: Int { gapFrom.map { Int(clamping: $0) } ?? .max }
 
@@ -48,6 +50,10 @@ package final class Oracle {
   private var births: [ObjectIdentifier: [FileUUID]] = [:]
   private var inodes: [[InodeKey: SimulatedDisk.Inode]] = []
   private var indexed: [Int] = []
+  /// By server and host, since the server last lost what it held.
+  var recordsAcknowledged: [[UInt64]]
+  /// Contents that a server's plain files held when its store was restored: nothing of them may go (P3).
+  var salvage: [(server: Int, bytes: [UInt8])] = []
 
   init(world: World) {
     self.world = world
@@ -55,6 +61,8 @@ package final class Oracle {
     followed = [[FileUUID: Followed]](repeating: [:], count: count)
     inodes = [[InodeKey: SimulatedDisk.Inode]](repeating: [:], count: count)
     indexed = [Int](repeating: 0, count: count)
+    let none = [UInt64](repeating: 0, count: count)
+    recordsAcknowledged = [[UInt64]](repeating: none, count: Int(world.plan.knobs[.servers]))
   }
 
   /// The first failure counts.
@@ -289,6 +297,7 @@ package final class Oracle {
     switch frame {
     case .recordsDurable(let length):
       let row = journalRow(server, host)
+      recordsAcknowledged[server.index][host] = max(recordsAcknowledged[server.index][host], length)
       if (row?.length ?? 0) < length {
         fail(.durability, "server \(server.index) acknowledges \(length) records and holds \(row?.length ?? 0)")
       }
@@ -304,7 +313,7 @@ package final class Oracle {
     }
   }
 
-  private func journalRow(_ server: SimulatedServer, _ host: Int) -> HeldJournal? {
+  func journalRow(_ server: SimulatedServer, _ host: Int) -> HeldJournal? {
     let identity = world.hosts[host].identity
     return try? server.store.journals().first { $0.host == identity.host && $0.journal == identity.journal }
   }
@@ -322,7 +331,9 @@ package final class Oracle {
     var position = before
     if position < min(length, durable.count) {
       let end = min(length, durable.count)
-      compare(server, known, durable[position..<end], at: position, "the durable plain file")
+      if !isDamaged(server, row) {
+        compare(server, known, durable[position..<end], at: position, "the durable plain file")
+      }
       world.mark(.acknowledgedFromFile)
       position = end
     }
@@ -346,7 +357,7 @@ package final class Oracle {
       let held = heldBytes(server, row)
       if held.count < acknowledged {
         fail(.durability, "server \(server.index) lost acknowledged bytes of \(row.key.key.file.text)")
-      } else {
+      } else if !isDamaged(server, row) {
         compare(server, known, held[..<acknowledged], at: 0, "after the power cut")
       }
     }

@@ -52,6 +52,7 @@ extension Operation: CustomStringConvertible {
     case .delayHints(let host, let duration): "delayhints host\(host) \(duration)"
     case .fault(let node, let kind, let duration): "fault \(node) \(kind.rawValue) \(duration)"
     case .deny(let host, let path, let duration): "deny host\(host) \(path) \(duration)"
+    case .disturb(let disturbance): "\(disturbance)"
     }
   }
 }
@@ -105,7 +106,7 @@ extension Plan: CustomStringConvertible {
   }
 }
 
-private struct WordReader {
+struct WordReader {
   var words: ArraySlice<String>
   var isAtEnd: Bool { words.isEmpty }
 
@@ -137,7 +138,7 @@ extension Operation {
   fileprivate init?(_ reader: inout WordReader) {
     guard let verb = reader.word(),
       let read = Self.ofFiles(verb, &reader) ?? Self.ofNodes(verb, &reader) ?? Self.ofLinks(verb, &reader)
-        ?? Self.ofHints(verb, &reader)
+        ?? Self.ofHints(verb, &reader) ?? Disturbance(verb, &reader).map(Operation.disturb)
     else { return nil }
     self = read
   }

@@ -83,13 +83,18 @@ package enum Operation: Hashable, Sendable {
   case fault(Node, FaultKind, duration: UInt64)
   /// EACCES for one directory or file of a host.
   case deny(host: Int, path: String, duration: UInt64)
+  case disturb(Disturbance)
 }
 
 package enum FaultKind: String, Hashable, Sendable, CaseIterable {
   /// A host's open calls fail.
   case emfile
-  /// Reads of log files fail with EIO.
+  /// Reads of log files or plain files fail with EIO.
   case readError
+  /// A host's reads are interrupted (EINTR).
+  case interrupted
+  /// What a host has open becomes stale (ESTALE).
+  case stale
   /// Reads come in short pieces.
   case shortReads
   /// The disk has no room: writes of plain files, creations.
@@ -100,6 +105,8 @@ package enum FaultKind: String, Hashable, Sendable, CaseIterable {
   case storeFull
   /// The next sync of a plain file fails and marks its pages clean.
   case failSync
+  /// The next sync of a directory fails.
+  case failDirectorySync
   /// Every disk operation takes a hundred times as long.
   case slowDisk
   /// The stores' next commit fails for good.

@@ -119,6 +119,9 @@ extension PlanGenerator {
     }
     // The world is not left alone, whatever the weights say.
     for _ in 0..<10 { for operation in Self.anyFault(&self) { add(random.below(end), operation) } }
+    for (time, operation) in DisturbanceGenerator.operations(seed: plan.seed, knobs: plan.knobs, paths: paths) {
+      add(time, operation)
+    }
     operations.sort { ($0.0, $0.1) < ($1.0, $1.1) }
     plan.operations = operations.map { TimedOperation(time: $0.0, operation: $0.2) }
     plan.knobs[.loadEnd] = end + 1_000 * millisecond

@@ -4,7 +4,7 @@ import JournalStore
 /// What the whole system is, without time, disks, memory or connections: a journal is a list of records that only
 /// grows; a server holds, for each host, the beginning of its journal and, for each file of which it holds the birth, the
 /// beginning of its bytes up to a length that one of those records states. It acknowledges what it holds. Nothing is
-/// ever taken back, whatever dies.
+/// ever taken back, whatever dies, but by an operator who puts an older store in the place of a server's.
 ///
 /// Fed with what stores commit and what servers say; `Oracle` asks it at each of these events and at rest. What the
 /// bytes are, and whether they survive a power cut, is the oracle's own question.
@@ -21,6 +21,8 @@ struct ReferenceModel {
     var lengths: [FileUUID: UInt64] = [:]
   }
   private var journals: [Int: Journal] = [:]
+  /// By host: its records when it was last asked.
+  private var asked: [Int: Int] = [:]
   /// By server, then host.
   private var holdings: [Int: [Int: Holding]] = [:]
 
@@ -78,6 +80,11 @@ struct ReferenceModel {
     return nil
   }
 
+  /// The operator's hand: the only thing that takes anything back.
+  mutating func setBack(_ server: Int, _ host: Int, records: Int, lengths: [FileUUID: UInt64]) {
+    holdings[server, default: [:]][host] = Holding(records: records, lengths: lengths)
+  }
+
   func acknowledges(_ server: Int, _ host: Int, records: UInt64) -> String? {
     let held = holdings[server]?[host]?.records ?? 0
     return records <= UInt64(held) ? nil : "\(records) records are acknowledged, \(held) held"
@@ -90,11 +97,21 @@ struct ReferenceModel {
 
   // MARK: At rest
 
-  /// The machine's store holds what the model holds, no more, no less, and every record of every host.
+  /// From now on the host has been asked when all that exists is delivered.
+  mutating func ask(_ host: Int) { asked[host] = recordCount(host) }
+
+  /// What a host that has answered says to be delivered.
+  func lacks(_ server: Int, _ host: Int) -> String? {
+    let held = holdings[server]?[host]?.records ?? 0
+    let owed = asked[host] ?? 0
+    return held >= owed
+      ? nil : "\(held) records, \(owed) were there when the host was asked, and it says they are delivered"
+  }
+
+  /// The machine's store holds what the model holds, no more, no less.
   func differs(_ server: Int, _ host: Int, records: UInt64, lengths: [FileUUID: UInt64]) -> String? {
     let holding = holdings[server]?[host] ?? Holding()
     if UInt64(holding.records) != records { return "\(records) records, by the model \(holding.records)" }
-    if holding.records != recordCount(host) { return "\(records) of \(recordCount(host)) records" }
     guard holding.lengths != lengths else { return nil }
     let files = Set(holding.lengths.keys).union(lengths.keys).sorted()
     let file = files.first { holding.lengths[$0] != lengths[$0] }
@@ -128,12 +145,27 @@ extension Oracle {
   }
 
   func modelAtRest(_ server: SimulatedServer, _ host: SimulatedHost) {
+    let (records, lengths) = stored(server, host)
+    if host.process?.settledTokens.contains(World.settleToken) == true {
+      check(model.lacks(server.index, host.index), "server \(server.index)")
+    }
+    check(
+      model.differs(server.index, host.index, records: records, lengths: lengths), "server \(server.index) at rest")
+  }
+
+  func modelSetBack(_ server: SimulatedServer) {
+    for host in world.hosts {
+      let (records, lengths) = stored(server, host)
+      model.setBack(server.index, host.index, records: Int(records), lengths: lengths)
+    }
+  }
+
+  private func stored(_ server: SimulatedServer, _ host: SimulatedHost) -> (UInt64, [FileUUID: UInt64]) {
     var lengths: [FileUUID: UInt64] = [:]
     for row in (try? server.store.strings()) ?? [] where row.key.key.host == host.name {
       lengths[row.key.key.file] = row.committed
     }
-    let records = (try? server.store.journals())?.first { $0.host == host.name }?.length ?? 0
-    check(model.differs(server.index, host.index, records: records, lengths: lengths), "server \(server.index) at rest")
+    return (journalRow(server, host.index)?.length ?? 0, lengths)
   }
 
   func check(_ wrong: String?, _ place: String) {

@@ -21,6 +21,7 @@ final class ServerProcess: SimulatedProcess {
   private var spare: [ServerEffect] = []
   private(set) var isServing = false
   private var log: [StringKey: [LogRange]] = [:]
+  private var isCounterDue = false
 
   init(server: SimulatedServer, world: World) {
     self.server = server
@@ -30,6 +31,7 @@ final class ServerProcess: SimulatedProcess {
       disk: server.disk, limits: world.limits, storedLeaves: { try store.leaves(of: $0, count: $1) })
     super.init(world: world, node: .server(server.index))
     plane.mutant = world.mutant
+    plane.noticed = { [unowned self] in self.world.mark($0) }
     plane.overwriteAttempted = { [unowned self] path, from, length in
       self.world.oracle.fail(
         .overwrite, "server \(server.index): a write to \(path) from \(from), where the plain file has \(length) bytes")
@@ -40,7 +42,9 @@ final class ServerProcess: SimulatedProcess {
   func applyFaults() {
     server.disk.isFull = server.has(.diskFull)
     server.disk.writesFail = server.has(.writeError)
+    server.disk.readsFail = server.has(.readError)
     if server.take(.failSync) { server.disk.nextSyncFails = true }
+    if server.take(.failDirectorySync) { server.disk.nextDirectorySyncFails = true }
   }
 
   override func befall(_ fault: Strike.Fault?) {
@@ -51,16 +55,16 @@ final class ServerProcess: SimulatedProcess {
   }
 
   func start() {
-    server.disk.dropCaches()
-    server.counter += 1
+    server.disk.evictLostPages()
     do {
+      let counterMatches = try server.isStoreCurrent()
+      if !counterMatches { world.mark(.storeFoundOld) }
       let ranges = try server.store.logRanges()
       log = Dictionary(grouping: ranges, by: \.key)
-      try server.store.setStartCounter(server.counter)
       input(
         .started(
           journals: try server.store.journals(), strings: try server.store.strings(),
-          promises: try server.store.promises(), log: ranges, counterMatches: true))
+          promises: try server.store.promises(), log: ranges, counterMatches: counterMatches))
     } catch { world.oracle.fail(.crash, "the server's store can't be read: \(error)") }
   }
 
@@ -153,7 +157,9 @@ final class ServerProcess: SimulatedProcess {
     }
     switch effect {
     case .repair(let row, let mayCut): repair(row, mayCut)
-    case .serve: isServing = true
+    case .serve:
+      isServing = true
+      advanceCounter()
     case .send(let id, let frame):
       world.oracle.sends(server, to: sessions[id]?.host, frame)
       world.timeline?.sent(server, frame)
@@ -237,7 +243,26 @@ final class ServerProcess: SimulatedProcess {
     after(1_000) { [self] in ended(id) }
   }
 
+  /// The counter follows the commits, at most 500 ms behind.
+  private func advanceCounterSoon() {
+    guard !isCounterDue else { return }
+    isCounterDue = true
+    after(500_000_000) { [self] in
+      isCounterDue = false
+      advanceCounter()
+    }
+  }
+
+  private func advanceCounter() {
+    guard machine.mayCountOn else { return }
+    job(.commit, 1_000) { [self] in
+      try? server.advanceCounter()
+    } answer: { _ in
+    }
+  }
+
   private func commit(_ batch: ServerBatch, _ log: [LogRange]) {
+    advanceCounterSoon()
     var batch = batch
     for range in log {
       let bytes = plane.queued(range.key, offset: range.offset, length: range.length)

@@ -2,9 +2,11 @@ package import JournalModel
 
 /// A file system with a page cache in front of a durable image.
 ///
-/// Fault model: what was synced survives everything. At a power cut each un-synced page beyond the synced length is
-/// kept, dropped (reads as NUL) or garbage, the length falls anywhere between the synced one and the present one, and
-/// each un-synced change of a directory is kept or undone. Inode numbers are given out again at once, smallest first,
+/// Fault model: what was synced survives everything. At a power cut each un-synced page is kept, dropped (reads as what
+/// is on the disk, NUL beyond it), torn between sectors or, beyond the synced length, garbage; the length falls anywhere
+/// between the synced one and the present one, and each un-synced change of a directory is kept or undone. A file's
+/// sync that fails marks its pages clean: they reach the disk only when they are written again, and may be read as the
+/// disk has them after the next start of a process. Inode numbers are given out again at once, smallest first,
 /// with a new generation; birth times move in coarse steps, as on ext4. A write-through disk makes everything durable
 /// at once (a host whose log bytes survive its power cuts).
 package final class SimulatedDisk {
@@ -30,6 +32,16 @@ package final class SimulatedDisk {
     var isDurable = false
     package internal(set) var durableBytes: [UInt8] = []
     var durableEntries: [[UInt8]: Inode] = [:]
+    /// Pages that a failed sync marked clean.
+    var lostPages: Set<Int> = []
+
+    // What the medium does; see `SimulatedDisk+Medium`.
+    /// Pages that can't be read; true: once only.
+    var badPages: [Int: Bool] = [:]
+    /// The medium changed what it held: nobody can tell what this file gives.
+    package internal(set) var isDamaged = false
+    /// A writer changed bytes in place.
+    package internal(set) var isOverwritten = false
 
     /// The world's own record: every content that this inode ever had; the last one is the living one.
     package internal(set) var incarnations: [Incarnation] = [Incarnation()]
@@ -72,6 +84,7 @@ package final class SimulatedDisk {
     let entry: Entry?
     let isWriting: Bool
     fileprivate(set) package var isOpen = true
+    package var isStale = false
     init(inode: Inode, entry: Entry?, isWriting: Bool) {
       self.inode = inode
       self.entry = entry
@@ -96,19 +109,27 @@ package final class SimulatedDisk {
   package weak var watcher: WatchQueue?
   package var isFull = false
   package var writesFail = false
+  package var readsFail = false
   /// The next sync fails, drops what it should have written from the page cache's dirty set, and says so once.
   package var nextSyncFails = false
+  /// The same for a directory, whose names the next sync writes after all.
+  package var nextDirectorySyncFails = false
+  /// The next sync that has something to write says that it did.
+  var nextWriteIs: Misplacement?
+  /// Is told what struck, for the count.
+  package var struck: (String) -> Void = { _ in }
   private(set) var deniedInodes: [Inode] = []
 
-  var lostPages: Set<ObjectIdentifier> = []
   private var freeNumbers: Set<UInt64> = []
   private var nextNumber: UInt64 = 2
   var random: RandomStream
+  var powerRandom: RandomStream
   /// Every inode ever made, in order: the oracle's record. Only regular ones.
   package private(set) var everyFile: [Inode] = []
 
   package init(seed: UInt64, name: String, isWriteThrough: Bool) {
     random = RandomStream(seed: seed, entity: name, purpose: "disk")
+    powerRandom = RandomStream(seed: seed, entity: name, purpose: "power")
     self.isWriteThrough = isWriteThrough
     root = Inode(number: 1, generation: 0, birth: WallTime(nanoseconds: 0), kind: .directory, mode: 0o040755)
     root.links = 2
@@ -366,6 +387,7 @@ package final class SimulatedDisk {
   package func append(_ descriptor: Descriptor, _ bytes: [UInt8]) throws(Failure) {
     // A write that fails may have written a part.
     let taken = isFull || writesFail ? random.below(bytes.count) : bytes.count
+    descriptor.inode.dirtied(descriptor.inode.bytes.count..<(descriptor.inode.bytes.count + taken), pageSize)
     descriptor.inode.bytes += bytes.prefix(taken)
     if taken > 0 { changed(descriptor.inode) }
     guard taken == bytes.count else { throw isFull ? .noSpace : .inputOutput }
@@ -376,6 +398,7 @@ package final class SimulatedDisk {
 
   /// Ends the incarnation when it shortens the file; appends NUL bytes when it lengthens it.
   package func truncate(_ inode: Inode, to length: Int, entryPath: BytePath? = nil) {
+    inode.dirtied(min(length, inode.bytes.count)..<max(length, inode.bytes.count), pageSize)
     if length < inode.bytes.count {
       inode.incarnations[inode.incarnations.count - 1].final = inode.bytes
       inode.incarnations.append(Incarnation())

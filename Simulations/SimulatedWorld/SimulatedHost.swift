@@ -49,6 +49,7 @@ package final class SimulatedHost {
       follow: [FollowRule(include: Self.patterns.map { BytePath($0) }, exclude: [BytePath("/**/*.tmp")])],
       limits: world.limits, jitterSeed: random.next())
     disk.clock = { [unowned world] in world.wall(.host(index)) }
+    disk.struck = { [unowned world] in world.faults["\($0) host", default: 0] += 1 }
   }
 
   static let patterns = ["/log/**/*.log*", "/log/current", "/srv/*/app*"]

@@ -21,6 +21,7 @@ package final class SimulatedHostPlane: HostDataPlane {
     package var noDescriptors = false
     package var readsFail = false
     package var shortReads = false
+    package var interrupted = false
     package init() {}
   }
 
@@ -29,8 +30,12 @@ package final class SimulatedHostPlane: HostDataPlane {
   package var faults = Faults()
   package var mutant: Mutant?
   package var interleave: () -> Void = {}
+  /// Entries of a directory are being listed or examined, for the count of what comes between.
+  package private(set) var isListing = false
   /// What an ingest read, for the oracle: file, inode, offset, bytes.
   package var didIngest: (FileUUID, SimulatedDisk.Inode, UInt64, [UInt8], IngestAnswer) -> Void = { _, _, _, _, _ in }
+  /// A descriptor became stale: until the file is opened again nothing holds it.
+  package var didLoseDescriptor: (FileUUID) -> Void = { _ in }
   private let limits: Limits
   private let storedLeaves: (FileUUID, UInt64) throws -> [Digest]
   private var attached: [FileID: Attached] = [:]
@@ -74,6 +79,7 @@ package final class SimulatedHostPlane: HostDataPlane {
     if let inode = disk.inode(directory), inode.kind == .directory, !inode.isDenied {
       isWatched = watches.watch(inode, directory)
     }
+    isListing = true
     interleave()
     var listing = list(directory, names: nil)
     listing.isWatched = isWatched
@@ -83,6 +89,8 @@ package final class SimulatedHostPlane: HostDataPlane {
   package func unwatch(_ directory: BytePath) { watches.unwatch(directory) }
 
   package func list(_ directory: BytePath, names: [[UInt8]]?) -> Listing {
+    isListing = true
+    defer { isListing = false }
     var outcome = outcome(directory, names)
     if mutant == .failureIsAbsence, case .failed = outcome { outcome = .missing }
     return Listing(
@@ -179,6 +187,14 @@ package final class SimulatedHostPlane: HostDataPlane {
     }
   }
 
+  /// The server of a network file system forgot what is open; those whose name is gone it kept.
+  package func staleDescriptors() {
+    for id in attached.keys.sorted() where attached[id]?.isPinned == false {
+      guard let inode = attached[id]?.descriptor?.inode, inode.links > 0 else { continue }
+      attached[id]?.descriptor?.isStale = true
+    }
+  }
+
   private enum Reach: Error { case gone, failed(String) }
 
   private func descriptor(_ id: FileID) throws(Reach) -> SimulatedDisk.Descriptor {
@@ -201,7 +217,15 @@ package final class SimulatedHostPlane: HostDataPlane {
   }
 
   private func source(_ id: FileID) throws(Reach) -> Source {
-    Source(inode: try descriptor(id).inode, plane: self)
+    // One that is stale stays so: the name is asked again.
+    if let held = attached[id]?.descriptor, held.isStale {
+      disk.close(held)
+      attached[id]?.descriptor = nil
+      disk.struck("read ESTALE")
+      if let file = attached[id]?.file { didLoseDescriptor(file) }
+      throw .failed("ESTALE")
+    }
+    return Source(inode: try descriptor(id).inode, plane: self)
   }
 
   /// Reads of one inode, each preceded by whatever else wants to happen.
@@ -222,9 +246,17 @@ package final class SimulatedHostPlane: HostDataPlane {
 
     func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
       plane.interleave()
+      while plane.faults.interrupted, plane.random.chance(300_000) {
+        // EINTR: read again, after whatever the signal was for.
+        plane.disk.struck("read EINTR")
+        plane.interleave()
+      }
       guard !plane.faults.readsFail else { throw SourceFailure("EIO") }
       guard offset < UInt64(inode.bytes.count), buffer.count > 0 else { return 0 }
       var count = min(buffer.count, inode.bytes.count - Int(offset))
+      do throws(SimulatedDisk.Failure) { count = try plane.disk.readable(inode, Int(offset), count) } catch {
+        throw SourceFailure("EIO")
+      }
       if plane.faults.shortReads { count = 1 + plane.random.below(count) }
       let slice = inode.bytes[Int(offset)..<(Int(offset) + count)]
       buffer.copyBytes(from: slice)

@@ -8,8 +8,8 @@ import ServerCore
 package final class SimulatedServer {
   let index: Int
   let name: String
-  package let disk: SimulatedDisk
-  let store = InMemoryServerStore<SimulatedTree>()
+  package private(set) var disk: SimulatedDisk
+  private(set) var store = InMemoryServerStore<SimulatedTree>()
   let settings: ServerSettings
   var process: ServerProcess?
   var lives = 0
@@ -17,18 +17,58 @@ package final class SimulatedServer {
   var faultUntil: [FaultKind: UInt64] = [:]
   var once: Set<FaultKind> = []
   /// The start counter beside the plain files (P3); the other one is in the store.
-  var counter: UInt64 = 0
+  private var counter: UInt64 = 0
+  private var backup: InMemoryServerStore<SimulatedTree>.State?
+  /// How many times it lost what it held: restored, or replaced by an empty one.
+  private(set) var setbacks = 0
   private unowned let world: World
 
   init(index: Int, world: World) {
     self.index = index
     name = "logs\(index)"
     self.world = world
-    disk = SimulatedDisk(seed: world.plan.seed, name: "server\(index)", isWriteThrough: false)
-    disk.pageSize = Int(world.plan.knobs[.pageSize])
+    disk = Self.makeDisk(index, 0, world)
     settings = ServerSettings(
       name: name, limits: world.limits, totalCredit: Int(world.plan.knobs[.totalCredit]))
+  }
+
+  private static func makeDisk(_ index: Int, _ generation: Int, _ world: World) -> SimulatedDisk {
+    let name = generation == 0 ? "server\(index)" : "server\(index).\(generation)"
+    let disk = SimulatedDisk(seed: world.plan.seed, name: name, isWriteThrough: false)
+    disk.pageSize = Int(world.plan.knobs[.pageSize])
     disk.clock = { [unowned world] in world.wall(.server(index)) }
+    disk.struck = { [unowned world] in world.faults["\($0) server", default: 0] += 1 }
+    return disk
+  }
+
+  // MARK: The store and its backup
+
+  /// As `StartCounter` has it: the store counts first (P3).
+  func isStoreCurrent() throws(StoreError) -> Bool { try (store.startCounter() ?? 0) >= counter }
+
+  func advanceCounter() throws(StoreError) {
+    let next = max(try store.startCounter() ?? 0, counter) + 1
+    try store.setStartCounter(next)
+    counter = next
+  }
+
+  func backUp() { backup = store.snapshot() }
+
+  /// The store as it was at the backup, beside the plain files as they are. False if there is none.
+  func restoreStore() -> Bool {
+    guard let backup else { return false }
+    store = InMemoryServerStore(state: backup)
+    setbacks += 1
+    return true
+  }
+
+  /// Lost for ever; an empty one takes its name.
+  func replace() {
+    setbacks += 1
+    store = InMemoryServerStore()
+    disk = Self.makeDisk(index, setbacks, world)
+    counter = 0
+    backup = nil
   }
 
   func has(_ fault: FaultKind) -> Bool { (faultUntil[fault] ?? 0) > world.kernel.now.nanoseconds }

@@ -11,6 +11,10 @@ package final class SimulatedServerPlane: ServerDataPlane {
   private var held: [PayloadID: [UInt8]] = [:]
   private var queues: [StringKey: ReceiveQueue<SimulatedTree>] = [:]
   private var places: [StringKey: BytePath] = [:]
+  /// A sync failed: no byte is written any more (P4).
+  private var failure: String?
+  /// Is told of a read or sync that failed where that is rare.
+  package var noticed: (Mark) -> Void = { _ in }
   /// A write was asked for that doesn't begin at the plain file's end.
   package var overwriteAttempted: (BytePath, UInt64, Int) -> Void = { _, _, _ in }
 
@@ -53,15 +57,16 @@ package final class SimulatedServerPlane: ServerDataPlane {
 
   /// Committed bytes: from the plain file, and from the queue where they aren't folded yet.
   private func bytesHeld(_ key: StringKey, _ stored: BytePath, _ offset: UInt64, _ count: Int) -> [UInt8]? {
-    let disk = disk
-    let fromFile: (UInt64, Int) throws -> [UInt8] = { offset, count in
-      guard let inode = disk.inode(Self.path(stored)), inode.bytes.count >= Int(offset) + count else {
-        throw SourceFailure("the plain file is too short")
-      }
-      return Array(inode.bytes[Int(offset)..<(Int(offset) + count)])
-    }
+    let fromFile: (UInt64, Int) throws -> [UInt8] = { [self] in try plainBytes(stored, $0, $1) }
     guard let queue = queues[key]?.queue else { return try? fromFile(offset, count) }
     return try? queue.bytes(offset: offset, count: count, orHeld: fromFile)
+  }
+
+  private func plainBytes(_ stored: BytePath, _ offset: UInt64, _ count: Int) throws -> [UInt8] {
+    guard let inode = disk.inode(Self.path(stored)), inode.bytes.count >= Int(offset) + count else {
+      throw SourceFailure("the plain file is too short")
+    }
+    return try disk.read(inode, Int(offset), count)
   }
 
   package func verify(_ key: StringKey, from: UInt64, root: Digest, promises: [Promise]) -> VerifyAnswer {
@@ -73,13 +78,12 @@ package final class SimulatedServerPlane: ServerDataPlane {
     let place = places[key]
     let answer = queue.verify(
       from: from, root: root, promises: promises, storedLeaves: { [storedLeaves] in try storedLeaves(key, $0) },
-      held: { [disk] offset, count in
-        guard let place, let inode = disk.inode(Self.path(place)), inode.bytes.count >= Int(offset) + count else {
-          throw SourceFailure("held bytes are missing")
-        }
-        return Array(inode.bytes[Int(offset)..<(Int(offset) + count)])
+      held: { [self] offset, count in
+        guard let place else { throw SourceFailure("held bytes are missing") }
+        return try plainBytes(place, offset, count)
       })
     queues[key] = queue
+    if answer.unreadable != nil { noticed(.unreadableInVerify) }
     return answer
   }
 
@@ -102,37 +106,44 @@ package final class SimulatedServerPlane: ServerDataPlane {
   // MARK: Plain files
 
   package func create(_ key: StringKey, _ stored: BytePath) -> CreateOutcome {
+    if let failure { return .failedSync(failure) }
     places[key] = stored
     let path = Self.path(stored)
-    do { try disk.makeDirectories(path.directory) } catch { return .failed("\(error)") }
-    do { try disk.create(path) } catch {
+    do throws(SimulatedDisk.Failure) { try disk.makeDirectories(path.directory) } catch { return .failed("\(error)") }
+    do throws(SimulatedDisk.Failure) { try disk.create(path) } catch {
       guard error == .exists else { return .failed("\(error)") }
       guard let found = disk.inode(path, followLast: false), found.kind == .regular, found.bytes.isEmpty else {
         return .taken
       }
     }
-    return syncPath(path) ? .created : .failedSync("EIO")
+    do throws(SimulatedDisk.Failure) { try syncPath(path) } catch {
+      noticed(.syncFailedInCreate)
+      return .failedSync(failed(error))
+    }
+    return .created
+  }
+
+  /// Remembers that a sync failed.
+  private func failed(_ error: SimulatedDisk.Failure) -> String {
+    failure = failure ?? "\(error)"
+    return "\(error)"
   }
 
   /// Syncs the file and every directory above it.
-  private func syncPath(_ path: BytePath) -> Bool {
-    guard let inode = disk.inode(path, followLast: false) else { return false }
-    // The port has no word for a failed sync here: the fault waits for the next write or sync.
-    let isFailing = disk.nextSyncFails
-    disk.nextSyncFails = false
-    defer { disk.nextSyncFails = isFailing }
-    do { try disk.sync(inode) } catch { return false }
-    guard mutant != .skipDirectorySync else { return true }
+  private func syncPath(_ path: BytePath) throws(SimulatedDisk.Failure) {
+    guard let inode = disk.inode(path, followLast: false) else { throw .notFound }
+    try disk.sync(inode)
+    guard mutant != .skipDirectorySync else { return }
     var directory = path
     while directory.bytes.count > 1 {
       directory = directory.directory
-      guard let inode = disk.inode(directory) else { return false }
-      disk.syncDirectory(inode)
+      guard let inode = disk.inode(directory) else { throw .notFound }
+      try disk.syncDirectory(inode)
     }
-    return true
   }
 
   package func write(_ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome {
+    if let failure { return .failedSync(failure) }
     places[key] = stored
     guard let inode = disk.inode(Self.path(stored), followLast: false) else { return .failed("ENOENT") }
     guard UInt64(inode.bytes.count) >= from, UInt64(inode.bytes.count) <= upTo else {
@@ -146,19 +157,23 @@ package final class SimulatedServerPlane: ServerDataPlane {
     defer { disk.close(descriptor) }
     do { try disk.append(descriptor, bytes) } catch { return .failed("\(error)") }
     guard sync, mutant != .writeWithoutSync else { return .done }
-    do { try disk.sync(inode) } catch {
-      guard mutant == .retryFailedSync else { return .failedSync("\(error)") }
+    return synced(inode)
+  }
+
+  private func synced(_ inode: SimulatedDisk.Inode) -> DiskOutcome {
+    do throws(SimulatedDisk.Failure) { try disk.sync(inode) } catch {
+      guard mutant == .retryFailedSync else { return .failedSync(failed(error)) }
     }
     return .done
   }
 
   package func sync(_ stored: [BytePath]) -> DiskOutcome {
+    if let failure { return .failedSync(failure) }
     guard mutant != .acknowledgeBeforeSync else { return .done }
     for path in stored {
       guard let inode = disk.inode(Self.path(path), followLast: false) else { return .failed("ENOENT") }
-      do { try disk.sync(inode) } catch {
-        guard mutant == .retryFailedSync else { return .failedSync("\(error)") }
-      }
+      let outcome = synced(inode)
+      guard outcome == .done else { return outcome }
     }
     return .done
   }
@@ -167,63 +182,110 @@ package final class SimulatedServerPlane: ServerDataPlane {
     _ key: StringKey, _ stored: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
     mayCut: Bool, slice: UInt64
   ) -> RepairOutcome {
+    if let failure { return .failedSync(failure) }
     places[key] = stored
     if mutant == .skipRepair { return .done }
     let log = mutant == .forgetLog ? [] : log
     let committed = mutant == .forgetLog ? synced : committed
-    let path = Self.path(stored)
-    var inode = disk.inode(path, followLast: false)
-    if inode == nil {
-      guard synced == 0 else { return .failed("the plain file is missing") }
-      guard create(key, stored) == .created else { return .failed("can't be made") }
-      inode = disk.inode(path, followLast: false)
-    }
-    guard var file = inode else { return .failed("ENOENT") }
-    let length = UInt64(file.bytes.count)
-    guard length >= synced else { return .failed("shorter than what was synced") }
-    var setAside: BytePath?
-    if length > synced, length - synced > slice || !mayCut {
-      let aside = BytePath(stored.bytes + Array("~aside".utf8))
-      do { file = try replace(path, by: Array(file.bytes[..<Int(synced)]), keepingAs: Self.path(aside)) } catch {
-        return .failed("\(error)")
+    do throws(RepairFailure) {
+      let aside = try repair(
+        Self.path(stored), synced: Int(synced), committed: Int(committed), log: log, mayCut: mayCut, slice: Int(slice))
+      return aside.map { .setAside($0) } ?? .done
+    } catch {
+      switch error {
+      case .sync(let error):
+        noticed(.syncFailedInRepair)
+        return .failedSync(failed(error))
+      case .other(let reason): return .failed(reason)
       }
-      setAside = aside
-    } else if length > synced {
-      disk.truncate(file, to: Int(synced))
     }
-    return rebuild(file, path, committed: committed, log: log) ?? (setAside.map { .setAside($0) } ?? .done)
+  }
+
+  private enum RepairFailure: Error { case sync(SimulatedDisk.Failure), other(String) }
+
+  private func doing<T>(_ body: () throws(SimulatedDisk.Failure) -> T) throws(RepairFailure) -> T {
+    do throws(SimulatedDisk.Failure) { return try body() } catch { throw .other("\(error)") }
+  }
+
+  private func syncing(_ body: () throws(SimulatedDisk.Failure) -> Void) throws(RepairFailure) {
+    do throws(SimulatedDisk.Failure) { try body() } catch { throw .sync(error) }
+  }
+
+  /// As `PlainFileRepair` does it. Returns where the old file was set aside.
+  private func repair(
+    _ path: BytePath, synced: Int, committed: Int, log: [(offset: UInt64, bytes: [UInt8])], mayCut: Bool, slice: Int
+  ) throws(RepairFailure) -> BytePath? {
+    var file = disk.inode(path, followLast: false)
+    if file == nil {
+      guard synced == 0 else { throw .other("the plain file is missing") }
+      try doing { () throws(SimulatedDisk.Failure) in
+        try disk.makeDirectories(path.directory)
+        file = try disk.create(path)
+      }
+      try syncing { () throws(SimulatedDisk.Failure) in try syncPath(path) }
+    }
+    guard let file else { throw .other("ENOENT") }
+    let length = file.bytes.count
+    if length == synced, synced == committed { return nil }
+    guard length >= synced else { throw .other("shorter than what was synced") }
+    let excess = length - min(length, max(committed, synced))
+    if length > synced, !mayCut || excess > slice {
+      return try replace(path, file, synced: synced, committed: committed, log: log)
+    }
+    if length > synced { disk.truncate(file, to: synced) }
+    try rebuild(file, committed: committed, log: log)
+    try syncing { () throws(SimulatedDisk.Failure) in try disk.sync(file) }
+    return nil
   }
 
   /// The new file is complete and durable before it takes the name; the old one keeps another.
   private func replace(
-    _ path: BytePath, by bytes: [UInt8], keepingAs aside: BytePath
-  ) throws(SimulatedDisk.Failure) -> SimulatedDisk.Inode {
+    _ path: BytePath, _ old: SimulatedDisk.Inode, synced: Int, committed: Int,
+    log: [(offset: UInt64, bytes: [UInt8])]
+  ) throws(RepairFailure) -> BytePath {
     let new = BytePath(path.bytes + Array("~new".utf8))
-    if disk.inode(new, followLast: false) != nil { try disk.unlink(new) }
-    let file = try disk.create(new)
-    let descriptor = disk.open(file, entry: nil, writing: true)
-    defer { disk.close(descriptor) }
-    try disk.append(descriptor, bytes)
-    guard syncPath(new) else { throw .inputOutput }
-    if disk.inode(aside, followLast: false) == nil { try disk.hardLink(path, aside) }
-    try disk.rename(new, path)
-    return file
+    var number = 1
+    func name() -> BytePath { BytePath(path.bytes + Array("~aside\(number)".utf8)) }
+    while disk.inode(name(), followLast: false) != nil { number += 1 }
+    let aside = name()
+    let kept = try doing { () throws(SimulatedDisk.Failure) in
+      do throws(SimulatedDisk.Failure) { return try disk.read(old, 0, synced) } catch {
+        noticed(.unreadableInRepair)
+        throw error
+      }
+    }
+    let file = try doing { () throws(SimulatedDisk.Failure) in
+      if disk.inode(new, followLast: false) != nil { try disk.unlink(new) }
+      let file = try disk.create(new)
+      file.isDamaged = old.isDamaged
+      let descriptor = disk.open(file, entry: nil, writing: true)
+      defer { disk.close(descriptor) }
+      try disk.append(descriptor, kept)
+      return file
+    }
+    try rebuild(file, committed: committed, log: log)
+    try syncing { () throws(SimulatedDisk.Failure) in try syncPath(new) }
+    try doing { () throws(SimulatedDisk.Failure) in
+      try disk.hardLink(path, aside)
+      try disk.rename(new, path)
+    }
+    try syncing { () throws(SimulatedDisk.Failure) in try syncPath(path) }
+    return BytePath(Array(aside.bytes.dropFirst()))
   }
 
   private func rebuild(
-    _ file: SimulatedDisk.Inode, _ path: BytePath, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])]
-  ) -> RepairOutcome? {
+    _ file: SimulatedDisk.Inode, committed: Int, log: [(offset: UInt64, bytes: [UInt8])]
+  ) throws(RepairFailure) {
     let descriptor = disk.open(file, entry: nil, writing: true)
     defer { disk.close(descriptor) }
     for piece in log where piece.offset + UInt64(piece.bytes.count) > UInt64(file.bytes.count) {
       let have = UInt64(file.bytes.count)
-      guard piece.offset <= have else { return .failed("a hole in the log") }
-      do { try disk.append(descriptor, Array(piece.bytes[Int(have - piece.offset)...])) } catch {
-        return .failed("\(error)")
+      guard piece.offset <= have else { throw .other("a hole in the log") }
+      try doing { () throws(SimulatedDisk.Failure) in
+        try disk.append(descriptor, Array(piece.bytes[Int(have - piece.offset)...]))
       }
     }
-    guard UInt64(file.bytes.count) == committed else { return .failed("the log doesn't reach the committed length") }
-    return syncPath(path) ? nil : .failedSync("EIO")
+    guard file.bytes.count == committed else { throw .other("the log doesn't reach the committed length") }
   }
 
   package func link(host: HostName, path: BytePath, to stored: BytePath) -> String? {

@@ -11,6 +11,7 @@ extension Operation {
       .removeDirectory(let host, _), .truncate(let host, _, _), .copyTruncate(let host, _, _, _),
       .rotate(let host, _, _, _, _):
       host
+    case .disturb(let disturbance): disturbance.writesOn
     default: nil
     }
   }
@@ -22,7 +23,8 @@ extension Operation {
     case .powerCut(let node): node.isHost ? "power cut host" : "power cut server"
     case .killAfter(let node, _): node.isHost ? "crash host at effect" : "crash server at effect"
     case .stop(let node): node.isHost ? "stop host" : "stop server"
-    case .pause(let node, _): node.isHost ? "pause host" : "pause server"
+    case .pause(let node, let duration):
+      (node.isHost ? "pause host" : "pause server") + (duration >= 3_600_000_000_000 ? " for hours" : "")
     case .stepClock: "clock step"
     case .reset: "reset"
     case .partition: "partition"
@@ -34,11 +36,14 @@ extension Operation {
     case .delayHints: "delay hints"
     case .fault(let node, let kind, _): "\(kind.rawValue) \(node.isHost ? "host" : "server")"
     case .deny: "deny"
-    case .truncate: "truncate"
+    case .truncate(_, _, let length): length > 0 ? "truncate to non-zero" : "truncate"
     case .copyTruncate: "copytruncate"
     case .rotate: "rotate"
     case .unlink: "unlink"
     case .rename: "rename"
+    case .hardLink: "hard link"
+    case .symbolicLink: "symbolic link swap"
+    case .disturb(let disturbance): disturbance.faultName
     default: nil
     }
   }
@@ -112,6 +117,7 @@ extension World {
       try copyTruncate(disk, BytePath(escaped: path), BytePath(escaped: copy), delay)
     case .rotate(_, let path, let keep, let pause, let creates):
       rotate(disk, path, keep: keep, pause: pause, creates: creates)
+    case .disturb(let disturbance): try disturb(host, disturbance)
     default: break
     }
   }
@@ -186,18 +192,19 @@ extension World {
       hosts[host].hintsDelayed = (kernel.now.nanoseconds + duration, duration / 2)
     case .fault(let node, let kind, let duration): fault(node, kind, duration)
     case .deny(let host, let path, let duration): deny(host, BytePath(escaped: path), duration)
+    case .disturb(let disturbance): disturb(disturbance)
     default: break
     }
   }
 
-  private func exists(_ node: Node) -> Bool {
+  func exists(_ node: Node) -> Bool {
     switch node {
     case .host(let index): hosts.indices.contains(index)
     case .server(let index): servers.indices.contains(index)
     }
   }
 
-  private func areLinked(_ host: Int, _ server: Int) -> Bool {
+  func areLinked(_ host: Int, _ server: Int) -> Bool {
     hosts.indices.contains(host) && servers.indices.contains(server)
   }
 
@@ -235,9 +242,10 @@ extension World {
   private func fault(_ node: Node, _ kind: FaultKind, _ duration: UInt64) {
     guard exists(node) else { return }
     let until = kernel.now.nanoseconds + duration
-    let isOnce = kind == .failSync || kind == .failStoreSync
+    let isOnce = [.failSync, .failDirectorySync, .failStoreSync].contains(kind)
     switch node {
     case .host(let index):
+      if kind == .stale { hosts[index].process?.plane.staleDescriptors() }
       if isOnce { hosts[index].once.insert(kind) } else { hosts[index].faultUntil[kind] = until }
       hosts[index].process?.applyFaults()
       kernel.after(duration) { [self] in hosts[index].process?.applyFaults() }

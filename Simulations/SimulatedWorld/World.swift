@@ -33,6 +33,8 @@ package final class World {
   var payloads: RandomStream
   var powerCuts: RandomStream
   package private(set) var isHealed = false
+  /// The one server whose medium or store may lose what it holds.
+  var sufferer: Int?
   private var isInterleaving = false
 
   package init(_ plan: Plan, mutant: Mutant? = nil) throws {
@@ -197,19 +199,21 @@ package final class World {
   /// Every fault ends, every node runs, and every host is asked to say when all is delivered.
   private func heal() {
     isHealed = true
+    for host in hosts { oracle.model.ask(host.index) }
     network.heal()
     for host in hosts {
       host.faultUntil = [:]
       host.once = []
       host.hintFaults = WatchQueue.Faults()
       for inode in host.disk.deniedInodes { host.disk.allow(inode) }
+      host.disk.mendPages()
       host.process?.applyFaults()
       host.process?.effectsToLive = nil
     }
     for server in servers {
       server.faultUntil = [:]
       server.once = []
-      server.disk.nextSyncFails = false
+      server.disk.heal()
       server.process?.applyFaults()
       server.process?.effectsToLive = nil
     }
@@ -323,6 +327,8 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case superseded, silence, truncated, rotatedAway, gap, vanished, deleted, reborn, mixed, acknowledgedFromLog
   case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
+  case syncFailedInCreate, syncFailedInRepair, unreadableInVerify, unreadableInRepair
+  case storeFoundOld, replacedEmpty, restored, damaged
 }
 
 package struct Failure: Hashable, Sendable, Error {

@@ -172,6 +172,7 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func advanceCounter() {
+    guard machine.mayCountOn else { return }
     // In the commits' order: the store takes one at a time. A full disk is tried again with the next commit.
     workers.submit(.serverCommit) { [counter, store] in try? counter.advance(store) }
   }

@@ -4,7 +4,7 @@ package struct StatusText {
 
   package init(_ status: NodeStatus) {
     var lines = [
-      "\(status.name) (\(status.roles.joined(separator: ", "))): \(status.settled ? "settled" : "not settled")",
+      "\(status.name) (\(status.roles.joined(separator: ", "))): \(Self.state(status))",
       "files: \(status.files.followed) followed, \(status.files.open) open",
     ]
     lines += status.alarms.map { "ALARM: \(shown($0, limit: 500))" }
@@ -20,6 +20,13 @@ package struct StatusText {
     if status.waitingCount > 0 { lines.append("\(Self.count(status.waitingCount, "file")) waiting alone:") }
     lines += status.waiting.prefix(Self.listed).map { "  \($0.line)" }
     text = lines.joined(separator: "\n") + "\n"
+  }
+
+  /// A host whose logs grow is behind by what was written last: no cause for concern while all servers take it.
+  private static func state(_ status: NodeStatus) -> String {
+    if status.settled { return "settled" }
+    let isDelivering = status.alarms.isEmpty && status.waitingCount == 0 && status.servers.allSatisfy(\.connected)
+    return isDelivering ? "delivering" : "not settled"
   }
 
   private static let listed = 20

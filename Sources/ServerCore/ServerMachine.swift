@@ -144,6 +144,10 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     return tallies.count - 1
   }
 
+  /// The start counter may go on: beside a store older than the plain files it stays behind until each of them is
+  /// repaired, or a crash before that would make the excess of the others look like a crash's leftovers (P3).
+  package var mayCountOn: Bool { mayCut || (phase != .repairing && !strings.contains { $0.plain == .broken }) }
+
   package var status: ServerStatus {
     ServerStatus(
       hosts: tallies.sorted { $0.name < $1.name }.map {

@@ -142,6 +142,25 @@ class Hostile(unittest.TestCase):
         self.assertFalse(os.path.exists("/etc/escape"))
         self.assert_honest_host_is_served()
 
+    def test_P6_one_who_never_reads_is_no_longer_read(self):
+        """Its answers would otherwise wait in the server's memory, without bound."""
+
+        def resident():
+            with open(f"/proc/{self.server.process.pid}/status") as status:
+                return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmRSS"))
+
+        before = resident()
+        liar = Peer(self.fleet, "logs-a", "web1")
+        self.addCleanup(liar.close)
+        self.assertEqual(liar.hello()[0], "welcome")
+        pings = b"".join(struct.pack(">IBQ", 8, TYPES["ping"], nonce) for nonce in range(5_000))
+        liar.socket.settimeout(2)
+        with self.assertRaises(Closed, msg="everything was read"):
+            for _ in range((128 << 20) // len(pings)):
+                liar.send_raw(pings)
+        self.assertLess(resident() - before, 32 << 20)
+        self.assert_honest_host_is_served()
+
     def test_garbage_at_any_frame_boundary_is_cut_off(self):
         before = self.snapshot()
         chance = random.Random(9)

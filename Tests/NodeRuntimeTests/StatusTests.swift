@@ -68,6 +68,17 @@ import Testing
     }
   }
 
+  @Test func beingBehindIsNoTroubleWhileAllServersTakeIt() {
+    var status = NodeStatus(name: "web1", roles: ["host"], settled: false)
+    status.servers = [.init(name: "logs-a", address: "h:1", connected: true, lagBytes: 9, lagEvents: 1)]
+    #expect(StatusText(status).text.hasPrefix("web1 (host): delivering\n"))
+    status.servers[0].connected = false
+    #expect(StatusText(status).text.hasPrefix("web1 (host): not settled\n"))
+    status.servers = []
+    status.settled = true
+    #expect(StatusText(status).text.hasPrefix("web1 (host): settled\n"))
+  }
+
   @Test func tablesAreAligned() {
     var table = TextTable("NAME", ">N", "END")
     table.add("a", "1", "x")

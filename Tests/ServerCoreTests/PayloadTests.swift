@@ -411,6 +411,31 @@ import WireProtocol
     #expect(later.machine.status.isServing)
   }
 
+  @Test func `P3 the start counter stays behind until every plain file beside an old store is repaired`() {
+    func isCounting(_ world: FakeWorld) -> Bool { world.machine.mayCountOn }
+    let limits = smallLimits()
+    let world = FakeWorld(hosts: [firstStory(limits)], limits: limits)
+    world.start()
+    #expect(world.run())
+    #expect(isCounting(world))
+    let rows = (try? world.store.strings()) ?? []
+    let grown = (world.disk[rows[0].stored]?.cache ?? []) + [7, 7]
+    world.disk.plant(rows[0].stored, grown)
+    let later = FakeWorld(hosts: [], limits: limits)
+    later.disk = world.disk
+    later.store = InMemoryServerStore<MixHasher>(state: world.store.snapshot())
+    later.faults[.repairFails] = [1]
+    later.start(counterMatches: false)
+    later.drain()
+    // Served with a file that isn't repaired: a crash now must not find the counters equal.
+    #expect(later.machine.status.isServing)
+    #expect(!isCounting(later))
+    later.advance(by: .seconds(60))
+    later.drain()
+    #expect(later.disk.setAside.count == 1)
+    #expect(isCounting(later))
+  }
+
   @Test func `P1 latest leads to the youngest, also after restarts`() {
     let limits = smallLimits()
     let host = FakeHost("web1", limits: limits)

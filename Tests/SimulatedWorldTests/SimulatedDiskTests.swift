@@ -4,8 +4,8 @@ import SimulatedWorld
 import Testing
 
 @Suite struct SimulatedDiskTests {
-  private func disk(isWriteThrough: Bool = true) -> SimulatedDisk {
-    SimulatedDisk(seed: 1, name: "disk", isWriteThrough: isWriteThrough)
+  private func disk(isWriteThrough: Bool = true, seed: UInt64 = 1) -> SimulatedDisk {
+    SimulatedDisk(seed: seed, name: "disk", isWriteThrough: isWriteThrough)
   }
   private let a = BytePath("/a")
   private let b = BytePath("/b")
@@ -70,7 +70,7 @@ import Testing
       let descriptor = try disk.open(a, writing: true, creating: true)
       try disk.append(descriptor, [1, 2, 3])
       try disk.sync(descriptor.inode)
-      disk.syncDirectory(disk.root)
+      try disk.syncDirectory(disk.root)
       #expect(disk.durableContent(a) == [1, 2, 3])
       try disk.append(descriptor, [UInt8](repeating: 7, count: 200))
       #expect(disk.durableContent(a) == [1, 2, 3])
@@ -96,13 +96,33 @@ import Testing
   @Test func aFailedSyncIsNotMadeGoodByTheNext() throws {
     let disk = disk(isWriteThrough: false)
     let descriptor = try disk.open(a, writing: true, creating: true)
-    disk.syncDirectory(disk.root)
+    try disk.syncDirectory(disk.root)
     try disk.sync(descriptor.inode)
     try disk.append(descriptor, [1])
     disk.nextSyncFails = true
     #expect(throws: SimulatedDisk.Failure.inputOutput) { try disk.sync(descriptor.inode) }
     try disk.sync(descriptor.inode)
-    #expect(disk.durableContent(a) == [])
+    #expect(disk.durableContent(a) == [0])
+    // Written again, the page is dirty again.
+    try disk.append(descriptor, [2])
+    try disk.sync(descriptor.inode)
+    #expect(disk.durableContent(a) == [1, 2])
+  }
+
+  @Test func unsyncedPagesAreKeptDroppedTornOrGarbage() throws {
+    var outcomes: Set<String> = []
+    for round in 0..<60 {
+      let disk = disk(isWriteThrough: false, seed: UInt64(round))
+      disk.struck = { outcomes.insert($0) }
+      let descriptor = try disk.open(a, writing: true, creating: true)
+      try disk.append(descriptor, [UInt8](repeating: 1, count: 10))
+      try disk.sync(descriptor.inode)
+      try disk.syncDirectory(disk.root)
+      try disk.append(descriptor, [UInt8](repeating: 2, count: 300))
+      disk.powerCut()
+      #expect(try #require(disk.inode(a)).bytes.starts(with: [UInt8](repeating: 1, count: 10)))
+    }
+    #expect(outcomes == ["page kept", "page dropped", "page torn", "page garbage"])
   }
 
   @Test func hintsOverflowAreMergedAndEndWithTheDirectory() throws {

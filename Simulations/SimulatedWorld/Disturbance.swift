@@ -1,0 +1,102 @@
+/// Rarer operations, drawn from a stream of their own (`DisturbanceGenerator`).
+package enum Disturbance: Hashable, Sendable {
+  // Writers.
+  /// A hole at the end: the file grows and nobody wrote the bytes.
+  case extend(host: Int, path: String, count: Int)
+  /// Bytes are written over in place (D6).
+  case overwrite(host: Int, path: String, position: Int, count: Int)
+  /// The file's bytes in another form under `path.gz`; after `delay` the original is removed.
+  case compress(host: Int, path: String, delay: UInt64)
+
+  // The medium. Damage strikes one server of a run only, and only if there is another one.
+  /// A page of the `file`-th file can't be read, for so long; 0: once.
+  case spoil(Node, file: Int, page: Int, duration: UInt64)
+  case rot(server: Int, file: Int, position: Int)
+  /// The next page that a sync should write isn't written, or over another file.
+  case misplace(server: Int, isLost: Bool)
+  case backUp(server: Int)
+  /// Killed, its store is put back to the backup beside the plain files as they are, started again after a while.
+  case restore(server: Int, pause: UInt64)
+  /// Lost for ever, replaced by an empty one.
+  case replace(server: Int, pause: UInt64)
+}
+
+extension Disturbance: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .extend(let host, let path, let count): "extend host\(host) \(path) \(count)"
+    case .overwrite(let host, let path, let position, let count):
+      "overwrite host\(host) \(path) \(position) \(count)"
+    case .compress(let host, let path, let delay): "compress host\(host) \(path) \(delay)"
+    case .spoil(let node, let file, let page, let duration): "spoil \(node) \(file) \(page) \(duration)"
+    case .rot(let server, let file, let position): "rot server\(server) \(file) \(position)"
+    case .misplace(let server, let isLost): "misplace server\(server) \(isLost ? "lost" : "misdirected")"
+    case .backUp(let server): "backup server\(server)"
+    case .restore(let server, let pause): "restore server\(server) \(pause)"
+    case .replace(let server, let pause): "replace server\(server) \(pause)"
+    }
+  }
+
+  init?(_ verb: String, _ r: inout WordReader) {
+    guard let read = Self.ofFiles(verb, &r) ?? Self.ofServers(verb, &r) else { return nil }
+    self = read
+  }
+
+  private static func ofFiles(_ verb: String, _ r: inout WordReader) -> Disturbance? {
+    switch verb {
+    case "extend":
+      guard let host = r.host(), let path = r.word(), let count = r.int(), count >= 0 else { return nil }
+      return .extend(host: host, path: path, count: count)
+    case "overwrite":
+      guard let host = r.host(), let path = r.word(), let position = r.int(), position >= 0, let count = r.int(),
+        count >= 0
+      else { return nil }
+      return .overwrite(host: host, path: path, position: position, count: count)
+    case "compress":
+      guard let host = r.host(), let path = r.word(), let delay = r.time() else { return nil }
+      return .compress(host: host, path: path, delay: delay)
+    case "spoil":
+      guard let node = r.node(), let file = r.int(), file >= 0, let page = r.int(), page >= 0, let time = r.time()
+      else {
+        return nil
+      }
+      return .spoil(node, file: file, page: page, duration: time)
+    default: return nil
+    }
+  }
+
+  private static func ofServers(_ verb: String, _ r: inout WordReader) -> Disturbance? {
+    guard ["rot", "misplace", "backup", "restore", "replace"].contains(verb), let server = r.server() else {
+      return nil
+    }
+    switch verb {
+    case "rot":
+      guard let file = r.int(), file >= 0, let position = r.int(), position >= 0 else { return nil }
+      return .rot(server: server, file: file, position: position)
+    case "misplace": return r.choice("lost", "misdirected").map { .misplace(server: server, isLost: $0) }
+    case "backup": return .backUp(server: server)
+    case "restore": return r.time().map { .restore(server: server, pause: $0) }
+    default: return r.time().map { .replace(server: server, pause: $0) }
+    }
+  }
+}
+
+extension Disturbance {
+  /// The host whose log files change.
+  var writesOn: Int? {
+    switch self {
+    case .extend(let host, _, _), .overwrite(let host, _, _, _), .compress(let host, _, _): host
+    default: nil
+    }
+  }
+
+  /// What it counts as among the faults of a run; nil where it is counted when it strikes.
+  var faultName: String? {
+    switch self {
+    case .extend: "hole"
+    case .compress: "compress"
+    case .backUp: "backup server"
+    case .overwrite, .spoil, .rot, .misplace, .restore, .replace: nil
+    }
+  }
+}

@@ -1,0 +1,150 @@
+/// Draws the rarer operations of a plan from a stream of their own: whatever is added here shifts nothing else. Most
+/// kinds are switched off in most seeds.
+struct DisturbanceGenerator {
+  private typealias Make = (inout DisturbanceGenerator) -> [(UInt64, Operation)]
+  private var random: RandomStream
+  private let knobs: Knobs
+  private let paths: [String]
+  private let end: UInt64
+  private let hosts: Int
+  private let servers: Int
+  /// The one server that damage and setbacks strike.
+  private let sufferer: Int
+  private let millisecond: UInt64 = 1_000_000
+
+  /// In no order.
+  static func operations(seed: UInt64, knobs: Knobs, paths: [String]) -> [(UInt64, Operation)] {
+    var generator = DisturbanceGenerator(seed: seed, knobs: knobs, paths: paths)
+    return generator.generate(seed)
+  }
+
+  private init(seed: UInt64, knobs: Knobs, paths: [String]) {
+    random = RandomStream(seed: seed, entity: "plan", purpose: "disturbances")
+    self.knobs = knobs
+    self.paths = paths
+    end = knobs[.loadEnd]
+    hosts = Int(knobs[.hosts])
+    servers = Int(knobs[.servers])
+    sufferer = random.below(servers)
+  }
+
+  /// How many of 100 seeds have the kind.
+  private static var kinds: [(name: String, share: UInt64, make: Make)] {
+    [
+      ("hole", 30, hole), ("compress", 20, compress), ("overwrite", 5, overwrite),
+      ("spoil", 25, spoil), ("readError", 20, readError), ("interrupted", 20, interrupted), ("stale", 20, stale),
+      ("syncs", 30, syncs), ("rot", 5, rot), ("misplace", 5, misplace), ("restore", 10, restore),
+      ("replace", 5, replace),
+    ]
+  }
+
+  /// A stream for each kind: adding one shifts no other.
+  private mutating func generate(_ seed: UInt64) -> [(UInt64, Operation)] {
+    var result: [(UInt64, Operation)] = []
+    for kind in Self.kinds {
+      random = RandomStream(seed: seed, entity: "plan", purpose: "disturbance \(kind.name)")
+      guard random.below(100 as UInt64) < kind.share else { continue }
+      for _ in 0..<random.within(1...4) {
+        let time = random.below(end)
+        result += kind.make(&self).map { (min(end, time + $0.0), $0.1) }
+      }
+    }
+    return result
+  }
+
+  private mutating func duration() -> UInt64 {
+    random.below(random.pick([10 * millisecond, 300 * millisecond, 3_000 * millisecond, end]))
+  }
+  private mutating func host() -> Int { random.below(hosts) }
+  private mutating func server() -> Int { random.below(servers) }
+  private mutating func node() -> Node { random.chance(500_000) ? .host(host()) : .server(server()) }
+  private mutating func path() -> String { random.pick(paths) }
+  private mutating func size() -> Int {
+    random.pick([1, Int(knobs[.leafSize]), random.within(1...100), random.within(1...2_000)])
+  }
+
+  // MARK: Writers
+
+  private static func hole(_ g: inout Self) -> [(UInt64, Operation)] {
+    [(0, .disturb(.extend(host: g.host(), path: g.path(), count: g.size())))]
+  }
+
+  private static func compress(_ g: inout Self) -> [(UInt64, Operation)] {
+    let path = "\(g.path()).\(g.random.within(1...4))"
+    return [(0, .disturb(.compress(host: g.host(), path: path, delay: g.duration())))]
+  }
+
+  private static func overwrite(_ g: inout Self) -> [(UInt64, Operation)] {
+    let position = g.random.below(4_000)
+    return [(0, .disturb(.overwrite(host: g.host(), path: g.path(), position: position, count: g.size())))]
+  }
+
+  // MARK: Reads and syncs
+
+  private static func spoil(_ g: inout Self) -> [(UInt64, Operation)] {
+    let duration = g.random.chance(500_000) ? 0 : g.duration()
+    let file = g.random.below(100)
+    let node = g.node()
+    guard case .server = node else {
+      return [(0, .disturb(.spoil(node, file: file, page: g.random.below(50), duration: duration)))]
+    }
+    // A server reads little but the end of a file, after a start.
+    let spoilt: [(UInt64, Operation)] = (0..<10).map {
+      (0, .disturb(.spoil(node, file: $0, page: 0, duration: duration)))
+    }
+    return [(0, .kill(node))] + spoilt + [(g.millisecond, .start(node))]
+  }
+
+  private static func readError(_ g: inout Self) -> [(UInt64, Operation)] {
+    let server = g.server()
+    guard g.random.chance(500_000) else { return [(0, .fault(.server(server), .readError, duration: g.duration()))] }
+    // At a start, when plain files are repaired.
+    return [
+      (0, .fault(.server(server), .readError, duration: g.duration())), (0, .powerCut(.server(server))),
+      (g.millisecond, .start(.server(server))),
+    ]
+  }
+
+  private static func interrupted(_ g: inout Self) -> [(UInt64, Operation)] {
+    [(0, .fault(.host(g.host()), .interrupted, duration: g.duration()))]
+  }
+
+  private static func stale(_ g: inout Self) -> [(UInt64, Operation)] {
+    [(0, .fault(.host(g.host()), .stale, duration: 0))]
+  }
+
+  private static func syncs(_ g: inout Self) -> [(UInt64, Operation)] {
+    let server = g.server()
+    let kind: FaultKind = g.random.chance(500_000) ? .failSync : .failDirectorySync
+    let fails: (UInt64, Operation) = (0, .fault(.server(server), kind, duration: 0))
+    guard g.random.chance(700_000) else { return [fails] }
+    return [fails, (0, .powerCut(.server(server))), (g.millisecond, .start(.server(server)))]
+  }
+
+  // MARK: Damage and setbacks
+
+  private static func rot(_ g: inout Self) -> [(UInt64, Operation)] {
+    let file = g.random.below(100)
+    return [(0, .disturb(.rot(server: g.sufferer, file: file, position: g.random.below(10_000))))]
+  }
+
+  private static func misplace(_ g: inout Self) -> [(UInt64, Operation)] {
+    [(0, .disturb(.misplace(server: g.sufferer, isLost: g.random.chance(500_000))))]
+  }
+
+  private static func restore(_ g: inout Self) -> [(UInt64, Operation)] {
+    let age = g.random.below(g.random.pick([300 * g.millisecond, g.end]))
+    let pause = g.duration()
+    let isUnreadable = g.random.chance(400_000)
+    let unreadable: (UInt64, Operation) = (
+      age, .fault(.server(g.sufferer), .readError, duration: pause + g.duration())
+    )
+    return [
+      (0, .disturb(.backUp(server: g.sufferer))), (age, .disturb(.restore(server: g.sufferer, pause: pause))),
+    ] + (isUnreadable ? [unreadable] : [])
+  }
+
+  private static func replace(_ g: inout Self) -> [(UInt64, Operation)] {
+    [(0, .disturb(.replace(server: g.sufferer, pause: g.duration())))]
+  }
+}

@@ -1,0 +1,89 @@
+import JournalModel
+
+extension World {
+  func count(_ fault: String) { faults[fault, default: 0] += 1 }
+
+  // MARK: Writers
+
+  func disturb(_ host: SimulatedHost, _ disturbance: Disturbance) throws {
+    let disk = host.disk
+    switch disturbance {
+    case .extend(_, let path, let count):
+      let path = BytePath(escaped: path)
+      guard let inode = disk.inode(path), inode.kind == .regular else { return }
+      disk.truncate(inode, to: inode.bytes.count + count, entryPath: path)
+    case .overwrite(_, let path, let position, let length):
+      let path = BytePath(escaped: path)
+      guard let inode = disk.inode(path), inode.kind == .regular, !inode.bytes.isEmpty else { return }
+      disk.overwrite(inode, at: position % inode.bytes.count, length, entryPath: path)
+      count("overwrite in place")
+    case .compress(_, let path, let delay):
+      let original = BytePath(escaped: path)
+      guard let inode = disk.inode(original), inode.kind == .regular else { return }
+      let packed = try disk.open(BytePath(original.bytes + Array(".gz".utf8)), writing: true, creating: true)
+      defer { disk.close(packed) }
+      guard packed.inode.bytes.isEmpty else { return }
+      try disk.append(
+        packed, [0x1F, 0x8B] + inode.bytes.enumerated().filter { $0.offset % 3 != 2 }.map { ~$0.element })
+      kernel.after(delay) { if disk.inode(original) === inode { try? disk.unlink(original) } }
+    default: break
+    }
+  }
+
+  // MARK: Media and servers
+
+  func disturb(_ disturbance: Disturbance) {
+    switch disturbance {
+    case .spoil(let node, let file, let page, let duration):
+      guard exists(node), let mend = disk(node).spoil(file: file, page: page, isOnce: duration == 0) else { return }
+      if duration > 0 { kernel.after(duration, mend) }
+    case .rot(let server, let file, let position):
+      guard maySuffer(server) else { return }
+      servers[server].disk.rot(file: file, position: position)
+    case .misplace(let server, let isLost):
+      guard maySuffer(server) else { return }
+      servers[server].disk.nextWriteIs = isLost ? .lost : .misdirected
+    case .backUp(let server): if exists(.server(server)) { servers[server].backUp() }
+    case .restore(let server, let pause): restore(server, pause)
+    case .replace(let server, let pause):
+      guard maySuffer(server) else { return }
+      crash(.server(server), silently: true)
+      servers[server].replace()
+      oracle.salvage = []
+      oracle.setBack(servers[server])
+      mark(.replacedEmpty)
+      count("server replaced empty")
+      kernel.after(pause) { [self] in start(.server(server)) }
+    case .extend, .overwrite, .compress: break
+    }
+  }
+
+  private func restore(_ server: Int, _ pause: UInt64) {
+    guard maySuffer(server) else { return }
+    crash(.server(server))
+    let before = oracle.remember(servers[server])
+    if servers[server].restoreStore() {
+      oracle.setBack(servers[server])
+      if (try? servers[server].isStoreCurrent()) == false {
+        oracle.salvage += before.map { (server: server, bytes: $0) }
+      }
+      mark(.restored)
+      count("store restored from a backup")
+    }
+    kernel.after(pause) { [self] in start(.server(server)) }
+  }
+
+  private func disk(_ node: Node) -> SimulatedDisk {
+    switch node {
+    case .host(let index): hosts[index].disk
+    case .server(let index): servers[index].disk
+    }
+  }
+
+  /// One server of a run may lose what it acknowledged, and never the only one.
+  private func maySuffer(_ server: Int) -> Bool {
+    guard servers.count > 1, exists(.server(server)), !isHealed else { return false }
+    if sufferer == nil { sufferer = server }
+    return sufferer == server
+  }
+}
