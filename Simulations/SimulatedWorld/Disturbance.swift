@@ -19,6 +19,25 @@ package enum Disturbance: Hashable, Sendable {
   case restore(server: Int, pause: UInt64)
   /// Lost for ever, replaced by an empty one.
   case replace(server: Int, pause: UInt64)
+
+  // The network.
+  /// Deliveries end beside the boundaries of frames.
+  case boundaries(host: Int, server: Int, duration: UInt64)
+  /// One byte at a time.
+  case dribble(host: Int, server: Int, duration: UInt64)
+  /// The connection is reset `offset` bytes after the `frames`-th frame from now on.
+  case cutFrame(host: Int, server: Int, toServer: Bool, frames: Int, offset: Int)
+  /// The host gives the connection up; what it sent comes so much later, beside the next connection.
+  case drain(host: Int, server: Int, duration: UInt64)
+  /// Links are clogged one after the other and freed in another order.
+  case swizzle(salt: UInt64, duration: UInt64)
+
+  // Time and the operator.
+  /// The wall clock runs at so many thousandths of its speed.
+  case runClock(Node, permille: Int, duration: UInt64)
+  /// The host's node starts again with or without the server.
+  case configure(host: Int, server: Int, isConfigured: Bool)
+  case attack(server: Int, Attack)
 }
 
 extension Disturbance: CustomStringConvertible {
@@ -34,11 +53,21 @@ extension Disturbance: CustomStringConvertible {
     case .backUp(let server): "backup server\(server)"
     case .restore(let server, let pause): "restore server\(server) \(pause)"
     case .replace(let server, let pause): "replace server\(server) \(pause)"
+    case .boundaries(let host, let server, let duration): "boundaries host\(host) server\(server) \(duration)"
+    case .dribble(let host, let server, let duration): "dribble host\(host) server\(server) \(duration)"
+    case .cutFrame(let host, let server, let toServer, let frames, let offset):
+      "cutframe host\(host) server\(server) \(toServer ? "up" : "down") \(frames) \(offset)"
+    case .drain(let host, let server, let duration): "drain host\(host) server\(server) \(duration)"
+    case .swizzle(let salt, let duration): "swizzle \(salt) \(duration)"
+    case .runClock(let node, let permille, let duration): "runclock \(node) \(permille) \(duration)"
+    case .configure(let host, let server, let isConfigured):
+      "configure host\(host) server\(server) \(isConfigured ? "in" : "out")"
+    case .attack(let server, let attack): "attack server\(server) \(attack.rawValue)"
     }
   }
 
   init?(_ verb: String, _ r: inout WordReader) {
-    guard let read = Self.ofFiles(verb, &r) ?? Self.ofServers(verb, &r) else { return nil }
+    guard let read = Self.ofFiles(verb, &r) ?? Self.ofServers(verb, &r) ?? Self.ofLinks(verb, &r) else { return nil }
     self = read
   }
 
@@ -65,8 +94,31 @@ extension Disturbance: CustomStringConvertible {
     }
   }
 
+  private static func ofLinks(_ verb: String, _ r: inout WordReader) -> Disturbance? {
+    if verb == "swizzle" {
+      return r.time().flatMap { salt in r.time().map { .swizzle(salt: salt, duration: $0) } }
+    }
+    if verb == "runclock" {
+      guard let node = r.node(), let permille = r.int(), permille >= 0, let duration = r.time() else { return nil }
+      return .runClock(node, permille: permille, duration: duration)
+    }
+    guard ["boundaries", "dribble", "cutframe", "drain", "configure"].contains(verb), let host = r.host(),
+      let server = r.server()
+    else { return nil }
+    switch verb {
+    case "boundaries": return r.time().map { .boundaries(host: host, server: server, duration: $0) }
+    case "dribble": return r.time().map { .dribble(host: host, server: server, duration: $0) }
+    case "drain": return r.time().map { .drain(host: host, server: server, duration: $0) }
+    case "configure":
+      return r.choice("in", "out").map { .configure(host: host, server: server, isConfigured: $0) }
+    default:
+      guard let up = r.choice("up", "down"), let frames = r.int(), let offset = r.int() else { return nil }
+      return .cutFrame(host: host, server: server, toServer: up, frames: frames, offset: offset)
+    }
+  }
+
   private static func ofServers(_ verb: String, _ r: inout WordReader) -> Disturbance? {
-    guard ["rot", "misplace", "backup", "restore", "replace"].contains(verb), let server = r.server() else {
+    guard ["rot", "misplace", "backup", "restore", "replace", "attack"].contains(verb), let server = r.server() else {
       return nil
     }
     switch verb {
@@ -74,6 +126,7 @@ extension Disturbance: CustomStringConvertible {
       guard let file = r.int(), file >= 0, let position = r.int(), position >= 0 else { return nil }
       return .rot(server: server, file: file, position: position)
     case "misplace": return r.choice("lost", "misdirected").map { .misplace(server: server, isLost: $0) }
+    case "attack": return r.word().flatMap { Attack(rawValue: $0) }.map { .attack(server: server, $0) }
     case "backup": return .backUp(server: server)
     case "restore": return r.time().map { .restore(server: server, pause: $0) }
     default: return r.time().map { .replace(server: server, pause: $0) }
@@ -96,7 +149,12 @@ extension Disturbance {
     case .extend: "hole"
     case .compress: "compress"
     case .backUp: "backup server"
-    case .overwrite, .spoil, .rot, .misplace, .restore, .replace: nil
+    case .boundaries: "deliveries beside boundaries"
+    case .dribble: "single bytes"
+    case .swizzle: "swizzle-clog"
+    case .runClock(_, let permille, _): permille == 0 ? "clock freeze" : "clock drift"
+    case .overwrite, .spoil, .rot, .misplace, .restore, .replace, .cutFrame, .drain, .configure, .attack:
+      nil
     }
   }
 }

@@ -35,6 +35,9 @@ struct DisturbanceGenerator {
       ("spoil", 25, spoil), ("readError", 20, readError), ("interrupted", 20, interrupted), ("stale", 20, stale),
       ("syncs", 30, syncs), ("rot", 5, rot), ("misplace", 5, misplace), ("restore", 10, restore),
       ("replace", 5, replace),
+      ("boundaries", 20, boundaries), ("dribble", 10, dribble), ("cutFrame", 40, cutFrame), ("drain", 30, drain),
+      ("swizzle", 15, swizzle), ("longClog", 3, longClog), ("runClock", 30, runClock), ("configure", 8, configure),
+      ("attack", 30, attack),
     ]
   }
 
@@ -46,7 +49,8 @@ struct DisturbanceGenerator {
       guard random.below(100 as UInt64) < kind.share else { continue }
       for _ in 0..<random.within(1...4) {
         let time = random.below(end)
-        result += kind.make(&self).map { (min(end, time + $0.0), $0.1) }
+        let isLong = kind.name == "longClog"
+        result += kind.make(&self).map { (isLong ? time + $0.0 : min(end, time + $0.0), $0.1) }
       }
     }
     return result
@@ -119,6 +123,72 @@ struct DisturbanceGenerator {
     let fails: (UInt64, Operation) = (0, .fault(.server(server), kind, duration: 0))
     guard g.random.chance(700_000) else { return [fails] }
     return [fails, (0, .powerCut(.server(server))), (g.millisecond, .start(.server(server)))]
+  }
+
+  // MARK: Network, time, operator
+
+  private static func boundaries(_ g: inout Self) -> [(UInt64, Operation)] {
+    [(0, .disturb(.boundaries(host: g.host(), server: g.server(), duration: g.duration())))]
+  }
+
+  private static func dribble(_ g: inout Self) -> [(UInt64, Operation)] {
+    let duration = min(g.duration(), 500 * g.millisecond)
+    return [(0, .disturb(.dribble(host: g.host(), server: g.server(), duration: duration)))]
+  }
+
+  private static func cutFrame(_ g: inout Self) -> [(UInt64, Operation)] {
+    let toServer = g.random.chance(700_000)
+    let frames = g.random.within(1...12)
+    let offset = g.random.within(0...2) - 1
+    return [
+      (
+        0,
+        .disturb(
+          .cutFrame(host: g.host(), server: g.server(), toServer: toServer, frames: frames, offset: offset))
+      )
+    ]
+  }
+
+  private static func drain(_ g: inout Self) -> [(UInt64, Operation)] {
+    [(0, .disturb(.drain(host: g.host(), server: g.server(), duration: g.duration())))]
+  }
+
+  private static func swizzle(_ g: inout Self) -> [(UInt64, Operation)] {
+    [(0, .disturb(.swizzle(salt: g.random.next() >> 1, duration: g.duration())))]
+  }
+
+  /// Nothing passes for minutes; the last operation keeps the load going until then.
+  private static func longClog(_ g: inout Self) -> [(UInt64, Operation)] {
+    let host = g.host()
+    let server = g.server()
+    let duration = g.random.within(90...240) * 1_000 * g.millisecond
+    return [
+      (0, .clog(host: host, server: server, toServer: true, duration: duration)),
+      (duration + 1_000 * g.millisecond, .reset(host: host, server: server)),
+    ]
+  }
+
+  private static func runClock(_ g: inout Self) -> [(UInt64, Operation)] {
+    let permille = g.random.pick([0, 0, 500, 999, 1_001, 1_100, 3_000])
+    return [(0, .disturb(.runClock(g.node(), permille: permille, duration: g.duration())))]
+  }
+
+  private static func configure(_ g: inout Self) -> [(UInt64, Operation)] {
+    let host = g.host()
+    let server = g.server()
+    return [
+      (0, .disturb(.configure(host: host, server: server, isConfigured: false))),
+      (100 * g.millisecond + g.duration(), .disturb(.configure(host: host, server: server, isConfigured: true))),
+    ]
+  }
+
+  // MARK: The adversary
+
+  private static func attack(_ g: inout Self) -> [(UInt64, Operation)] {
+    let server = g.server()
+    return (0..<g.random.within(1...6)).map { _ in
+      (g.duration(), .disturb(.attack(server: server, g.random.pick(Attack.allCases))))
+    }
   }
 
   // MARK: Damage and setbacks

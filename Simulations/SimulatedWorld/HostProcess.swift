@@ -18,6 +18,8 @@ final class HostProcess: SimulatedProcess {
   }
   private var sessions: [ConnectionID: Session] = [:]
   private var spare: [HostEffect] = []
+  /// The configuration's servers, by their position in it.
+  private let servers: [Int]
   /// Names older than this one stood before the process began.
   private(set) var firstEra = 0
   private(set) var settledTokens: Set<UInt64> = []
@@ -31,6 +33,7 @@ final class HostProcess: SimulatedProcess {
       random: RandomStream(seed: world.plan.seed, entity: "host\(host.index)", purpose: "plane.\(host.lives)"),
       storedLeaves: { try store.leaves(of: $0, count: $1) })
     machine = HostMachine(settings: host.settings)
+    servers = host.configured
     super.init(world: world, node: .host(host.index))
     watches.queueLimit = Int(world.plan.knobs[.hintQueue])
     watches.watchLimit = Int(world.plan.knobs[.watchLimit])
@@ -64,7 +67,8 @@ final class HostProcess: SimulatedProcess {
   }
 
   func overflowHints() { watches.overflow() }
-  var hintCounts: (lost: Int, duplicated: Int, overflowed: Int, refused: Int) { watches.counts }
+  var hintCounts: WatchQueue.Counts { watches.counts }
+  func isWatching(_ directory: BytePath) -> Bool { watches.isWatched(directory) }
 
   /// What a settlement still waits for, in the host's own words.
   var unsettled: [String] {
@@ -230,9 +234,10 @@ final class HostProcess: SimulatedProcess {
   // MARK: Connections
 
   private func connect(_ server: ServerIndex) {
-    let outcome = world.connect(host: host.index, server: server.value)
+    let index = servers[server.value]
+    let outcome = world.connect(host: host.index, server: index)
     after(outcome.delay) { [self] in
-      guard let connection = world.accept(host: host.index, server: server.value, outcome.isPossible) else {
+      guard let connection = world.accept(host: host.index, server: index, outcome.isPossible) else {
         input(.disconnected(server, nil, reason: "connection refused"))
         return
       }

@@ -21,6 +21,8 @@ extension Oracle {
   func mayWait(_ host: SimulatedHost, _ known: Followed, at server: SimulatedServer) -> Bool {
     if known.isMixed || known.inode?.isOverwritten == true { return true }
     if let row = row(server, host, known), isDamaged(server, row) { return true }
+    // What went while the host's configuration didn't have the server is owed to nobody.
+    if host.everRemoved.contains(server.index), !isLiving(known, host) { return true }
     // Until servers bring it to one another (issue E), what no longer stands on the host can't come again.
     return server.setbacks > 0 && (known.lostUnnoticed.contains(server.index) || !isLiving(known, host))
   }

@@ -78,6 +78,10 @@ package struct RandomStream: RandomNumberGenerator, Sendable {
     millionths > 0 && below(1_000_000 as UInt64) < millionths
   }
 
+  package mutating func bytes(_ count: Int) -> [UInt8] {
+    (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) }
+  }
+
   package mutating func pick<T>(_ choices: [T]) -> T { choices[below(choices.count)] }
 
   /// A delay around `typical` nanoseconds with a long tail: once in 50 ten times, once in 1,000 a hundred times as long.

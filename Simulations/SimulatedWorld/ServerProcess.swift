@@ -119,7 +119,7 @@ final class ServerProcess: SimulatedProcess {
           input(.receivedPayload(id, header, payload))
         }
       } catch {
-        world.oracle.fail(.wire, "host sent what is no frame: \(error)")
+        if !isHostile(id) { world.oracle.fail(.wire, "host sent what is no frame: \(error)") }
         input(.broken(id, "\(error)"))
         sessions[id]?.connection.abort(.toHost, silently: false)
         return ended(id)
@@ -235,9 +235,11 @@ final class ServerProcess: SimulatedProcess {
     }
   }
 
+  private func isHostile(_ id: ConnectionID) -> Bool { (sessions[id]?.host ?? 0) >= world.hosts.count }
+
   private func close(_ id: ConnectionID, _ code: RefusalCode, _ text: String) {
     guard let session = sessions[id] else { return }
-    world.note(.goodbye(code: code, text: text))
+    if !isHostile(id) { world.note(.goodbye(code: code, text: text)) }
     session.connection.send(Frame.goodbye(code: code, text: text).encoded(), .toHost)
     session.connection.close(.toHost)
     after(1_000) { [self] in ended(id) }

@@ -13,10 +13,13 @@ package final class SimulatedHost {
   package let disk: SimulatedDisk
   let store = InMemoryHostStore<SimulatedTree>()
   let identity: JournalIdentity
-  let settings: HostSettings
+  private(set) var settings: HostSettings
+  /// Servers in the configuration, and those that were ever taken out of it.
+  private(set) var configured: [Int]
+  private(set) var everRemoved: Set<Int> = []
   var process: HostProcess?
   var lives = 0
-  var wallOffset: Int64 = 0
+  var clock = WallClock()
   var faultUntil: [FaultKind: UInt64] = [:]
   var once: Set<FaultKind> = []
   var hintFaults = WatchQueue.Faults()
@@ -27,6 +30,8 @@ package final class SimulatedHost {
   /// A writer keeps one descriptor, also when its file is renamed or unlinked.
   struct Writer {
     var descriptor: SimulatedDisk.Descriptor?
+    /// The name that it opened.
+    var name: [UInt8] = []
     var sequence = 0
   }
 
@@ -44,12 +49,23 @@ package final class SimulatedHost {
     let journal = JournalID(UUIDBytes(high: random.next(), low: random.next()).marked(version: 4))
     let key = SimulatedSignatures.publicKey(of: name, seed: seed)
     identity = JournalIdentity(host: name, journal: journal, publicKey: key)
+    configured = Array(0..<Int(world.plan.knobs[.servers]))
     settings = HostSettings(
       host: name, journal: journal, publicKey: key, servers: (0..<Int(world.plan.knobs[.servers])).map { "logs\($0)" },
       follow: [FollowRule(include: Self.patterns.map { BytePath($0) }, exclude: [BytePath("/**/*.tmp")])],
       limits: world.limits, jitterSeed: random.next())
     disk.clock = { [unowned world] in world.wall(.host(index)) }
     disk.struck = { [unowned world] in world.faults["\($0) host", default: 0] += 1 }
+  }
+
+  var isFullyConfigured: Bool { configured.count == Int(world.plan.knobs[.servers]) }
+
+  /// For the node's next start.
+  func configure(_ server: Int, _ isConfigured: Bool) {
+    configured.removeAll { $0 == server }
+    if isConfigured { configured.append(server) } else { everRemoved.insert(server) }
+    configured.sort()
+    settings.servers = configured.map { "logs\($0)" }
   }
 
   static let patterns = ["/log/**/*.log*", "/log/current", "/srv/*/app*"]

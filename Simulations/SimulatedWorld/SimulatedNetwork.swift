@@ -4,16 +4,22 @@ import JournalModel
 /// What happens to the bytes between one host and one server, in both directions.
 ///
 /// Fault model: bytes of a stream arrive in order, whole, or not at all (TCP over TLS); they are cut anywhere, late,
-/// held back for minutes. A partition holds back and loses ends and resets; nobody is told of it.
+/// held back for minutes, also of one connection alone while its successor works; a connection may be cut at a frame's
+/// boundary, or a byte beside it. A partition holds back and loses ends and resets; nobody is told of it.
 package struct LinkConditions: Sendable {
   /// Until when nothing passes, and until when news of an end are lost as well, by direction.
   var heldUntil: [UInt64] = [0, 0]
   var lostUntil: [UInt64] = [0, 0]
   var shreddedUntil: UInt64 = 0
+  /// Every delivery ends a byte before a frame's boundary, at it, or a byte after it.
+  var boundariesUntil: UInt64 = 0
+  /// Single bytes.
+  var dribbleUntil: UInt64 = 0
 }
 
 package enum Direction: Int, Sendable {
   case toServer, toHost
+  static let all = [Direction.toServer, .toHost]
   var other: Direction { self == .toServer ? .toHost : .toServer }
 }
 
@@ -24,6 +30,8 @@ package final class Connection {
   let server: Int
   private(set) var streams: [ByteStream] = []
   private unowned let network: SimulatedNetwork
+  /// What the host sent last waits that long.
+  private(set) var drainsUntil: UInt64 = 0
 
   /// One end: whoever holds it gets bytes and, once, the end.
   struct End {
@@ -69,7 +77,10 @@ package final class Connection {
   func abort(_ direction: Direction, silently: Bool, reason: String = "connection reset by peer") {
     guard detach(direction.other) else { return }
     streams[direction.rawValue].cut()
-    guard !silently else { return }
+    guard !silently else {
+      network.struck("half-open connection")
+      return
+    }
     network.notify(self, direction, reason)
   }
 
@@ -78,6 +89,23 @@ package final class Connection {
     ends = [End(isOpen: false), End(isOpen: false)]
     for stream in streams { stream.cut() }
     streams = []
+  }
+
+  /// The host takes the connection for dead while its bytes are still on their way.
+  func drain(until: UInt64) {
+    let end = ends[Direction.toHost.rawValue]
+    guard ends[Direction.toServer.rawValue].isOpen, detach(.toHost) else { return }
+    drainsUntil = until
+    streams[Direction.toHost.rawValue].cut()
+    streams[Direction.toServer.rawValue].finish()
+    network.struck("old connection drains")
+    end.ended?("connection timed out")
+  }
+
+  /// Reset when so many more frames are on the wire, a byte before or after the boundary if `offset` says so.
+  func cut(afterFrames frames: Int, offset: Int, _ direction: Direction) {
+    guard !streams.isEmpty else { return }
+    streams[direction.rawValue].cut(afterFrames: frames, offset: offset)
   }
 
   /// Both ends learn of a reset.
@@ -132,6 +160,14 @@ final class ByteStream {
   private var lastArrival: UInt64 = 0
   private var isCut = false
   private var isFinished = false
+  private var isEnded = false
+  /// Where frames end, from what is on the wire on, and the last end that passed.
+  private var frameEnds: [Int] = []
+  private var inFlight: [[UInt8]] = []
+  private var passedEnd = 0
+  private var cutAfter: (frames: Int, offset: Int)?
+  private var cutAt = Int.max
+  private var fullSince: UInt64?
 
   init(connection: Connection, direction: Direction, network: SimulatedNetwork) {
     self.connection = connection
@@ -143,7 +179,13 @@ final class ByteStream {
     guard !isCut, !isFinished else { return }
     buffer += bytes
     written += bytes.count
+    frameEnds.append(written)
+    if let (frames, offset) = cutAfter {
+      cutAfter = frames > 1 ? (frames - 1, offset) : nil
+      if frames <= 1 { cutAt = max(onWire, written + offset) }
+    }
     if let whenTaken { waiting.append((written, whenTaken)) }
+    noteFullness()
     pump(connection)
   }
 
@@ -152,23 +194,29 @@ final class ByteStream {
     pump(connection)
   }
 
+  func cut(afterFrames frames: Int, offset: Int) { cutAfter = (frames, offset) }
+
   func cut() {
     isCut = true
     buffer = []
+    inFlight = []
     waiting = []
+    noteFullness()
   }
 
   func consumed(_ count: Int) {
     processed += count
+    noteFullness()
     pump(connection)
   }
 
   /// Whoever calls keeps the connection alive.
   private func pump(_ connection: Connection) {
-    guard !isPumping, !isCut else { return }
+    guard !isPumping, !isCut, !isEnded else { return }
     takeIntoSocket()
     let room = network.sendBuffer - (onWire - processed)
-    let available = min(written - onWire, room)
+    let available = min(written - onWire, room, cutAt - onWire)
+    if cutAt == onWire { return cutHere(connection) }
     if available <= 0 {
       if written == onWire, isFinished { sendEnd() }
       return
@@ -182,33 +230,60 @@ final class ByteStream {
       }
       return
     }
-    let count = network.chunk(connection, available)
+    let count = network.chunk(connection, available, toBoundary: toBoundary)
     let bytes = Array(buffer[head..<(head + count)])
     head += count
     onWire += count
+    while let first = frameEnds.first, first <= onWire { passedEnd = frameEnds.removeFirst() }
     if head > 4_096, head * 2 > buffer.count {
       buffer.removeFirst(head)
       head = 0
     }
     let arrival = max(lastArrival, network.kernel.now.nanoseconds + network.latency())
     lastArrival = arrival
-    network.kernel.at(Instant(nanoseconds: arrival)) { [self, connection] in arrive(bytes, connection) }
+    inFlight.append(bytes)
+    network.kernel.at(Instant(nanoseconds: arrival)) { [self, connection] in arrive(connection) }
     network.kernel.after(network.wireTime(count)) { [self, connection] in
       isPumping = false
       pump(connection)
     }
   }
 
-  private func arrive(_ bytes: [UInt8], _ connection: Connection) {
+  /// How far a delivery goes that shall end beside a boundary.
+  private var toBoundary: Int {
+    guard passedEnd != onWire, let next = frameEnds.first else { return 1 }
+    return max(1, next - onWire - 1)
+  }
+
+  /// The socket takes no more: what is written waits in the process.
+  private func noteFullness() {
+    let now = network.kernel.now.nanoseconds
+    if !isCut, written - processed > network.sendBuffer {
+      fullSince = fullSince ?? now
+    } else if let since = fullSince {
+      fullSince = nil
+      network.struck(now - since >= 60_000_000_000 ? "send buffer full for minutes" : "send buffer full")
+    }
+  }
+
+  private func cutHere(_ connection: Connection) {
+    cutAt = .max
+    isPumping = true
+    network.struck("cut at a frame's boundary")
+    network.kernel.at(Instant(nanoseconds: max(lastArrival, network.kernel.now.nanoseconds))) { connection.reset() }
+  }
+
+  /// One delivery is due: the first that is on the wire, since holds that overlap may let a later one come due first.
+  private func arrive(_ connection: Connection) {
     guard !isCut else { return }
     let held = network.heldUntil(connection, direction)
     guard held == 0 else {
       // Sent before the direction was blocked: arrives after, still in order.
       lastArrival = max(lastArrival, held)
-      network.kernel.at(Instant(nanoseconds: held)) { [self, connection] in arrive(bytes, connection) }
+      network.kernel.at(Instant(nanoseconds: held)) { [self, connection] in arrive(connection) }
       return
     }
-    connection.arrived(bytes, direction)
+    connection.arrived(inFlight.removeFirst(), direction)
   }
 
   /// What fits the socket's buffer counts as sent.
@@ -221,9 +296,17 @@ final class ByteStream {
   }
 
   private func sendEnd() {
-    isCut = true
-    let arrival = max(lastArrival, network.kernel.now.nanoseconds + network.latency())
-    network.kernel.at(Instant(nanoseconds: arrival)) { [self, connection] in
+    isEnded = true
+    deliverEnd(at: max(lastArrival, network.kernel.now.nanoseconds + network.latency()))
+  }
+
+  /// After all that is on the wire.
+  private func deliverEnd(at time: UInt64) {
+    network.kernel.at(Instant(nanoseconds: time)) { [self, connection] in
+      guard !isCut else { return }
+      guard inFlight.isEmpty else {
+        return deliverEnd(at: max(lastArrival, network.kernel.now.nanoseconds) + 1_000)
+      }
       network.notifyNow(connection, direction, "closed by peer")
     }
   }
@@ -240,6 +323,7 @@ package final class SimulatedNetwork {
   private var conditions: [[LinkConditions]]
   private var random: RandomStream
   private var nextID: UInt64 = 1
+  var struck: (String) -> Void = { _ in }
   private(set) var connections: [Connection] = []
   var isHostUp: (Int) -> Bool = { _ in true }
   var isServerUp: (Int) -> Bool = { _ in true }
@@ -252,7 +336,7 @@ package final class SimulatedNetwork {
     splitFrames = knobs[.splitFrames]
     isSteady = knobs[.steady] > 0
     let row = [LinkConditions](repeating: LinkConditions(), count: Int(knobs[.servers]))
-    conditions = [[LinkConditions]](repeating: row, count: Int(knobs[.hosts]))
+    conditions = [[LinkConditions]](repeating: row, count: Int(knobs[.hosts]) + 1)
     random = RandomStream(seed: seed, entity: "network", purpose: "latency")
   }
 
@@ -264,19 +348,26 @@ package final class SimulatedNetwork {
     return connection
   }
 
-  func latency() -> UInt64 { isSteady ? typicalLatency : random.latency(typicalLatency) }
+  func latency() -> UInt64 {
+    if isSteady { return typicalLatency }
+    let latency = random.latency(typicalLatency)
+    if latency > 2 * typicalLatency { struck("latency tail") }
+    return latency
+  }
   func wireTime(_ count: Int) -> UInt64 { UInt64(count) * 1_000_000_000 / bandwidth }
 
-  func chunk(_ connection: Connection, _ available: Int) -> Int {
-    if conditions[connection.host][connection.server].shreddedUntil > kernel.now.nanoseconds {
-      return min(available, 1 + random.below(7))
-    }
+  func chunk(_ connection: Connection, _ available: Int, toBoundary: Int) -> Int {
+    let conditions = conditions[connection.host][connection.server]
+    if conditions.dribbleUntil > kernel.now.nanoseconds { return 1 }
+    if conditions.boundariesUntil > kernel.now.nanoseconds { return min(available, toBoundary) }
+    if conditions.shreddedUntil > kernel.now.nanoseconds { return min(available, 1 + random.below(7)) }
     return random.chance(splitFrames) ? 1 + random.below(available) : available
   }
 
   /// Zero when bytes pass now.
   func heldUntil(_ connection: Connection, _ direction: Direction) -> UInt64 {
-    let until = conditions[connection.host][connection.server].heldUntil[direction.rawValue]
+    let drain = direction == .toServer ? connection.drainsUntil : 0
+    let until = max(drain, conditions[connection.host][connection.server].heldUntil[direction.rawValue])
     return until > kernel.now.nanoseconds ? until : 0
   }
 
@@ -295,7 +386,10 @@ package final class SimulatedNetwork {
 
   fileprivate func notifyNow(_ connection: Connection, _ direction: Direction, _ reason: String) {
     let conditions = conditions[connection.host][connection.server]
-    guard conditions.lostUntil[direction.rawValue] <= kernel.now.nanoseconds else { return }
+    guard conditions.lostUntil[direction.rawValue] <= kernel.now.nanoseconds else {
+      struck("half-open connection")
+      return
+    }
     let held = conditions.heldUntil[direction.rawValue]
     guard held <= kernel.now.nanoseconds else {
       kernel.at(Instant(nanoseconds: held)) { [self] in notifyNow(connection, direction, reason) }
@@ -318,6 +412,18 @@ package final class SimulatedNetwork {
 
   func shred(host: Int, server: Int, duration: UInt64) {
     conditions[host][server].shreddedUntil = kernel.now.nanoseconds + duration
+  }
+
+  func boundaries(host: Int, server: Int, duration: UInt64) {
+    conditions[host][server].boundariesUntil = kernel.now.nanoseconds + duration
+  }
+
+  func dribble(host: Int, server: Int, duration: UInt64) {
+    conditions[host][server].dribbleUntil = kernel.now.nanoseconds + duration
+  }
+
+  func connections(_ host: Int, _ server: Int) -> [Connection] {
+    connections.filter { $0.host == host && $0.server == server }
   }
 
   func reset(host: Int, server: Int) {

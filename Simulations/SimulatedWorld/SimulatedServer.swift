@@ -13,7 +13,7 @@ package final class SimulatedServer {
   let settings: ServerSettings
   var process: ServerProcess?
   var lives = 0
-  var wallOffset: Int64 = 0
+  var clock = WallClock()
   var faultUntil: [FaultKind: UInt64] = [:]
   var once: Set<FaultKind> = []
   /// The start counter beside the plain files (P3); the other one is in the store.

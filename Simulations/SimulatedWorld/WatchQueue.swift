@@ -17,7 +17,10 @@ package final class WatchQueue {
   package var watchLimit = 1_000
   /// Called when the queue stops being empty.
   package var wake: () -> Void = {}
-  package private(set) var counts = (lost: 0, duplicated: 0, overflowed: 0, refused: 0)
+  package struct Counts: Sendable {
+    package var lost = 0, duplicated = 0, overflowed = 0, refused = 0, merged = 0
+  }
+  package private(set) var counts = Counts()
 
   private var watches: [ObjectIdentifier: (inode: SimulatedDisk.Inode, paths: [BytePath])] = [:]
   private var queue: [WatchHint] = []
@@ -80,7 +83,10 @@ package final class WatchQueue {
       counts.lost += 1
       return
     }
-    guard queue.last != hint else { return }
+    guard queue.last != hint else {
+      counts.merged += 1
+      return
+    }
     guard queue.count < queueLimit else {
       if queue.last != .overflow {
         queue.append(.overflow)

@@ -54,8 +54,60 @@ extension World {
       mark(.replacedEmpty)
       count("server replaced empty")
       kernel.after(pause) { [self] in start(.server(server)) }
+    case .boundaries(let host, let server, let duration):
+      if areLinked(host, server) { network.boundaries(host: host, server: server, duration: duration) }
+    case .dribble(let host, let server, let duration):
+      if areLinked(host, server) { network.dribble(host: host, server: server, duration: duration) }
+    case .cutFrame(let host, let server, let toServer, let frames, let offset):
+      for connection in network.connections(host, server) {
+        connection.cut(afterFrames: frames, offset: offset, toServer ? .toServer : .toHost)
+      }
+    case .drain(let host, let server, let duration):
+      for connection in network.connections(host, server) { connection.drain(until: kernel.now.nanoseconds + duration) }
+    case .swizzle(let salt, let duration): swizzle(salt, duration)
+    case .runClock(let node, let permille, let duration):
+      runClock(node, permille)
+      kernel.after(duration) { [self] in runClock(node, 1_000) }
+    case .configure(let host, let server, let isConfigured): configure(host, server, isConfigured)
+    case .attack(let server, let attack): if exists(.server(server)) { adversary?.attack(server, attack) }
     case .extend, .overwrite, .compress: break
     }
+  }
+
+  private func swizzle(_ salt: UInt64, _ duration: UInt64) {
+    var random = RandomStream(seed: salt, entity: "network", purpose: "swizzle")
+    var links = hosts.indices.flatMap { host in
+      servers.indices.flatMap { server in Direction.all.map { (host: host, server: server, direction: $0) } }
+    }.filter { _ in random.chance(600_000) }
+    links.shuffle(using: &random)
+    let ends = Array(links.indices).shuffled(using: &random)
+    let step = duration / UInt64(2 * max(1, links.count))
+    for (index, link) in links.enumerated() {
+      let begin = UInt64(index) * step
+      let end = duration / 2 + UInt64(ends[index]) * step
+      kernel.after(begin) { [self] in
+        guard !isHealed else { return }
+        network.clog(host: link.host, server: link.server, link.direction, duration: end - begin)
+      }
+    }
+  }
+
+  private func runClock(_ node: Node, _ permille: Int) {
+    let now = kernel.now.nanoseconds
+    switch node {
+    case .host(let index):
+      if hosts.indices.contains(index) { hosts[index].clock.run(permille: Int64(permille), now: now) }
+    case .server(let index):
+      if servers.indices.contains(index) { servers[index].clock.run(permille: Int64(permille), now: now) }
+    }
+  }
+
+  private func configure(_ host: Int, _ server: Int, _ isConfigured: Bool) {
+    guard areLinked(host, server), hosts[host].configured.contains(server) != isConfigured, !isHealed else { return }
+    count(isConfigured ? "server added" : "server removed")
+    crash(.host(host))
+    hosts[host].configure(server, isConfigured)
+    kernel.after(50_000_000) { [self] in start(.host(host)) }
   }
 
   private func restore(_ server: Int, _ pause: UInt64) {

@@ -16,6 +16,13 @@ extension Operation {
     }
   }
 
+  var isRotation: Bool {
+    switch self {
+    case .rename, .rotate: true
+    default: false
+    }
+  }
+
   /// What it counts as among the faults of a run; nil for the writers' ordinary life.
   package var faultName: String? {
     switch self {
@@ -77,9 +84,13 @@ extension World {
   func perform(_ operation: Operation) {
     kernel.trace.mix(UInt64(nextOperation))
     observe(nil, operation)
-    if let name = operation.faultName { faults[name, default: 0] += 1 }
+    if let name = operation.faultName {
+      count(name)
+      plannedFaults += 1
+    }
     if let host = operation.writesOn {
       guard hosts.indices.contains(host) else { return }
+      if hosts[host].process == nil { count("writers while the node is down") }
       do { try write(hosts[host], operation) } catch { kernel.trace.mix(1) }
     } else {
       performFault(operation)
@@ -90,9 +101,12 @@ extension World {
     let disk = host.disk
     switch operation {
     case .open(_, let writer, let path):
+      noteUnwatched(host, BytePath(escaped: path))
       let opened = try disk.open(BytePath(escaped: path), writing: true, creating: true)
+      if opened.inode.writers > 1 { count("several writers on one file") }
       host.writers[writer]?.descriptor.map(disk.close)
       host.writers[writer, default: SimulatedHost.Writer()].descriptor = opened
+      host.writers[writer]?.name = BytePath(escaped: path).name
       if SimulatedHost.isFollowed(BytePath(escaped: path)) { noteReuse(disk, opened.inode) }
     case .append(let index, let writer, let count, let kind):
       guard var state = host.writers[writer], let descriptor = state.descriptor else { return }
@@ -100,10 +114,15 @@ extension World {
       host.writers[writer] = state
       try disk.append(
         descriptor, Payload.bytes(kind, host: index, writer: writer, sequence: state.sequence, count: count))
+      noteAppend(descriptor, state)
     case .close(_, let writer):
       host.writers.removeValue(forKey: writer)?.descriptor.map(disk.close)
     case .rename(_, let from, let to): try disk.rename(BytePath(escaped: from), BytePath(escaped: to))
-    case .unlink(_, let path): try disk.unlink(BytePath(escaped: path))
+    case .unlink(_, let path):
+      if let inode = disk.inode(BytePath(escaped: path)), inode.links == 1, inode.writers > 0 {
+        count("delete while open")
+      }
+      try disk.unlink(BytePath(escaped: path))
     case .hardLink(_, let from, let to): try disk.hardLink(BytePath(escaped: from), BytePath(escaped: to))
     case .symbolicLink(_, let target, let path):
       if disk.inode(BytePath(escaped: path), followLast: false)?.kind == .symbolicLink {
@@ -125,6 +144,23 @@ extension World {
   private func noteReuse(_ disk: SimulatedDisk, _ inode: SimulatedDisk.Inode) {
     if inode.bytes.isEmpty, disk.everyFile.contains(where: { $0 !== inode && $0.number == inode.number }) {
       mark(.numberReused)
+      count("inode number reused")
+    }
+  }
+
+  private func noteUnwatched(_ host: SimulatedHost, _ path: BytePath) {
+    guard let process = host.process, host.disk.inode(path) == nil, host.disk.inode(path.directory) != nil,
+      !process.isWatching(path.directory)
+    else { return }
+    count("file in an unwatched directory")
+  }
+
+  private func noteAppend(_ descriptor: SimulatedDisk.Descriptor, _ writer: SimulatedHost.Writer) {
+    let inode = descriptor.inode
+    if let entry = descriptor.entry, entry.name != writer.name, inode.links > 0 { count("append after rename") }
+    if inode.incarnations.count > 1, inode.incarnations[inode.incarnations.count - 2].final?.count == inode.bytes.count
+    {
+      count("refill to the same size")
     }
   }
 
@@ -140,7 +176,11 @@ extension World {
     guard target.inode !== inode else { return }
     if !target.inode.bytes.isEmpty { disk.truncate(target.inode, to: 0) }
     try disk.append(target, inode.bytes)
-    kernel.after(delay) { disk.truncate(inode, to: 0, entryPath: path) }
+    let copied = inode.bytes.count
+    kernel.after(delay) { [self] in
+      if inode.bytes.count > copied { count("copytruncate with writes between") }
+      disk.truncate(inode, to: 0, entryPath: path)
+    }
   }
 
   private func rotate(_ disk: SimulatedDisk, _ path: String, keep: Int, pause: UInt64, creates: Bool) {
@@ -223,8 +263,8 @@ extension World {
 
   private func stepClock(_ node: Node, _ offset: Int64) {
     switch node {
-    case .host(let index): if hosts.indices.contains(index) { hosts[index].wallOffset += offset }
-    case .server(let index): if servers.indices.contains(index) { servers[index].wallOffset += offset }
+    case .host(let index): if hosts.indices.contains(index) { hosts[index].clock.step(offset) }
+    case .server(let index): if servers.indices.contains(index) { servers[index].clock.step(offset) }
     }
   }
 

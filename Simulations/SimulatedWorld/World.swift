@@ -13,10 +13,13 @@ package final class World {
   package private(set) var servers: [SimulatedServer] = []
   package private(set) var oracle: Oracle!
   private(set) var network: SimulatedNetwork
+  private(set) var adversary: Adversary?
   /// Inputs that the machines took.
   package internal(set) var steps: UInt64 = 0
   package internal(set) var payloadBytes: UInt64 = 0
   package internal(set) var faults: [String: Int] = [:]
+  /// Those of them that stand in the plan.
+  var plannedFaults = 0
   package internal(set) var marks: [Mark: Int] = [:]
   var nextOperation = 0
   /// Only where somebody asks: a strike, or a census of effects.
@@ -56,7 +59,10 @@ package final class World {
       hosts.append(host)
     }
     servers = (0..<Int(plan.knobs[.servers])).map { SimulatedServer(index: $0, world: self) }
-    network.isHostUp = { [unowned self] in hosts[$0].process != nil }
+    network.struck = { [unowned self] in count($0) }
+    // The adversary's links are those after the last host's.
+    network.isHostUp = { [unowned self] in $0 >= hosts.count || hosts[$0].process != nil }
+    adversary = Adversary(world: self)
     network.isServerUp = { [unowned self] in servers[$0].process != nil }
   }
 
@@ -103,6 +109,7 @@ package final class World {
 
   private func outcome(load: UInt64) -> Outcome {
     for host in hosts { count(host.process?.hintCounts) }
+    if plan.knobs[.bandwidth] < 1_000_000 { count("bandwidth capped") }
     var outcome = Outcome(seed: plan.seed, failure: oracle.failure)
     outcome.events = kernel.eventCount
     outcome.steps = steps
@@ -111,16 +118,17 @@ package final class World {
     outcome.operations = plan.operations.count
     outcome.digest = kernel.trace.value
     outcome.faults = faults
+    outcome.plannedFaults = plannedFaults
     outcome.marks = Dictionary(uniqueKeysWithValues: marks.map { ($0.key.rawValue, $0.value) })
     outcome.bytes = payloadBytes
     return outcome
   }
 
-  func count(_ hints: (lost: Int, duplicated: Int, overflowed: Int, refused: Int)?) {
+  func count(_ hints: WatchQueue.Counts?) {
     guard let hints else { return }
     for (name, count) in [
       ("hint lost", hints.lost), ("hint duplicated", hints.duplicated), ("hint overflow", hints.overflowed),
-      ("watch refused", hints.refused),
+      ("watch refused", hints.refused), ("hint coalesced", hints.merged),
     ] where count > 0 { faults[name, default: 0] += count }
   }
 
@@ -200,6 +208,7 @@ package final class World {
   private func heal() {
     isHealed = true
     for host in hosts { oracle.model.ask(host.index) }
+    adversary?.leave()
     network.heal()
     for host in hosts {
       host.faultUntil = [:]
@@ -222,6 +231,10 @@ package final class World {
       servers[index].process?.resume()
     }
     for index in hosts.indices {
+      if !hosts[index].isFullyConfigured {
+        crash(.host(index))
+        for server in servers.indices { hosts[index].configure(server, true) }
+      }
       hosts[index].process?.resume()
       if let process = hosts[index].process {
         process.run { process.input(.settle(token: Self.settleToken)) }
@@ -248,15 +261,22 @@ package final class World {
     return connection
   }
 
+  func intrude(_ server: Int, _ adversary: Adversary) -> Connection? {
+    guard let process = servers[server].process, process.isServing else { return nil }
+    let connection = network.connect(host: adversary.index, server: server)
+    process.accept(connection, host: adversary.index, name: adversary.host)
+    return connection
+  }
+
   // MARK: Chance
 
   func wall(_ node: Node) -> WallTime {
-    let offset: Int64 =
+    let clock: WallClock =
       switch node {
-      case .host(let index): hosts.indices.contains(index) ? hosts[index].wallOffset : 0
-      case .server(let index): servers.indices.contains(index) ? servers[index].wallOffset : 0
+      case .host(let index): hosts.indices.contains(index) ? hosts[index].clock : WallClock()
+      case .server(let index): servers.indices.contains(index) ? servers[index].clock : WallClock()
       }
-    return WallTime(nanoseconds: Self.epoch + Int64(kernel.now.nanoseconds) + offset)
+    return WallTime(nanoseconds: Self.epoch + clock.reading(kernel.now.nanoseconds))
   }
 
   /// 2026-01-01.
@@ -283,6 +303,7 @@ package final class World {
     isInterleaving = true
     defer { isInterleaving = false }
     mark(.interleaved)
+    if hosts[host].process?.plane.isListing == true, next.operation.isRotation { count("rotation during a listing") }
     nextOperation += 1
     perform(next.operation)
   }
@@ -328,7 +349,7 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
   case syncFailedInCreate, syncFailedInRepair, unreadableInVerify, unreadableInRepair
-  case storeFoundOld, replacedEmpty, restored, damaged
+  case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused
 }
 
 package struct Failure: Hashable, Sendable, Error {
@@ -361,6 +382,7 @@ package struct Outcome: Sendable {
   package var operations = 0
   package var digest: UInt64 = 0
   package var faults: [String: Int] = [:]
+  package var plannedFaults = 0
   package var marks: [String: Int] = [:]
   package var bytes: UInt64 = 0
 

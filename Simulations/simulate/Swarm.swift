@@ -39,6 +39,8 @@ struct SeedReport: Codable, Sendable {
   var bytes: UInt64
   var digest: UInt64
   var faults: [String: Int]
+  /// Faults that stand in the plan; the others strike by chance.
+  var plannedFaults: Int
   var marks: [String: Int]
 
   static func crash(seed: UInt64) -> SeedReport {
@@ -58,6 +60,7 @@ struct SeedReport: Codable, Sendable {
     bytes = outcome.bytes
     digest = outcome.digest
     faults = outcome.faults
+    plannedFaults = outcome.plannedFaults
     marks = outcome.marks
   }
 }
@@ -201,7 +204,8 @@ struct SwarmReport {
     let simulated = Double(reports.reduce(0) { $0 + $1.simulated }) / 1e9
     line("seeds", "\(reports.count), \(failed.count) failed")
     line("operations", spread(reports.map { Double($0.operations) }))
-    line("faults", spread(reports.map { Double($0.faults.values.reduce(0, +)) }))
+    line("faults planned", spread(reports.map { Double($0.plannedFaults) }))
+    line("faults in all", spread(reports.map { Double($0.faults.values.reduce(0, +)) }))
     line("load, s", spread(reports.map { Double($0.load) / 1e9 }))
     line("payload, bytes", spread(reports.map { Double($0.bytes) }))
     line("simulated", String(format: "%.1f h, %.0f times wall time", simulated / 3_600, simulated / max(wall, 0.001)))

@@ -38,6 +38,10 @@ final class Delivery {
   private(set) var durableRecords: UInt64 = 0
   /// The greatest length that this server ever acknowledged.
   private var notedRecords: UInt64 = 0
+  /// The server lost records, and the notes of what it acknowledged before may still stand in the store. Nothing is sent
+  /// until they don't: with its records back nobody could tell any more that its bytes are gone.
+  private enum Forgetting { case done, unnoted, beingNoted }
+  private var forgetting = Forgetting.done
   private var isRecordNoteDirty = false
   private(set) var recordsMark: (length: UInt64, since: Instant)?
   /// The journal's length when the connection opened: files born later can't be known to the server by accident.
@@ -275,6 +279,7 @@ extension Delivery {
     let hasLess = welcome.journalLength < notedRecords
     noteRecords(welcome.journalLength)
     markRecords(turn.now)
+    if hasLess { forgetting = .unnoted }
     // A server that has lost records may have lost anything: only what it says now counts.
     for file in files.all { begin(file, forgetting: hasLess) }
     isDue = true
@@ -320,7 +325,7 @@ extension Delivery {
   /// Sends what may be sent now: records, questions, payload.
   func flow(_ turn: inout Turn) {
     defer { isDue = false }
-    guard case .open(let id) = phase else { return }
+    guard case .open(let id) = phase, forgetting == .done else { return }
     sendRecords(id, &turn)
     promiseSent()
     askNext(&turn)
@@ -351,7 +356,13 @@ extension Delivery {
     if isRecordNoteDirty, dirtyNotes.isEmpty {
       isRecordNoteDirty = false
       notes.append(Delivered(server: name, file: Self.journalNote, length: notedRecords))
+      if forgetting == .unnoted { forgetting = .beingNoted }
     }
     return notes
+  }
+
+  /// The notes taken last are durable.
+  func notesCommitted() {
+    if forgetting == .beingNoted { forgetting = .done }
   }
 }

@@ -135,6 +135,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     let changed = journal.committed(position, &turn)
     Self.announce(&announcedByCommit, &turn)
     for delivery in deliveries {
+      delivery.notesCommitted()
       delivery.markRecords(turn.now)
       delivery.isDue = true
     }

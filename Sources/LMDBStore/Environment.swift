@@ -84,25 +84,37 @@ final class Environment: Sendable {
     var handle: OpaquePointer?
     let code = mdb_txn_begin(self.handle, nil, access == .reading ? UInt32(MDB_RDONLY) : 0, &handle)
     guard code == 0, let handle else { throw noted(storeError(code, "begin a transaction")) }
-    if access == .writing { space.withLock { $0.pages = 0 } }
+    if access == .writing { space.withLock { $0.begin() } }
     return Transaction(owning: handle, of: self)
   }
 
   /// Counts what the present write transaction may need at most: its row's pages, and two for the leaf and the branch
   /// above it, which are copied or split.
-  func willWrite(_ byteCount: Int) { space.withLock { $0.pages += 2 + byteCount / Space.pageSize } }
+  func willWrite(_ byteCount: Int, to table: MDB_dbi) { space.withLock { $0.count(byteCount, in: table) } }
 
   /// Makes sure that the pages of the present write transaction find room on the disk, and that `Space.reserve` is left
   /// after them for commits that only give room back (P4). Without this a full disk would look like a failing one: LMDB
   /// 0.9 reports a short write as EIO.
-  func reserveSpace() throws(StoreError) {
+  func reserveSpace(for transaction: OpaquePointer?) throws(StoreError) {
+    // Many small rows share pages: no page of a table, nor of LMDB's own two, is written more than once.
+    // Eight bytes more for each page that is replaced by its copy, in the free list.
+    let pages = space.withLock { space in
+      let written = space.tables.reduce(0) { $0 + Self.pages(of: $1, transaction) }
+      return min(space.pages, written + written / 256 + Space.slack)
+    }
     var information = MDB_envinfo()
     mdb_env_info(handle, &information)
     var descriptor: Int32 = -1
     mdb_env_get_fd(handle, &descriptor)
-    let code = space.withLock { $0.reserve(after: information.me_last_pgno + 1, in: descriptor) }
+    let code = space.withLock { $0.reserve(pages, after: information.me_last_pgno + 1, in: descriptor) }
     // A file system that can't reserve has to do without.
     if code != 0, code != EOPNOTSUPP, code != ENOSYS { throw noted(storeError(code, "reserve room in \(directory)")) }
+  }
+
+  private static func pages(of table: MDB_dbi, _ transaction: OpaquePointer?) -> Int {
+    var statistics = MDB_stat()
+    guard mdb_stat(transaction, table, &statistics) == 0 else { return Space.unknown }
+    return statistics.ms_branch_pages + statistics.ms_leaf_pages + statistics.ms_overflow_pages
   }
 
   /// Remembers a failed sync: from then on nothing is accepted.
@@ -132,11 +144,27 @@ private struct Space {
   static let pageSize = Int(sysconf(Int32(_SC_PAGESIZE)))
   static let reserve = 1 << 20
   private static let step = 16 << 20
-  /// What the present write transaction may need.
-  var pages = 0
+  /// Pages that were merged away.
+  static let slack = 64
+  static let unknown = Int(Int32.max)
+  /// LMDB's free list and its table of tables (`lmdb.h`: FREE_DBI and MAIN_DBI).
+  private static let own: Set<MDB_dbi> = [0, 1]
+  /// What the present write transaction may need, counted by its rows, and the tables that it writes to.
+  private(set) var pages = 0
+  private(set) var tables = own
   private var end = 0
 
-  mutating func reserve(after usedPages: Int, in descriptor: Int32) -> Int32 {
+  mutating func begin() {
+    pages = 0
+    tables = Self.own
+  }
+
+  mutating func count(_ byteCount: Int, in table: MDB_dbi) {
+    pages += 2 + byteCount / Self.pageSize
+    tables.insert(table)
+  }
+
+  mutating func reserve(_ pages: Int, after usedPages: Int, in descriptor: Int32) -> Int32 {
     let used = usedPages * Self.pageSize
     let needed = used + pages * Self.pageSize + Self.reserve
     guard needed > end else { return 0 }

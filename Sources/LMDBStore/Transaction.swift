@@ -24,7 +24,7 @@ struct Transaction: ~Copyable {
   /// Durable when it returns; nothing is visible when it throws.
   /// - Parameter usesReserve: whether it may take the room that is kept for commits that give room back.
   consuming func commit(usesReserve: Bool = false) throws(StoreError) {
-    if !usesReserve { try environment.reserveSpace() }
+    if !usesReserve { try environment.reserveSpace(for: handle) }
     let owned = handle
     handle = nil
     let code = mdb_txn_commit(owned)
@@ -70,7 +70,7 @@ struct Transaction: ~Copyable {
       case .last: MDB_APPEND
       }
     let sealed = StoredValue.seal(value, key: key)
-    environment.willWrite(key.count + sealed.count)
+    environment.willWrite(key.count + sealed.count, to: table.handle)
     let code = withValue(of: key) { key in
       withValue(of: sealed) { mdb_put(handle, table.handle, &key, &$0, UInt32(flags)) }
     }

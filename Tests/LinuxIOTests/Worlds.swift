@@ -60,7 +60,7 @@ final class LinuxFiles: FileSystemActs {
   private let text: String
 
   init() throws {
-    // Below the package's build directory rather than in /tmp, which may be a tmpfs.
+    // TMPDIR may lead to another file system: scripts/test-filesystems does.
     text = URL(fileURLWithPath: NSTemporaryDirectory()).resolvingSymlinksInPath().path + "/linuxio-" + UUID().uuidString
     try FileManager.default.createDirectory(atPath: text, withIntermediateDirectories: true)
     root = BytePath(text)

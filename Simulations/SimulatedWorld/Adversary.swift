@@ -1,0 +1,224 @@
+import HostCore
+import JournalModel
+import JournalStore
+import MerkleLog
+import WireProtocol
+
+/// What a host with a valid certificate and key of its own tries against the servers.
+package enum Attack: String, Hashable, Sendable, CaseIterable {
+  /// The same records and payload again.
+  case replay
+  /// Other bytes for a range that is held.
+  case rewrite
+  /// Other bytes than the signed root's.
+  case wrongBytes
+  /// Another history of one journal for each server, and for one server a second one.
+  case equivocate
+  /// Offsets and lengths at the end of all numbers.
+  case hugeOffset
+  /// In the name of an honest host, with its journal and public key.
+  case foreignName
+  /// Under the uuid and identity of an honest host's file.
+  case foreignFile
+  case badSignature
+  case forkFlood
+  case tinyFiles
+  /// More payload than the credit allows.
+  case overCredit
+  case slowLoris
+  case silentConnection
+  case garbage
+  /// A frame that ends in the middle.
+  case halfFrame
+}
+
+/// A hostile host beside the honest ones. It speaks the protocol's frames over links of its own and keeps to no rule.
+///
+/// Quotas come with issue B: its floods stay below what the bounds of connections, records and credit promise today.
+final class Adversary {
+  static let name = "evil"
+  let host: HostName
+  /// Its row among the network's links.
+  let index: Int
+  private unowned let world: World
+  private var random: RandomStream
+  private var main: ForgedJournal
+  private var sessions: [Session] = []
+  private var isGone = false
+
+  private final class Session {
+    let connection: Connection
+    let attack: Attack
+    var journal: ForgedJournal
+    let server: Int
+    var decoder: FrameDecoder
+    init(_ connection: Connection, _ attack: Attack, _ journal: ForgedJournal, _ server: Int, _ limits: Limits) {
+      self.connection = connection
+      self.attack = attack
+      self.journal = journal
+      self.server = server
+      decoder = FrameDecoder(limits: limits)
+    }
+  }
+
+  init?(world: World) {
+    guard let host = HostName(Self.name) else { return nil }
+    self.host = host
+    self.world = world
+    index = Int(world.plan.knobs[.hosts])
+    random = RandomStream(seed: world.plan.seed, entity: "adversary", purpose: "bytes")
+    main = ForgedJournal(host: host, seed: world.plan.seed, random: &random)
+    for count in [1, 40, 200] { main.addFile(bytes: random.bytes(count), limits: world.limits, random: &random) }
+  }
+
+  func attack(_ server: Int, _ attack: Attack) {
+    guard !isGone else { return }
+    let times = attack == .forkFlood ? 5 : 1
+    for _ in 0..<times { open(server, attack) }
+  }
+
+  func leave() {
+    isGone = true
+    for session in sessions { session.connection.abort(.toServer, silently: false) }
+    sessions = []
+  }
+
+  // MARK: Connections
+
+  private func open(_ server: Int, _ attack: Attack) {
+    if sessions.count >= 6 { sessions.removeFirst().connection.abort(.toServer, silently: false) }
+    guard let connection = world.intrude(server, self) else { return }
+    world.count("attack \(attack.rawValue)")
+    let isNew = [.forkFlood, .tinyFiles, .hugeOffset, .foreignFile, .equivocate, .badSignature].contains(attack)
+    let journal = isNew ? ForgedJournal(host: host, seed: world.plan.seed, random: &random) : main
+    let session = Session(connection, attack, journal, server, world.limits)
+    sessions.append(session)
+    connection.attach(
+      at: .toHost, receive: { [weak self, weak session] bytes in session.map { self?.received($0, bytes) } },
+      ended: { [weak self] _ in self?.sessions.removeAll { $0.connection === connection } })
+    begin(session)
+  }
+
+  private func begin(_ session: Session) {
+    switch session.attack {
+    case .silentConnection: break
+    case .slowLoris: trickle(session, session.journal.hello.encoded()[...])
+    case .garbage: send(session, random.bytes(1 + random.below(300)))
+    case .halfFrame:
+      let frame = session.journal.hello.encoded()
+      send(session, Array(frame.prefix(random.below(frame.count))))
+      session.connection.close(.toServer)
+    case .foreignName:
+      let honest = world.hosts[0].identity
+      send(
+        session,
+        .hello(Hello(oldest: 1, newest: 1, host: honest.host, journal: honest.journal, publicKey: honest.publicKey)))
+    default: send(session, session.journal.hello)
+    }
+  }
+
+  private func trickle(_ session: Session, _ rest: ArraySlice<UInt8>) {
+    guard let first = rest.first, rest.count > 1 else { return }
+    send(session, [first])
+    world.kernel.after(300_000_000) { [weak self] in self?.trickle(session, rest.dropFirst()) }
+  }
+
+  private func received(_ session: Session, _ bytes: [UInt8]) {
+    session.connection.consumed(bytes.count, .toHost)
+    session.decoder.feed(bytes.span.bytes)
+    while let next = try? session.decoder.next() {
+      guard case .frame(let frame) = next else { return }
+      switch frame {
+      case .welcome(let welcome): strike(session, held: Int(clamping: welcome.journalLength), credit: welcome.credit)
+      case .refusal(let refusal):
+        world.mark(refusal.code == .conflict ? .rewriteRefused : .attackRefused)
+      case .goodbye: world.mark(.attackRefused)
+      case .ping(let nonce): send(session, .pong(nonce: nonce))
+      default: break
+      }
+    }
+  }
+
+  private func send(_ session: Session, _ frame: Frame) { send(session, frame.encoded()) }
+  private func send(_ session: Session, _ bytes: [UInt8]) { session.connection.send(bytes, .toServer) }
+
+  private func sendRecords(_ session: Session, from first: Int) {
+    for frame in session.journal.frames(from: first, limits: world.limits) { send(session, frame) }
+  }
+
+  private func sendPayload(_ session: Session, _ file: FileUUID, _ bytes: [UInt8], at offset: UInt64 = 0) {
+    var position = 0
+    while position < bytes.count {
+      let piece = Array(bytes[position..<min(bytes.count, position + world.limits.payloadFrameSize)])
+      let header = PayloadHeader(file: file, offset: offset &+ UInt64(position), length: piece.count)
+      send(session, Frame.payload(header).encoded() + piece)
+      position += piece.count
+    }
+  }
+
+  // MARK: Attacks
+
+  private func strike(_ session: Session, held: Int, credit: UInt64) {
+    switch session.attack {
+    case .foreignFile: claimForeignFile(session)
+    case .tinyFiles:
+      for count in 0..<12 {
+        session.journal.addFile(bytes: random.bytes(count % 2), limits: world.limits, random: &random)
+      }
+    case .hugeOffset: session.journal.addHugeRecords(random: &random)
+    case .equivocate where held == 0:
+      session.journal.addFile(bytes: random.bytes(20 + session.server), limits: world.limits, random: &random)
+    default: break
+    }
+    if session.attack == .badSignature { session.journal.signsWrongly = true }
+    sendRecords(session, from: min(held, session.journal.records.count))
+    sendFiles(session)
+    strikeAfterFiles(session, credit)
+  }
+
+  private func sendFiles(_ session: Session) {
+    guard session.attack != .overCredit else { return }
+    for (file, bytes) in session.journal.files {
+      sendPayload(session, file, session.attack == .wrongBytes ? bytes.map { ~$0 } : bytes)
+    }
+  }
+
+  private func strikeAfterFiles(_ session: Session, _ credit: UInt64) {
+    switch session.attack {
+    case .replay:
+      sendFiles(session)
+      sendRecords(session, from: max(0, session.journal.records.count - 1))
+    case .rewrite:
+      world.kernel.after(200_000_000) { [weak self] in
+        for (file, bytes) in session.journal.files { self?.sendPayload(session, file, bytes.map { ~$0 }) }
+      }
+    case .equivocate:
+      // The same journal goes on in two ways.
+      var other = session.journal
+      other.addFile(bytes: random.bytes(9), limits: world.limits, random: &random)
+      session.journal.addFile(bytes: random.bytes(8), limits: world.limits, random: &random)
+      let first = session.journal.records.count - 2
+      for frame in other.frames(from: first, limits: world.limits) { send(session, frame) }
+      sendRecords(session, from: first)
+    case .hugeOffset:
+      let offsets: [UInt64] = [.max, .max - 1, 1 << 63, 1 << 32]
+      for offset in offsets {
+        for file in session.journal.hugeFiles { sendPayload(session, file, [1, 2, 3], at: offset) }
+      }
+    case .overCredit:
+      guard let (file, _) = session.journal.files.first else { return }
+      let piece = random.bytes(world.limits.payloadFrameSize)
+      for _ in 0..<(2 + Int(clamping: credit) / max(1, piece.count)) { sendPayload(session, file, piece) }
+    default: break
+    }
+  }
+
+  /// The uuid and identity of a file that an honest host has.
+  private func claimForeignFile(_ session: Session) {
+    guard let known = world.oracle.followed[0].values.sorted(by: { $0.file < $1.file }).first(where: \.isBorn),
+      let inode = known.inode
+    else { return }
+    session.journal.addFile(
+      known.file, inode.key.identity, path: BytePath("/log/main.log"), bytes: random.bytes(33), limits: world.limits)
+  }
+}
