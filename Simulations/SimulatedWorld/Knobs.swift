@@ -14,6 +14,9 @@ package struct Knobs: Hashable, Sendable {
     case shortRead, interleave
     case networkLatency, bandwidth, sendBuffer, splitFrames
     case diskLatency, commitLatency
+    /// 1: latencies don't vary and no inode number is given out twice, so that nothing which one server does shifts a draw
+    /// for another.
+    case steady
     /// How often a planted bug strikes.
     case mutation
     /// When the load ends and everything heals.
@@ -65,7 +68,7 @@ package struct Knobs: Hashable, Sendable {
     case .birthStep: 4 * millisecond
     case .hintQueue: 64
     case .watchLimit: 1_000
-    case .hintLoss, .hintDuplicate, .shortRead, .interleave, .splitFrames: 0
+    case .hintLoss, .hintDuplicate, .shortRead, .interleave, .splitFrames, .steady: 0
     case .hintLatency: 50_000
     case .networkLatency: 200_000
     case .bandwidth: 100_000_000

@@ -37,6 +37,7 @@ extension Oracle {
   /// A server holds less than it acknowledged, by the operator's hand: its acknowledgements begin anew. A host learns of
   /// it from the records that are missing; where none is, only the server's digest can tell (M2, issue E).
   func setBack(_ server: SimulatedServer) {
+    defer { modelSetBack(server) }
     let store = server.store.snapshot()
     for host in world.hosts {
       let records = journalRow(server, host.index)?.length ?? 0

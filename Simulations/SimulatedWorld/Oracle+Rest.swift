@@ -30,7 +30,10 @@ extension Oracle {
     for host in world.hosts {
       for path in unread(host) { fail(.missing, "not followed to its end: \(path)") }
       for known in ordered(host.index) { checkHistory(host, known) }
-      for server in world.servers { checkHoldings(server, host) }
+      for server in world.servers {
+        checkHoldings(server, host)
+        modelAtRest(server, host)
+      }
     }
     for server in world.servers { checkForeign(server) }
     checkSalvage()

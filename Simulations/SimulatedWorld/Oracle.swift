@@ -46,6 +46,7 @@ package final class Oracle {
   package private(set) var failure: Failure?
   var followed: [[FileUUID: Followed]]
   /// Uuids born of an inode, in order.
+  var model = ReferenceModel()
   private var births: [ObjectIdentifier: [FileUUID]] = [:]
   private var inodes: [[InodeKey: SimulatedDisk.Inode]] = []
   private var indexed: [Int] = []
@@ -164,6 +165,7 @@ package final class Oracle {
   // MARK: Journal
 
   func journaled(_ host: Int, _ batch: HostBatch, from first: UInt64) {
+    defer { modelJournaled(host, batch, from: first) }
     for encoded in batch.records {
       world.kernel.trace.mix(encoded)
       guard let record = try? Record(decoding: encoded) else { return fail(.wire, "a record that can't be decoded") }
@@ -274,6 +276,7 @@ package final class Oracle {
       compare(server, known, payload.bytes[...], at: Int(payload.offset), "the log")
     }
     if !batch.log.isEmpty { world.mark(.acknowledgedFromLog) }
+    modelCommitted(server, batch)
   }
 
   private func known(_ key: FileKey) -> Followed? {
@@ -303,8 +306,12 @@ package final class Oracle {
       if (row?.length ?? 0) < length {
         fail(.durability, "server \(server.index) acknowledges \(length) records and holds \(row?.length ?? 0)")
       }
+      check(model.acknowledges(server.index, host, records: length), "server \(server.index)")
     case .payloadDurable(let lengths):
-      for length in lengths { acknowledged(server, host, length.file, Int(length.length)) }
+      for length in lengths {
+        acknowledged(server, host, length.file, Int(length.length))
+        check(model.acknowledges(server.index, host, length.file, length.length), "server \(server.index)")
+      }
     case .refusal(let refusal):
       accused(server, host, refusal)
       if let file = refusal.file, refusal.length > 0 { acknowledged(server, host, file, Int(refusal.length)) }

@@ -103,6 +103,7 @@ final class ServerProcess: SimulatedProcess {
         switch next {
         case .frame(let frame):
           world.note(frame)
+          world.timeline?.received(server, frame)
           if world.mutant == .acknowledgeRecordsOnReceipt, case .records(let records) = frame {
             let length = records.first + UInt64(records.encoded.count)
             perform(.send(id, .recordsDurable(length: length)))
@@ -112,6 +113,7 @@ final class ServerProcess: SimulatedProcess {
           let payload = PayloadID(nextPayload)
           nextPayload += 1
           plane.hold(payload, bytes: bytes)
+          world.timeline?.received(server, header, bytes)
           world.payloadBytes += UInt64(bytes.count)
           if world.mutant == .acknowledgeOnReceipt {
             perform(.send(id, .payloadDurable([FileLength(file: header.file, length: header.end)])))
@@ -163,6 +165,7 @@ final class ServerProcess: SimulatedProcess {
     case .send(let id, let frame):
       let frame = mutations.frame(frame)
       world.oracle.sends(server, to: sessions[id]?.host, frame)
+      world.timeline?.sent(server, frame)
       sessions[id]?.connection.send(frame.encoded(), .toHost)
     case .close(let id, let code, let text): close(id, code, text)
     case .admit(let id, let key, let offset): inOrder(key) { plane.admit(id, to: key, offset: offset) }

@@ -102,6 +102,7 @@ package final class SimulatedDisk {
   package let isWriteThrough: Bool
   package var pageSize = 64
   package var birthStep: Int64 = 4_000_000
+  var reusesNumbers = true
   /// Wall time, for birth and modification.
   package var clock: () -> WallTime = { WallTime(nanoseconds: 0) }
   /// Called after each change that inotify would report.
@@ -139,7 +140,7 @@ package final class SimulatedDisk {
 
   private func make(_ kind: Inode.Kind, mode: UInt32) -> Inode {
     let number: UInt64
-    if let free = freeNumbers.min() {
+    if reusesNumbers, let free = freeNumbers.min() {
       freeNumbers.remove(free)
       number = free
     } else {

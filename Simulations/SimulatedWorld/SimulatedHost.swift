@@ -43,6 +43,7 @@ package final class SimulatedHost {
     let seed = world.plan.seed
     disk = SimulatedDisk(seed: seed, name: "host\(index)", isWriteThrough: true)
     disk.pageSize = Int(world.plan.knobs[.pageSize])
+    disk.reusesNumbers = world.plan.knobs[.steady] == 0
     disk.birthStep = Int64(world.plan.knobs[.birthStep])
     var random = RandomStream(seed: seed, entity: "host\(index)", purpose: "identity")
     let journal = JournalID(UUIDBytes(high: random.next(), low: random.next()).marked(version: 4))

@@ -319,6 +319,7 @@ package final class SimulatedNetwork {
   private let bandwidth: UInt64
   private let typicalLatency: UInt64
   private let splitFrames: UInt64
+  private let isSteady: Bool
   private var conditions: [[LinkConditions]]
   private var random: RandomStream
   private var nextID: UInt64 = 1
@@ -333,6 +334,7 @@ package final class SimulatedNetwork {
     bandwidth = max(1, knobs[.bandwidth])
     typicalLatency = knobs[.networkLatency]
     splitFrames = knobs[.splitFrames]
+    isSteady = knobs[.steady] > 0
     let row = [LinkConditions](repeating: LinkConditions(), count: Int(knobs[.servers]))
     conditions = [[LinkConditions]](repeating: row, count: Int(knobs[.hosts]) + 1)
     random = RandomStream(seed: seed, entity: "network", purpose: "latency")
@@ -347,6 +349,7 @@ package final class SimulatedNetwork {
   }
 
   func latency() -> UInt64 {
+    if isSteady { return typicalLatency }
     let latency = random.latency(typicalLatency)
     if latency > 2 * typicalLatency { struck("latency tail") }
     return latency

@@ -26,11 +26,16 @@ package final class World {
   var effects: EffectCounter?
   /// Is told every input and effect, and every operation.
   package var observer: ((String) -> Void)?
+  private let isSteady: Bool
+  /// What servers hear and say, for those who compare runs.
+  var timeline: Timeline?
+  /// For those who look at what a run leaves.
+  var atRest: (World) -> Void = { _ in }
   private var latencies: RandomStream
   private var luck: RandomStream
   var payloads: RandomStream
   var powerCuts: RandomStream
-  private(set) var isHealed = false
+  package private(set) var isHealed = false
   /// No latency has its long tail.
   var isCalm = false
   /// The one server whose medium or store may lose what it holds.
@@ -41,6 +46,7 @@ package final class World {
     self.plan = plan
     self.mutant = mutant
     limits = plan.knobs.limits
+    isSteady = plan.knobs[.steady] > 0
     network = SimulatedNetwork(kernel: kernel, seed: plan.seed, knobs: plan.knobs)
     latencies = RandomStream(seed: plan.seed, entity: "world", purpose: "latency")
     luck = RandomStream(seed: plan.seed, entity: "world", purpose: "luck")
@@ -51,6 +57,7 @@ package final class World {
     for index in 0..<Int(plan.knobs[.hosts]) {
       guard let host = SimulatedHost(index: index, world: self) else { continue }
       try host.prepare()
+      oracle.modelPrepared(host)
       hosts.append(host)
     }
     servers = (0..<Int(plan.knobs[.servers])).map { SimulatedServer(index: $0, world: self) }
@@ -84,7 +91,8 @@ package final class World {
     advance(to: kernel.now.nanoseconds + background)
     if let back = effects?.backAt, back > 0 { advance(to: back + background) }
     if oracle.failure == nil { oracle.checkAtRest() }
-    if isSettled { probePromptness() }
+    atRest(self)
+    if isSettled, !isSteady { probePromptness() }
     return outcome(load: loadEnd)
   }
 
@@ -202,6 +210,7 @@ package final class World {
   /// Every fault ends, every node runs, and every host is asked to say when all is delivered.
   private func heal() {
     isHealed = true
+    for host in hosts { oracle.model.ask(host.index) }
     adversary?.leave()
     network.heal()
     for host in hosts {
@@ -283,7 +292,7 @@ package final class World {
       case .server(let index): servers[index].has(.slowDisk)
       }
     guard !isCalm else { return typical / 2 * 3 }
-    return latencies.latency(typical) * (isSlow ? 100 : 1)
+    return (isSteady ? typical : latencies.latency(typical)) * (isSlow ? 100 : 1)
   }
 
   func chance(_ knob: Knobs.Name) -> Bool { luck.chance(plan.knobs[knob]) }
@@ -362,7 +371,7 @@ package struct Failure: Hashable, Sendable, Error {
 
 package enum OracleName: String, Hashable, Sendable, CaseIterable {
   case storedBytes, durability, durabilityOrder, overwrite, identity, falseTruncation, lost, missing, liveness, port
-  case storeContract, wire, bounds, crash, determinism, foreign, silence, doubled, promptness
+  case storeContract, wire, bounds, crash, determinism, foreign, silence, doubled, model, promptness
 }
 
 package struct Outcome: Sendable {

@@ -6,7 +6,10 @@ import SimulatedWorld
 @main struct Simulate: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "simulate", abstract: "Runs the real core in a simulated world, under every fault.",
-    subcommands: [Run.self, Swarm.self, Replay.self, Shrink.self, Mutants.self, EveryEffect.self, Worker.self])
+    subcommands: [
+      Run.self, Swarm.self, Replay.self, Shrink.self, Mutants.self, EveryEffect.self, Isolate.self, ChunkSizes.self,
+      Worker.self,
+    ])
 }
 
 struct Run: ParsableCommand {
