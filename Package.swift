@@ -82,7 +82,7 @@ let package = Package(
       of: ["ServerCore", "HostCore", "DataPlane", "JournalModel", "MerkleLog", "WireProtocol", "JournalStore"]),
     tests("DataPlaneTests", of: ["DataPlane", "JournalModel", "MerkleLog"]),
     tests("LinuxIOTests", of: ["LinuxIO", "DataPlane", "JournalModel", "MerkleLog", "SimulatedWorld"]),
-    tests("SecureTransportTests", of: ["SecureTransport", "JournalModel", "COpenSSL"]),
+    tests("SecureTransportTests", of: ["SecureTransport", "JournalModel", "COpenSSL", "SimulatedWorld"]),
     tests(
       "NodeRuntimeTests",
       of: [

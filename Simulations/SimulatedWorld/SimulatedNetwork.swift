@@ -37,6 +37,7 @@ package final class Connection {
   struct End {
     var isOpen = true
     var receive: (([UInt8]) -> Void)?
+    var took: (() -> Void)?
     var ended: ((String) -> Void)?
   }
   /// By the direction that leads to the end.
@@ -53,8 +54,13 @@ package final class Connection {
     ]
   }
 
-  func attach(at end: Direction, receive: @escaping ([UInt8]) -> Void, ended: @escaping (String) -> Void) {
+  /// `took`: the other end's machine, or this one's, has taken bytes that were sent from here.
+  func attach(
+    at end: Direction, receive: @escaping ([UInt8]) -> Void, took: @escaping () -> Void = {},
+    ended: @escaping (String) -> Void
+  ) {
     ends[end.rawValue].receive = receive
+    ends[end.rawValue].took = took
     ends[end.rawValue].ended = ended
   }
 
@@ -63,6 +69,8 @@ package final class Connection {
     guard ends[direction.other.rawValue].isOpen else { return }
     streams[direction.rawValue].write(bytes, whenTaken: whenTaken)
   }
+
+  func took(_ direction: Direction) { ends[direction.other.rawValue].took?() }
 
   /// The receiver at the end of `direction` has processed so many bytes.
   func consumed(_ count: Int, _ direction: Direction) { streams[direction.rawValue].consumed(count) }
@@ -155,6 +163,7 @@ final class ByteStream {
   private var written = 0
   private var onWire = 0
   private var processed = 0
+  private var lastTaken = 0
   private var waiting: [(end: Int, call: () -> Void)] = []
   private var isPumping = false
   private var lastArrival: UInt64 = 0
@@ -213,7 +222,7 @@ final class ByteStream {
   /// Whoever calls keeps the connection alive.
   private func pump(_ connection: Connection) {
     guard !isPumping, !isCut, !isEnded else { return }
-    takeIntoSocket()
+    takeIntoSocket(connection)
     let room = network.sendBuffer - (onWire - processed)
     let available = min(written - onWire, room, cutAt - onWire)
     if cutAt == onWire { return cutHere(connection) }
@@ -287,8 +296,12 @@ final class ByteStream {
   }
 
   /// What fits the socket's buffer counts as sent.
-  private func takeIntoSocket() {
+  private func takeIntoSocket(_ connection: Connection) {
     let taken = min(written, processed + network.sendBuffer)
+    if taken > lastTaken {
+      lastTaken = taken
+      connection.took(direction)
+    }
     while let first = waiting.first, first.end <= taken {
       waiting.removeFirst()
       network.kernel.after(1_000, first.call)

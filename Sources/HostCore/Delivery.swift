@@ -26,7 +26,8 @@ final class Delivery {
   private(set) var phase = Phase.idle
   private var attempts: UInt64 = 0
   private var jitter: UInt64
-  private var lastReceived = Instant(nanoseconds: 0)
+  /// When bytes last came from the server, or it was seen to take some.
+  private var lastMoved = Instant(nanoseconds: 0)
   private var lastSent = Instant(nanoseconds: 0)
   private var pings: UInt64 = 0
   private(set) var lastError: String?
@@ -113,7 +114,7 @@ final class Delivery {
       return
     }
     phase = .greeting(id)
-    lastReceived = turn.now
+    lastMoved = turn.now
     let hello = Hello(
       oldest: 1, newest: 1, host: settings.host, journal: settings.journal, publicKey: settings.publicKey)
     send(.hello(hello), &turn)
@@ -175,16 +176,16 @@ final class Delivery {
     switch phase {
     case .idle, .connecting, .stopped: nil
     case .backingOff(let until): until
-    case .greeting, .verifying: lastReceived + limits.silence
+    case .greeting, .verifying: lastMoved + limits.silence
     case .open:
-      min(lastReceived + limits.silence, lastSent + limits.heartbeat, retries.leastKey ?? lastSent + limits.heartbeat)
+      min(lastMoved + limits.silence, lastSent + limits.heartbeat, retries.leastKey ?? lastSent + limits.heartbeat)
     }
   }
 
   func tick(_ turn: inout Turn) {
     if case .backingOff(let until) = phase, until <= turn.now { return connect(&turn) }
     guard connection != nil else { return }
-    if lastReceived + limits.silence <= turn.now { return cut("nothing heard for too long", &turn) }
+    if lastMoved + limits.silence <= turn.now { return cut("nothing was heard or taken for too long", &turn) }
     guard isOpen else { return }
     while let (_, file) = retries.pop(if: { $0 <= turn.now }) { retry(file) }
     if lastSent + limits.heartbeat <= turn.now {
@@ -199,6 +200,7 @@ final class Delivery {
     turn.emit(.send(id, frame))
   }
 
+  func noteMovement(_ turn: Turn) { lastMoved = turn.now }
   func noteSent(_ turn: Turn) { lastSent = turn.now }
   /// The server does something with what it gets: the next backoff begins small again.
   func noteProgress() { attempts = 0 }
@@ -209,7 +211,7 @@ final class Delivery {
 extension Delivery {
   func received(_ id: ConnectionID, _ frame: Frame, _ turn: inout Turn) {
     guard connection == id else { return }
-    lastReceived = turn.now
+    lastMoved = turn.now
     switch (frame, phase) {
     case (.goodbye(let code, let text), _): cut("the server says goodbye: \(code): \(text)", &turn)
     case (.ping(let nonce), _): send(.pong(nonce: nonce), &turn)

@@ -38,6 +38,9 @@ package enum HostInput: Hashable, Sendable {
   /// A connection ended, or an attempt failed (`connection` nil).
   case disconnected(ServerIndex, ConnectionID?, reason: String)
   case received(ConnectionID, Frame)
+  /// Bytes came or were taken, perhaps of a frame that isn't complete yet. At least once each `Limits.progress` in which
+  /// any moved: on a slow link a frame may take longer than `silence`.
+  case progress(ConnectionID)
   case headVerified(ConnectionID, Bool)
   case rootComputed(FileID, length: UInt64, Digest?)
   /// The frame of `sendPayload` was handed to the socket in full.

@@ -11,6 +11,8 @@ import WireProtocol
 final class Link {
   enum Event {
     case open
+    /// Bytes came or were taken, told once each `Limits.progress`.
+    case moved
     case frame(Frame)
     case payload(PayloadHeader, [UInt8])
     /// The bytes are no frames.
@@ -37,6 +39,8 @@ final class Link {
   private var marks: [(at: UInt64, run: () -> Void)] = []
   private var input: [UInt8]
   private var isReadScheduled = false
+  private var movedAt = Instant(nanoseconds: 0)
+  private let progress: Interval
   private var deadline: EventLoop.Timer?
 
   private static let readSize = 128 << 10
@@ -58,6 +62,7 @@ final class Link {
     self.onEvent = onEvent
     phase = isConnecting ? .connecting : .handshaking
     decoder = FrameDecoder(limits: limits)
+    progress = limits.progress
     input = [UInt8](repeating: 0, count: Self.readSize)
   }
 
@@ -152,6 +157,7 @@ final class Link {
       let result = input.withUnsafeMutableBytes { session.read(into: $0) }
       switch result {
       case .bytes(let count):
+        noteMovement()
         decoder.feed(input.span.extracting(first: count).bytes)
         deliver()
         budget -= count
@@ -160,6 +166,16 @@ final class Link {
       case .closed: return end("the other side closed the connection")
       case .failed(let reason): return end(reason)
       }
+    }
+  }
+
+  private func noteMovement() {
+    let now = Clocks.now()
+    guard now - movedAt >= progress else { return }
+    movedAt = now
+    loop.defer { [weak self] in
+      guard let self, phase == .open else { return }
+      onEvent(self, .moved)
     }
   }
 
@@ -196,6 +212,7 @@ final class Link {
         let wasFull = output.count - outputStart > Self.outputLimit
         outputStart += count
         sent += UInt64(count)
+        noteMovement()
         // TLS may hold bytes that were left unread meanwhile.
         if wasFull, output.count - outputStart <= Self.outputLimit { continueReadingLater() }
       case .wantsRead, .wantsWrite:

@@ -90,6 +90,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .repaired(let key, let outcome): repaired(key, outcome)
     case .accepted(let id, let peer): accept(id, peer)
     case .received(let id, let frame): receive(frame, on: id)
+    // Before hello only whole frames count: who sends none is cut off.
+    case .progress(let id): if connections[id]?.session != nil { heard(id) }
     case .receivedPayload(let id, let header, let payload): receive(header, payload, on: id)
     case .broken(let id, let text): endBroken(id, text)
     case .closed(let id): end(id, "closed")

@@ -454,6 +454,21 @@ import WireProtocol
     #expect(host.status.servers[1].isConnected)
   }
 
+  /// A frame may take longer than `silence` on a slow link: bytes that move keep the connection.
+  @Test func bytesThatMoveKeepAConnectionW4() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    let connection = try #require(host.connection(to: 1))
+    b.isSilent = true
+    for _ in 0..<50 {
+      host.pass(.seconds(1))
+      host.give(.progress(connection))
+    }
+    #expect(host.status.servers[1].isConnected)
+    host.pass(.seconds(30))
+    #expect(!host.status.servers[1].isConnected)
+  }
+
   @Test func reconnectsForEverWithBackoffS70() throws {
     b.isUp = false
     let host = try FakeHost(files, servers: servers)

@@ -33,6 +33,7 @@ final class FakeHost {
   // Connections.
   private var connections: [ConnectionID: Int] = [:]
   private var everConnected: [ConnectionID: Int] = [:]
+  func connection(to server: Int) -> ConnectionID? { connections.first { $0.value == server }?.key }
   func server(of id: ConnectionID) -> Int? { everConnected[id] }
   private var nextConnection: UInt64 = 0
 
