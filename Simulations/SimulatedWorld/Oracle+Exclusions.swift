@@ -58,10 +58,16 @@ extension Oracle {
     (try? host.store.delivered(to: server.name))?[FileUUID(UUIDBytes(high: 0, low: 0))] ?? 0
   }
 
-  /// Before a restored store is put beside them: the plain files as they survive a power cut.
+  /// Before a restored store is put beside them: the plain files as they survive a power cut. Of what the present store
+  /// doesn't call synced, only what the file still has: a repair's cut of a crash's leftovers whose sync failed has left
+  /// them on the disk and nowhere else (P4), and nobody was ever told that they are held.
   func remember(_ server: SimulatedServer) -> [[UInt8]] {
     ((try? server.store.strings()) ?? []).compactMap { row in
-      isDamaged(server, row) ? nil : server.disk.durableContent(SimulatedServerPlane.path(row.stored))
+      let path = SimulatedServerPlane.path(row.stored)
+      guard !isDamaged(server, row), let durable = server.disk.durableContent(path) else { return nil }
+      let present = server.disk.inode(path, followLast: false)?.bytes ?? []
+      let agreed = zip(durable, present).prefix { $0 == $1 }.count
+      return Array(durable.prefix(max(agreed, Int(row.synced))))
     }
   }
 
