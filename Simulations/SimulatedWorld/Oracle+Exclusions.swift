@@ -35,13 +35,14 @@ extension Oracle {
   func lostDescriptor(_ host: Int, _ file: FileUUID) { followed[host][file]?.readInLife = 0 }
 
   /// A server holds less than it acknowledged, by the operator's hand: its acknowledgements begin anew. A host learns of
-  /// it from the records that are missing; where none is, only the server's digest can tell (M2, issue E).
+  /// it from records that are missing of those whose acknowledgement it has noted durably (one may have been lost with a
+  /// connection); where none is, only the server's digest can tell (M2, issue E).
   func setBack(_ server: SimulatedServer) {
     defer { modelSetBack(server) }
     let store = server.store.snapshot()
     for host in world.hosts {
       let records = journalRow(server, host.index)?.length ?? 0
-      let isUnnoticed = records > 0 && records >= recordsAcknowledged[server.index][host.index]
+      let isUnnoticed = records > 0 && records >= notedRecords(host, server)
       recordsAcknowledged[server.index][host.index] = records
       for known in ordered(host.index) {
         let row = store.string(StringKey(key: FileKey(host: host.name, file: known.file), string: 0))
@@ -51,6 +52,10 @@ extension Oracle {
         if isUnnoticed, now < before { known.lostUnnoticed.insert(server.index) }
       }
     }
+  }
+
+  private func notedRecords(_ host: SimulatedHost, _ server: SimulatedServer) -> UInt64 {
+    (try? host.store.delivered(to: server.name))?[FileUUID(UUIDBytes(high: 0, low: 0))] ?? 0
   }
 
   /// Before a restored store is put beside them: the plain files as they survive a power cut.
