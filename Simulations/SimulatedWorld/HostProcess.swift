@@ -199,11 +199,11 @@ final class HostProcess: SimulatedProcess {
       } answer: { [self] in
         input(.headVerified(id, $0))
       }
-    case .computeRoot(let id, let length):
+    case .computeRoot(let connection, let id, let length):
       job(.free, disk) {
         plane.computeRoot(id, length: length)
       } answer: { [self] in
-        input(.rootComputed(id, length: length, mutations.root($0, at: length)))
+        input(.rootComputed(connection, id, length: length, mutations.root($0, at: length)))
       }
     case .halt(let reason): world.halted(node, reason)
     case .settled(let token): settledTokens.insert(token)

@@ -6,8 +6,8 @@ import JournalModel
 /// What destinations share by design decides which law can hold:
 /// - the journal: one commit at a time, notes of what was acknowledged ride in it; and a file's close and gaps are
 ///   recorded when every server has it, or lacks it;
-/// - what the host knows of a file: a descriptor opened, a root computed or a missing name found for one server serves
-///   the others, so that a neighbour may make things earlier.
+/// - what the host knows of a file: a descriptor opened or a missing name found for one server serves the others, so
+///   that a neighbour may make things earlier.
 ///
 /// - `exact`: commits take no time, no file loses its name or bytes, and the host's node lives on. Whatever befalls
 ///   server 0: every frame is the same, byte for byte, at the same nanosecond.
@@ -158,18 +158,31 @@ package enum Isolation {
 
   /// How much later an acknowledgement may come: a few commits and rounds, one pause of a paced file (J3), and, since a
   /// death may fall before a birth's commit or after it, a file's turn among the pages of a resume.
-  private static func bound(_ knobs: Knobs, files: Int) -> UInt64 {
+  private static func bound(_ knobs: Knobs, files: Int, slowness: UInt64) -> UInt64 {
     let pages = UInt64(files) / max(1, knobs[.resumePage])
-    return 4 * (knobs[.commitLatency] + knobs[.networkLatency] + knobs[.diskLatency] + knobs[.coalescing])
-      + 2 * pages * knobs[.networkLatency]
+    let disk = slowness * (knobs[.commitLatency] + knobs[.diskLatency])
+    return 4 * (disk + knobs[.networkLatency] + knobs[.coalescing]) + 2 * pages * knobs[.networkLatency]
+  }
+
+  /// The bound for what is acknowledged at each instant: while a host's disk is slow, so are its commits, also one that
+  /// begins just before or ends just after.
+  private static func bounds(_ plan: Plan, files: Int) -> (UInt64) -> UInt64 {
+    let usual = bound(plan.knobs, files: files, slowness: 1)
+    let slow = bound(plan.knobs, files: files, slowness: World.slowness)
+    let times: [ClosedRange<UInt64>] = plan.operations.compactMap { timed in
+      guard case .fault(.host, .slowDisk, let duration) = timed.operation else { return nil }
+      return timed.time - min(usual, timed.time)...timed.time + duration + slow
+    }
+    return { time in times.contains { $0.contains(time) } ? slow : usual }
   }
 
   private static func compare(
     _ neighbour: Neighbour, _ alone: Timeline, _ beside: Timeline, _ plan: Plan, _ report: inout Report
   ) {
-    let bound = bound(plan.knobs, files: alone.acknowledged.count)
+    let bounds = bounds(plan, files: alone.acknowledged.count)
     for (file, lengths) in alone.acknowledged.sorted(by: { $0.key < $1.key }) {
-      for (length, time) in lengths where time + bound < plan.knobs[.loadEnd] {
+      for (length, time) in lengths where time + bounds(time) < plan.knobs[.loadEnd] {
+        let bound = bounds(time)
         let other = beside.acknowledged[file]?.first { $0.length >= length }
         let late = other.map { $0.time > time ? $0.time - time : 0 } ?? .max
         if late != .max {

@@ -285,6 +285,9 @@ package final class World {
   /// 2026-01-01.
   static let epoch: Int64 = 1_767_225_600_000_000_000
 
+  /// What takes so many times as long on a slow disk.
+  static let slowness: UInt64 = 100
+
   func latency(_ node: Node, _ typical: UInt64) -> UInt64 {
     let isSlow =
       switch node {
@@ -292,7 +295,7 @@ package final class World {
       case .server(let index): servers[index].has(.slowDisk)
       }
     guard !isCalm else { return typical / 2 * 3 }
-    return (isSteady ? typical : latencies.latency(typical)) * (isSlow ? 100 : 1)
+    return (isSteady ? typical : latencies.latency(typical)) * (isSlow ? Self.slowness : 1)
   }
 
   func chance(_ knob: Knobs.Name) -> Bool { luck.chance(plan.knobs[knob]) }

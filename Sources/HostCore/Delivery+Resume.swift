@@ -142,18 +142,19 @@ extension Delivery {
         turn.checks.append(file.id)
         return
       }
+      guard let connection else { return }
       cursor.state = .comparing(Array(rest))
       comparisons += 1
-      turn.emit(.computeRoot(file.id, length: held.length))
+      turn.emit(.computeRoot(connection, file.id, length: held.length))
       return
     }
     guard !strings.isEmpty, rest.isEmpty else { return activate(file, cursor, from: 0, &turn) }
     stick(file, cursor, "\(name) holds other bytes under this file's uuid: a rewind or a branch", &turn)
   }
 
-  func rootComputed(_ file: FollowedFile, length: UInt64, _ root: Digest?, _ turn: inout Turn) {
-    guard let cursor = cursors[file.id], case .comparing(let strings) = cursor.state, let held = strings.first,
-      held.length == length
+  func rootComputed(_ id: ConnectionID, _ fileID: FileID, length: UInt64, _ root: Digest?, _ turn: inout Turn) {
+    guard connection == id, let file = files[fileID], let cursor = cursors[fileID],
+      case .comparing(let strings) = cursor.state, let held = strings.first, held.length == length
     else { return }
     comparisons = max(0, comparisons - 1)
     isDue = true

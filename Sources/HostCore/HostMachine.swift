@@ -94,9 +94,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .committed(let position): committed(position, &turn)
     case .commitFailed(.failedSync(let reason)) where journal.isCommitting: halt(reason, &turn)
     case .commitFailed(let error): journal.failed(error, &turn)
-    case .rootComputed(let id, let length, let root):
-      guard let file = files[id] else { break }
-      for delivery in deliveries { delivery.rootComputed(file, length: length, root, &turn) }
+    case .rootComputed(let id, let file, let length, let root):
+      delivery(id)?.rootComputed(id, file, length: length, root, &turn)
     case .connected(let server, let id): delivery(server)?.connected(id, &turn)
     case .disconnected(let server, let id, let reason): delivery(server)?.disconnected(id, reason, &turn)
     case .received(let id, let frame): delivery(id)?.received(id, frame, &turn)

@@ -42,7 +42,7 @@ package enum HostInput: Hashable, Sendable {
   /// any moved: on a slow link a frame may take longer than `silence`.
   case progress(ConnectionID)
   case headVerified(ConnectionID, Bool)
-  case rootComputed(FileID, length: UInt64, Digest?)
+  case rootComputed(ConnectionID, FileID, length: UInt64, Digest?)
   /// The frame of `sendPayload` was handed to the socket in full.
   case payloadSent(ConnectionID, FileID, end: UInt64)
   /// The bytes of `sendPayload` couldn't be read as journaled; nothing was sent.
@@ -86,8 +86,9 @@ package enum HostEffect: Hashable, Sendable {
   case sendPayload(ConnectionID, FileID, PayloadHeader)
   /// Is the server's head, with the host's own checkpoint, on the local journal? -> headVerified
   case verifyHead(ConnectionID, length: UInt64, Checkpoint)
-  /// The tree's root at a length not beyond the journaled one, nil if it can't be had any more. -> rootComputed
-  case computeRoot(FileID, length: UInt64)
+  /// The tree's root at a length not beyond the journaled one, nil if it can't be had any more. Asked and
+  /// answered for one connection alone: what a neighbour was told neither hurries nor delays it (G3). -> rootComputed
+  case computeRoot(ConnectionID, FileID, length: UInt64)
   case settled(token: UInt64)
   /// The journal's store must not go on: exit for the service manager (P4).
   case halt(String)

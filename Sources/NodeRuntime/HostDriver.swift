@@ -134,8 +134,8 @@ final class HostDriver: @unchecked Sendable {
       ask(.file(id)) { [files] in .ingested(id, files.ingest(id, from: from, root: root, limit: limit)) }
     case .probeWriters(let id):
       ask(.file(id)) { [files] in .writersProbed(id, hasWriters: files.probeWriters(id)) }
-    case .computeRoot(let id, let length):
-      ask(.file(id)) { [files] in .rootComputed(id, length: length, files.computeRoot(id, length: length)) }
+    case .computeRoot(let connection, let id, let length):
+      ask(.file(id)) { [files] in .rootComputed(connection, id, length: length, files.computeRoot(id, length: length)) }
     default: break
     }
   }

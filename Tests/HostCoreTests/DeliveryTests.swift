@@ -139,6 +139,31 @@ import WireProtocol
     }
   }
 
+  /// Both servers are asked for, and held against, the same root: each waits for its own answer.
+  @Test func aNeighboursRootNeitherHurriesNorDelaysG3() throws {
+    let log = files.create("/log/a.log", "one")
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    let host = try FakeHost(files, servers: servers, after: first)
+    host.withholds = { if case .rootComputed = $0 { true } else { false } }
+    files.append(log, " two")
+    host.run()
+    let answers = host.withheld
+    host.withholds = { _ in false }
+    #expect(answers.count == 2)
+    for case .rootComputed(let id, let file, let length, _) in answers where host.server(of: id) == 1 {
+      host.give(.rootComputed(id, file, length: length, nil))
+    }
+    expectBoth("/log/a.log", ["one"])
+    for case .rootComputed(let id, let file, let length, let root) in answers where host.server(of: id) == 0 {
+      host.give(.rootComputed(id, file, length: length, root))
+    }
+    #expect(a.contents("/log/a.log") == ["one two"])
+    #expect(b.contents("/log/a.log") == ["one"])
+    host.pass(.seconds(6))
+    expectBoth("/log/a.log", ["one two"])
+  }
+
   @Test func largeFilesDoNotDelaySmallOnesF4() throws {
     a.acknowledges = true
     // As in the daemon: room for several extents.

@@ -237,13 +237,13 @@ final class FakeHost {
     case .probeWriters(let id):
       beforeProbe?()
       inbox.append(.writersProbed(id, hasWriters: attached[id]?.descriptor.map { $0.writers > 0 }))
-    case .computeRoot(let id, let length):
+    case .computeRoot(let connection, let id, let length):
       let inode = open(id)
       let root = inode.flatMap { inode in
         length > UInt64(inode.bytes.count)
           ? nil : CheapHash.root(of: Array(inode.bytes.prefix(Int(length))), leafSize: settings.limits.leafSize)
       }
-      inbox.append(.rootComputed(id, length: length, root))
+      inbox.append(.rootComputed(connection, id, length: length, root))
     default: break
     }
   }

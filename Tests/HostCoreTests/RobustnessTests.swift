@@ -133,7 +133,7 @@ extension RobustnessTests.World {
     case 10: .disconnected(ServerIndex(pick([-1, 0, 1, 2])), chance(50) ? nil : connection(), reason: "r")
     case 11, 12: .received(connection(), frame())
     case 13: .headVerified(connection(), chance(50))
-    case 14: .rootComputed(file(), length: number(), chance(80) ? digest() : nil)
+    case 14: .rootComputed(connection(), file(), length: number(), chance(80) ? digest() : nil)
     case 15: .payloadSent(connection(), file(), end: number())
     case 16: .payloadUnavailable(connection(), file(), offset: number(), reason: "r")
     default: pick([.settle(token: number()), .cancelSettle(token: number()), .cancelSettle(token: number())])
@@ -164,7 +164,8 @@ extension RobustnessTests.World {
     case .connect(let server):
       return chance(80) ? .connected(server, connection()) : .disconnected(server, nil, reason: "no")
     case .verifyHead(let id, _, _): return .headVerified(id, chance(80))
-    case .computeRoot(let id, let length): return .rootComputed(id, length: length, chance(90) ? digest() : nil)
+    case .computeRoot(let connection, let id, let length):
+      return .rootComputed(connection, id, length: length, chance(90) ? digest() : nil)
     case .sendPayload(let id, let file, let header):
       return chance(80)
         ? .payloadSent(id, file, end: header.end)
