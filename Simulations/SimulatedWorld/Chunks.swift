@@ -7,7 +7,7 @@ import JournalStore
 /// each incarnation of each inode: what a name finds in the end is held by every server with the same bytes whatever
 /// the sizes are; of what is over, two runs hold one the beginning of the other's bytes.
 package enum Chunks {
-  package struct Report: Sendable {
+  package struct Report: LawReport {
     package var seed: UInt64
     package var strings = 0
     package var failures: [String] = []
@@ -54,13 +54,10 @@ package enum Chunks {
 
   package static func report(seed: UInt64) -> Report {
     var report = Report(seed: seed)
-    var base = PlanGenerator.plan(seed: seed)
+    // What a damaged or restored server lacks depends on what it had at that instant.
+    var base = PlanGenerator.plan(seed: seed).withoutSetbacks
     // Writers do the same at the same time, whatever the node does.
     base.knobs[.interleave] = 0
-    // What a damaged or restored server lacks depends on what it had at that instant.
-    base.operations.removeAll {
-      if case .disturb(let disturbance) = $0.operation { disturbance.writesOn == nil } else { false }
-    }
     guard let first = contents(base, "as drawn", &report) else { return report }
     report.strings = first.held.count
     for (name, plan) in variants(of: base) {

@@ -20,7 +20,7 @@ package enum Isolation {
     case dead, perfect, silent, slow, full, failing, flapping
   }
 
-  package struct Report: Sendable {
+  package struct Report: LawReport {
     package var seed: UInt64
     package var events = 0
     /// Neighbours beside which server 0's frames were the same to the nanosecond.

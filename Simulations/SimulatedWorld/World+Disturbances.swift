@@ -48,9 +48,7 @@ extension World {
     case .replace(let server, let pause):
       guard maySuffer(server) else { return }
       crash(.server(server), silently: true)
-      servers[server].replace()
-      oracle.salvage = []
-      oracle.setBack(servers[server])
+      replaceEmpty(server)
       mark(.replacedEmpty)
       count("server replaced empty")
       kernel.after(pause) { [self] in start(.server(server)) }
@@ -72,6 +70,12 @@ extension World {
     case .attack(let server, let attack): if exists(.server(server)) { adversary?.attack(server, attack) }
     case .extend, .overwrite, .compress: break
     }
+  }
+
+  func replaceEmpty(_ server: Int) {
+    servers[server].replace()
+    oracle.salvage = []
+    oracle.setBack(servers[server])
   }
 
   private func swizzle(_ salt: UInt64, _ duration: UInt64) {
