@@ -117,10 +117,15 @@ extension Oracle {
       let living = Set(livingFiles(host).map { ObjectIdentifier($0.1) })
       for known in followed[host.index].values.sorted(by: { $0.file < $1.file }) where known.isBorn {
         guard let inode = known.inode, let number = order[ObjectIdentifier(inode)] else { continue }
-        let isLast = known.incarnation == inode.incarnations.count - 1 && known.closed == nil
+        let last = inode.incarnations.count - 1
+        // A refill with the bytes that were journaled goes on as what was journaled (D4): either incarnation is right.
+        let journaled = known.bytes.prefix(known.journaled)
+        let goesOn = known.closed == nil && SimulatedDisk.content(of: inode, incarnation: last).starts(with: journaled)
+        let incarnation = goesOn ? last : known.incarnation
+        let isLast = incarnation == last && known.closed == nil
         for server in world.servers {
           let key = Chunks.Contents.Key(
-            server: server.index, host: host.index, inode: number, incarnation: known.incarnation)
+            server: server.index, host: host.index, inode: number, incarnation: incarnation)
           if known.isMixed || inode.isOverwritten { contents.mixed.insert(key) }
           let string = StringKey(key: FileKey(host: host.name, file: known.file), string: 0)
           guard let row = server.store.snapshot().string(string) else { continue }
@@ -129,7 +134,7 @@ extension Oracle {
           contents.held[key] = held
           // A sum: the order of the servers' rows says nothing.
           guard isLiving else { continue }
-          let place = Mix.hash("\(server.index) \(host.index) \(number) \(known.incarnation)")
+          let place = Mix.hash("\(server.index) \(host.index) \(number) \(incarnation)")
           contents.living &+= Mix.word(place ^ Mix.hash(held.bytes))
         }
       }

@@ -118,6 +118,7 @@ package final class Oracle {
     }
     switch answer.outcome {
     case .appended: break
+    case .unchanged: return stood(host, file, inode, at: Int(from))
     case .shrunk: return world.mark(.shrunk)
     case .diverged: return world.mark(.diverged)
     default: return
@@ -139,9 +140,7 @@ package final class Oracle {
   private func place(_ known: Followed, _ inode: SimulatedDisk.Inode, from: Int, _ bytes: [UInt8]) {
     let last = inode.incarnations.count - 1
     if known.incarnation == last { return }
-    // After a restart D4 re-reads the open leaf and the one before it, which may be less than the tail.
-    let leaf = world.limits.leafSize
-    let tail = max(0, from - min(world.limits.tailSize, from % leaf + leaf))
+    let tail = comparedStart(from)
     var isSimilar = false
     for candidate in known.incarnation...last {
       let content = SimulatedDisk.content(of: inode, incarnation: candidate)
@@ -157,9 +156,33 @@ package final class Oracle {
       return fail(
         .identity, "\(known.file.text) goes on over a truncation at \(from) although the bytes before differ (D4)")
     }
+    mix(known, last)
+  }
+
+  /// From where on D4 compares the bytes before `length`: after a restart it re-reads the open leaf and the one before
+  /// it, which may be less than the tail.
+  private func comparedStart(_ length: Int) -> Int {
+    let leaf = world.limits.leafSize
+    return max(0, length - min(world.limits.tailSize, length % leaf + leaf))
+  }
+
+  private func mix(_ known: Followed, _ incarnation: Int) {
     known.isMixed = true
-    known.incarnation = last
+    known.incarnation = incarnation
     world.mark(.mixed)
+  }
+
+  /// Nothing new was found. Where a refill has the old bytes' length and their end, it was taken for them: a server
+  /// that lacks them refuses it, and the file waits.
+  private func stood(_ host: Int, _ file: FileUUID, _ inode: SimulatedDisk.Inode, at length: Int) {
+    guard let known = followed[host][file], known.inode === inode else { return }
+    let last = inode.incarnations.count - 1
+    let content = SimulatedDisk.content(of: inode, incarnation: last)
+    let start = comparedStart(length)
+    guard known.incarnation < last, content.count >= length, known.bytes.count >= length,
+      content[start..<length] == known.bytes[start..<length], content[..<start] != known.bytes[..<start]
+    else { return }
+    mix(known, last)
   }
 
   // MARK: Journal
@@ -335,8 +358,10 @@ package final class Oracle {
     }
     let durable = server.disk.durableContent(SimulatedServerPlane.path(row.stored)) ?? []
     var position = before
-    if position < min(length, durable.count) {
-      let end = min(length, durable.count)
+    // Beyond the synced length a start cuts (P3): what lies there, such as the rest of a repair that failed and a power
+    // cut made garbage, holds nothing.
+    let end = min(length, durable.count, Int(row.synced))
+    if position < end {
       if !isDamaged(server, row) {
         compare(server, known, durable[position..<end], at: position, "the durable plain file")
       }

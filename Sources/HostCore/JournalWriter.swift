@@ -25,8 +25,7 @@ final class JournalWriter {
   private var leafCount = 0
   private var underWay: HostBatch?
   private var outcomes: [Outcome] = []
-  private var isAsked = false
-  var isCommitting: Bool { isAsked }
+  private(set) var isCommitting = false
   private(set) var retryDue: Instant?
   private(set) var blocked: String?
 
@@ -82,10 +81,10 @@ final class JournalWriter {
   // MARK: Committing
 
   /// No commit is under way, and none waits to be tried again.
-  var isFree: Bool { !isAsked && retryDue == nil }
+  var isFree: Bool { !isCommitting && retryDue == nil }
   func hasWork(notes: Bool) -> Bool { isFree && (underWay != nil || !isEmpty || notes) }
   /// Nothing is on its way to the store.
-  var isIdle: Bool { !isAsked && underWay == nil }
+  var isIdle: Bool { !isCommitting && underWay == nil }
   /// The next commit is one that failed before, unchanged.
   var isRetry: Bool { underWay != nil }
   private var isEmpty: Bool { records.isEmpty && dirty.isEmpty && leaves.isEmpty }
@@ -94,7 +93,7 @@ final class JournalWriter {
   func commit(notes: [Delivered], _ turn: inout Turn) {
     let batch = underWay ?? take(notes)
     underWay = batch
-    isAsked = true
+    isCommitting = true
     turn.emit(.commit(batch))
   }
 
@@ -122,8 +121,8 @@ final class JournalWriter {
 
   /// Everything of the batch under way is durable. Returns the files that it was about.
   func committed(_ position: JournalPosition, _ turn: inout Turn) -> [FollowedFile] {
-    guard isAsked, let batch = underWay else { return [] }
-    isAsked = false
+    guard isCommitting, let batch = underWay else { return [] }
+    isCommitting = false
     underWay = nil
     let base = position.length &- UInt64(batch.records.count)
     self.position = position
@@ -144,8 +143,8 @@ final class JournalWriter {
   }
 
   func failed(_ error: StoreError, _ turn: inout Turn) {
-    guard isAsked else { return }
-    isAsked = false
+    guard isCommitting else { return }
+    isCommitting = false
     retryDue = turn.now + limits.retry
     let reason = "\(error)"
     if blocked != reason {

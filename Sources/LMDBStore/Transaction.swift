@@ -79,6 +79,8 @@ struct Transaction: ~Copyable {
   }
 
   func remove(_ key: [UInt8], from table: Table) throws(StoreError) {
+    // The pages that lose a row are copied too.
+    environment.willWrite(0, to: table.handle)
     let code = withValue(of: key) { mdb_del(handle, table.handle, &$0, nil) }
     if code != 0 && code != MDB_NOTFOUND { throw environment.noted(storeError(code, "write \(table.name)")) }
   }
