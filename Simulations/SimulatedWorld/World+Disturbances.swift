@@ -25,7 +25,10 @@ extension World {
       guard packed.inode.bytes.isEmpty else { return }
       try disk.append(
         packed, [0x1F, 0x8B] + inode.bytes.enumerated().filter { $0.offset % 3 != 2 }.map { ~$0.element })
-      kernel.after(delay) { if disk.inode(original) === inode { try? disk.unlink(original) } }
+      // Not at rest, when nothing changes any more.
+      kernel.after(delay) { [self] in
+        if !isHealed, disk.inode(original) === inode { try? disk.unlink(original) }
+      }
     default: break
     }
   }
