@@ -9,8 +9,8 @@ import JournalModel
 /// - what the host knows of a file: a descriptor opened or a missing name found for one server serves the others, so
 ///   that a neighbour may make things earlier.
 ///
-/// - `exact`: commits take no time, no file loses its name or bytes, and the host's node lives on. Whatever befalls
-///   server 0: every frame is the same, byte for byte, at the same nanosecond.
+/// - `exact`: commits take no time, no file loses its name or bytes, and the host's node lives on without a pause.
+///   Whatever befalls server 0: every frame is the same, byte for byte, at the same nanosecond.
 /// - `bounded`: commits take time; files are renamed, and the host's node dies and comes back. Server 0 is healthy: it
 ///   acknowledges every length of every file at most `bound` later than alone.
 package enum Isolation {
@@ -60,8 +60,10 @@ package enum Isolation {
       law == .bounded ? .rename(host: host, from: path, to: "\(path).\(index)") : nil
     case .overflow, .dropHints, .duplicateHints, .delayHints, .stepClock: operation
     // A host's effects, and faults of its store, are counted over both destinations.
-    case .fault(.host, .slowDisk, _), .pause(.host, _): operation
-    case .start(.host), .stop(.host), .kill(.host), .powerCut(.host): law == .bounded ? operation : nil
+    case .fault(.host, .slowDisk, _): operation
+    // After a pause all that is due and all that was heard comes at once; nobody promises in which order.
+    case .start(.host), .stop(.host), .kill(.host), .powerCut(.host), .pause(.host, _):
+      law == .bounded ? operation : nil
     default: law == .exact && concernsServer0(operation) ? operation : nil
     }
   }
