@@ -59,7 +59,6 @@ extension Node: NodeControl {
   private func add(_ host: HostDriver, to status: inout NodeStatus) {
     let now = Clocks.now()
     let seen = host.machine.status
-    status.settled = seen.isSettled
     status.journalRecords = seen.journalLength
     status.files = .init(
       followed: seen.filesFollowed, open: seen.filesOpen, held: seen.filesHeld, heldBytes: seen.bytesHeld)
@@ -76,11 +75,17 @@ extension Node: NodeControl {
           .init(server: server.name, file: file.file.text, path: file.path.escaped, reason: file.reason))
       }
     }
-    status.waitingCount = seen.servers.reduce(0) { $0 + $1.waiting.count }
+    for file in seen.unreadable where status.waiting.count < NodeStatus.listed {
+      status.waiting.append(
+        .init(server: nil, file: file.file.text, path: file.path.escaped, reason: "can't be read: \(file.reason)"))
+    }
+    status.waitingCount = seen.servers.reduce(seen.unreadableCount) { $0 + $1.waitingCount }
     status.gapCount = seen.gaps
     status.gaps = host.gaps(limit: NodeStatus.listed)
     if let blocked = seen.journalBlocked { status.alarms.append("journal blocked: \(blocked)") }
     for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
+    // What can't be read may hold bytes that nobody knows of.
+    status.settled = seen.isSettled && seen.unreadableCount == 0 && status.alarms.isEmpty
   }
 
   private func add(_ server: ServerDriver, to status: inout NodeStatus) {

@@ -1,0 +1,57 @@
+"""What operators do to a node while it runs: permissions, wrong starts. D10, G7, P3."""
+
+import os
+import subprocess
+import unittest
+
+from harness import BINARY, Fleet, free_port, wait_for
+
+
+class Operation(unittest.TestCase):
+    def setUp(self):
+        self.fleet = self.enterContext(Fleet())
+        self.logs = self.fleet.path("log")
+        os.makedirs(self.logs)
+        self.server = self.fleet.server("logs-a")
+        self.host = self.fleet.host("web1", [f"{self.logs}/*.log"], ["logs-a"])
+
+    def write(self, name, text):
+        path = os.path.join(self.logs, name)
+        with open(path, "a") as file:
+            file.write(text)
+        return path
+
+    @unittest.skipUnless(os.getuid() == 0, "only root can start a node as somebody else")
+    def test_a_file_that_cannot_be_read_is_shown_and_is_not_settled(self):
+        somebody = 65_534
+        os.chmod(self.fleet.dir, 0o755)
+        for top in (self.fleet.path("web1"), self.fleet.keys):
+            for directory, _, names in os.walk(top):
+                for path in [directory, *(os.path.join(directory, name) for name in names)]:
+                    os.chown(path, somebody, somebody)
+        self.write("open.log", "one\n")
+        closed = self.write("closed.log", "two\n")
+        os.chmod(closed, 0)
+        self.server.start().wait_ready()
+        self.host.start(prefix=["setpriv", f"--reuid={somebody}", f"--regid={somebody}", "--clear-groups"])
+        self.host.wait_ready()
+
+        def waiting():
+            status = self.host.status()
+            return status and status["waiting"] and status
+
+        status = wait_for(waiting, "the unreadable file is shown")
+        self.assertEqual([(file["path"], file["server"]) for file in status["waiting"]], [(closed, None)])
+        self.assertIn("Permission denied", status["waiting"][0]["reason"])
+        self.assertEqual(status["waitingCount"], 1)
+        self.assertFalse(status["settled"])
+        for allow_gaps in (False, True):
+            self.assertEqual(self.host.settled(1, allow_gaps).returncode, 3)
+        os.chmod(closed, 0o644)
+        done = self.host.settled(30)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(self.host.status()["waiting"], [])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
