@@ -19,13 +19,20 @@ extension Node: NodeControl {
       answer.value = self?.status()
       ready.signal()
     }
-    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return status }
+    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return listingGaps(status) }
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: false)
     status.alarms = ["the node doesn't answer: its loop has been busy for 5 s"]
     return status
   }
 
-  package func settle(timeout: Interval, done: @escaping @Sendable (SettleResult) -> Void) {
+  package func settle(timeout: Interval, done told: @escaping @Sendable (SettleResult) -> Void) {
+    let done: @Sendable (SettleResult) -> Void = { [self] result in
+      workers.submit(.status) {
+        var result = result
+        result.status = self.listingGaps(result.status)
+        told(result)
+      }
+    }
     loop.post { [self] in
       guard let host else {
         // Without peers a server owes nothing to anyone; what hosts are still sending isn't its own yet.
@@ -46,8 +53,17 @@ extension Node: NodeControl {
     }
   }
 
+  /// With the gaps themselves: that reads the whole file table, which would keep the loop from delivering.
+  private func listingGaps(_ status: NodeStatus) -> NodeStatus {
+    guard status.gapCount > 0, let host else { return status }
+    var status = status
+    status.gaps = host.gaps(limit: NodeStatus.listed)
+    return status
+  }
+
   // MARK: On the loop's thread
 
+  /// All but the list of the gaps.
   func status() -> NodeStatus {
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: true)
     status.uptimeSeconds = seconds(Clocks.now() - began)
@@ -81,7 +97,6 @@ extension Node: NodeControl {
     }
     status.waitingCount = seen.servers.reduce(seen.unreadableCount) { $0 + $1.waitingCount }
     status.gapCount = seen.gaps
-    status.gaps = host.gaps(limit: NodeStatus.listed)
     if let blocked = seen.journalBlocked { status.alarms.append("journal blocked: \(blocked)") }
     for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
     // What can't be read may hold bytes that nobody knows of.
