@@ -30,6 +30,8 @@ extension Node {
     try FileManager.default.createDirectory(
       atPath: section.logs, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
     let store = try LMDBServerStore<SHA256Tree>(at: configuration.dataFolder.serverStore)
+    // Another data folder's node would count its own starts there, and give out the same names.
+    logRootLock = try DirectoryLock(section.logs)
     let counter = try StartCounter(logs: section.logs)
     let matches = try counter.matches(store)
     let limits = configuration.limits

@@ -18,6 +18,7 @@ package final class Node: @unchecked Sendable {
   let began = Clocks.now()
   private(set) var host: HostDriver?
   private(set) var server: ServerDriver?
+  var logRootLock: DirectoryLock?
   var settlements = Settlements()
   private var stopLimit: EventLoop.Timer?
   private var exitStatus: Int32 = 0

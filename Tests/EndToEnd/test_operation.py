@@ -52,6 +52,33 @@ class Operation(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertEqual(self.host.status()["waiting"], [])
 
+    def test_a_second_node_on_one_data_folder_or_log_root_is_refused_P3(self):
+        self.server.start().wait_ready()
+        self.host.start().wait_ready()
+        with open(self.server.config) as file:
+            text = file.read()
+        other_port = text.replace(str(self.fleet.ports["logs-a"]), str(free_port()))
+        other_data = other_port.replace(self.fleet.path("logs-a", "data"), self.fleet.path("logs-a", "data2"))
+        copies = {"host": self.host.config}
+        for name, content in (("data", other_port), ("logs", other_data)):
+            copies[name] = self.fleet.path(f"second-{name}.yaml")
+            with open(copies[name], "w") as file:
+                file.write(content)
+        held = {
+            "host": self.fleet.path("web1", "data", "journal"),
+            "data": self.fleet.path("logs-a", "data", "holdings"),
+            "logs": self.fleet.logs("logs-a"),
+        }
+        for name, config in copies.items():
+            done = subprocess.run([BINARY, "node", "--config", config], capture_output=True, text=True, timeout=20)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(f"{held[name]} is in use: another node writes to it", done.stderr)
+        self.write("a.log", "one\n")
+        self.assertEqual(self.host.settled(30).returncode, 0)
+        # A lock ends with its holder, however that ends.
+        self.server.kill()
+        self.server.start().wait_ready()
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
