@@ -269,6 +269,13 @@ extension Delivery {
   private static let restored =
     "was node.data restored from a backup? Move it away and restart: a new journal begins"
 
+  /// What an operator can do about a refusal of everything.
+  func remedy(for code: RefusalCode) -> String {
+    // Without its first record: that is the one that binds the journal to a certificate.
+    guard code == .badSignature, durableRecords == 0 else { return "" }
+    return ": was the journal begun with another certificate? Move node.data away and restart: a new journal begins"
+  }
+
   private func open(_ id: ConnectionID, _ welcome: Welcome, _ turn: inout Turn) {
     phase = .open(id)
     lastError = nil

@@ -39,8 +39,7 @@ package final class Node: @unchecked Sendable {
     reports = ReportLog(logger: logger, servers: configuration.host?.servers.map(\.name.text) ?? [])
     loop = try EventLoop()
     workers = try WorkerPool(threads: Self.workerCount)
-    try FileManager.default.createDirectory(
-      atPath: configuration.node.data, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    try Self.makeDirectory(configuration.node.data, mode: 0o700, for: "node.data")
   }
 
   private func run() throws -> Int32 {

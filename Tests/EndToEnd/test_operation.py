@@ -79,6 +79,38 @@ class Operation(unittest.TestCase):
         self.server.kill()
         self.server.start().wait_ready()
 
+    def test_a_wrong_certificate_at_the_first_start_spoils_nothing_W5(self):
+        self.server.start().wait_ready()
+        self.fleet.issue("web9", "host")
+        with open(self.host.config) as file:
+            right = file.read()
+        self.write("a.log", "one\n")
+        for other, reason in (("web9", "is for web9, and node.name is web1"), ("logs-a", "is for logs-a, and node.name")):
+            with open(self.host.config, "w") as file:
+                file.write(right.replace("web1.crt", f"{other}.crt").replace("web1.key", f"{other}.key"))
+            arguments = [BINARY, "node", "--config", self.host.config]
+            done = subprocess.run(arguments, capture_output=True, text=True, timeout=20)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(reason, done.stderr)
+        with open(self.host.config, "w") as file:
+            file.write(right)
+        self.host.start().wait_ready()
+        done = self.host.settled(30)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_a_directory_that_cannot_be_made_is_said(self):
+        for node, key, path in (
+            (self.host, "node.data", self.fleet.path("web1", "data")),
+            (self.server, "server.logs", self.fleet.logs("logs-a")),
+        ):
+            with open(path, "w"):
+                pass
+            arguments = [BINARY, "node", "--config", node.config]
+            done = subprocess.run(arguments, capture_output=True, text=True, timeout=20)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertEqual(
+                done.stderr.strip(), f"nimbus-journal: {key}: the directory {path} can't be made: File exists")
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
