@@ -104,6 +104,17 @@ import Testing
     }
   }
 
+  @Test func `A log root that somebody removed is named`() throws {
+    let acts = try LinuxFiles()
+    let plane = try plane(acts)
+    try acts.removeDirectory(acts.root)
+    guard case .failed(let reason) = plane.create(try key(), BytePath("files/web1/a")) else {
+      Issue.record("made in a directory that is gone")
+      return
+    }
+    #expect(reason == "the log root was removed: put it back and restart this server's node")
+  }
+
   @Test func `A sync that failed once fails everything after it (P4)`() throws {
     let acts = try LinuxFiles()
     let files = PlainFiles(root: try LogRoot(acts.root), descriptorLimit: 4)
