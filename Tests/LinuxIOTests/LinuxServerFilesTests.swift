@@ -61,6 +61,13 @@ import Testing
       #expect(plane.link(host: host, path: path, to: stored(time)) == nil)
       #expect(acts.content(link) == [UInt8(max(2, number))])
     }
+    // One that leads there already isn't made anew, as each start would for every file.
+    func inode() throws -> UInt64? {
+      try FileManager.default.attributesOfItem(atPath: text(link))[.systemFileNumber] as? UInt64
+    }
+    let before = try #require(try inode())
+    #expect(plane.link(host: host, path: path, to: stored("20260102T030406Z")) == nil)
+    #expect(try inode() == before)
     try acts.create(acts.root.appending(Array("latest/web1/var/log/b".utf8)))
     #expect(plane.link(host: host, path: BytePath("var/log/b"), to: stored("20260102T030406Z")) != nil)
     #expect(acts.content(acts.root.appending(Array("latest/web1/var/log/b".utf8))) == [])
