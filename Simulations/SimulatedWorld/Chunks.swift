@@ -7,7 +7,7 @@ import JournalStore
 /// each incarnation of each inode: what a name finds in the end is held by every server with the same bytes whatever
 /// the sizes are; of what is over, two runs hold one the beginning of the other's bytes.
 package enum Chunks {
-  package struct Report: Sendable {
+  package struct Report: LawReport {
     package var seed: UInt64
     package var strings = 0
     package var failures: [String] = []
@@ -54,13 +54,10 @@ package enum Chunks {
 
   package static func report(seed: UInt64) -> Report {
     var report = Report(seed: seed)
-    var base = PlanGenerator.plan(seed: seed)
+    // What a damaged or restored server lacks depends on what it had at that instant.
+    var base = PlanGenerator.plan(seed: seed).withoutSetbacks
     // Writers do the same at the same time, whatever the node does.
     base.knobs[.interleave] = 0
-    // What a damaged or restored server lacks depends on what it had at that instant.
-    base.operations.removeAll {
-      if case .disturb(let disturbance) = $0.operation { disturbance.writesOn == nil } else { false }
-    }
     guard let first = contents(base, "as drawn", &report) else { return report }
     report.strings = first.held.count
     for (name, plan) in variants(of: base) {
@@ -120,10 +117,15 @@ extension Oracle {
       let living = Set(livingFiles(host).map { ObjectIdentifier($0.1) })
       for known in followed[host.index].values.sorted(by: { $0.file < $1.file }) where known.isBorn {
         guard let inode = known.inode, let number = order[ObjectIdentifier(inode)] else { continue }
-        let isLast = known.incarnation == inode.incarnations.count - 1 && known.closed == nil
+        let last = inode.incarnations.count - 1
+        // A refill with the bytes that were journaled goes on as what was journaled (D4): either incarnation is right.
+        let journaled = known.bytes.prefix(known.journaled)
+        let goesOn = known.closed == nil && SimulatedDisk.content(of: inode, incarnation: last).starts(with: journaled)
+        let incarnation = goesOn ? last : known.incarnation
+        let isLast = incarnation == last && known.closed == nil
         for server in world.servers {
           let key = Chunks.Contents.Key(
-            server: server.index, host: host.index, inode: number, incarnation: known.incarnation)
+            server: server.index, host: host.index, inode: number, incarnation: incarnation)
           if known.isMixed || inode.isOverwritten { contents.mixed.insert(key) }
           let string = StringKey(key: FileKey(host: host.name, file: known.file), string: 0)
           guard let row = server.store.snapshot().string(string) else { continue }
@@ -132,7 +134,7 @@ extension Oracle {
           contents.held[key] = held
           // A sum: the order of the servers' rows says nothing.
           guard isLiving else { continue }
-          let place = Mix.hash("\(server.index) \(host.index) \(number) \(known.incarnation)")
+          let place = Mix.hash("\(server.index) \(host.index) \(number) \(incarnation)")
           contents.living &+= Mix.word(place ^ Mix.hash(held.bytes))
         }
       }

@@ -20,7 +20,7 @@ package enum Isolation {
     case dead, perfect, silent, slow, full, failing, flapping
   }
 
-  package struct Report: Sendable {
+  package struct Report: LawReport {
     package var seed: UInt64
     package var events = 0
     /// Neighbours beside which server 0's frames were the same to the nanosecond.
@@ -164,16 +164,23 @@ package enum Isolation {
     return 4 * (disk + knobs[.networkLatency] + knobs[.coalescing]) + 2 * pages * knobs[.networkLatency]
   }
 
-  /// The bound for what is acknowledged at each instant: while a host's disk is slow, so are its commits, also one that
-  /// begins just before or ends just after.
+  /// The bound for what is acknowledged at each instant. While a host's disk is slow, so are its commits, also one that
+  /// begins just before or ends just after. While hints are lost a scan finds what is new, and a search for a name that
+  /// a server waits for may move the scans: on their interval they keep, on the instants they don't.
   private static func bounds(_ plan: Plan, files: Int) -> (UInt64) -> UInt64 {
     let usual = bound(plan.knobs, files: files, slowness: 1)
     let slow = bound(plan.knobs, files: files, slowness: World.slowness)
-    let times: [ClosedRange<UInt64>] = plan.operations.compactMap { timed in
-      guard case .fault(.host, .slowDisk, let duration) = timed.operation else { return nil }
-      return timed.time - min(usual, timed.time)...timed.time + duration + slow
+    let scan = plan.knobs[.rescanInterval]
+    let more: [(during: ClosedRange<UInt64>, bound: UInt64)] = plan.operations.compactMap { timed in
+      let (duration, bound): (UInt64, UInt64)
+      switch timed.operation {
+      case .fault(.host, .slowDisk, let lasting): (duration, bound) = (lasting, slow - usual)
+      case .dropHints(_, let lasting): (duration, bound) = (lasting, scan)
+      default: return nil
+      }
+      return (timed.time - min(usual, timed.time)...timed.time + duration + slow + bound, bound)
     }
-    return { time in times.contains { $0.contains(time) } ? slow : usual }
+    return { time in usual + (more.filter { $0.during.contains(time) }.map(\.bound).max() ?? 0) }
   }
 
   private static func compare(

@@ -74,4 +74,14 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case neverFree
   /// The log is trimmed before what it holds was written (P2).
   case trimEarly
+  /// What is repeated and held already is appended to the plain file all the same (W3, G1).
+  case appendRepeats
+
+  // Whether one run is right doesn't tell; the merge laws do.
+  /// A gap begins where the server's bytes end when its record comes (J4).
+  case gapFromHeld
+  /// The file that was made last gets the name under `latest`, not the youngest (P1).
+  case linkLast
+
+  package var breaksMergeAlone: Bool { self == .gapFromHeld || self == .linkLast }
 }

@@ -1,5 +1,6 @@
 import DataPlane
 import JournalModel
+import JournalStore
 import MerkleLog
 import WireProtocol
 
@@ -49,6 +50,7 @@ struct HostMutations {
 struct ServerMutations {
   let mutant: Mutant?
   private var lastAcknowledged: FileUUID?
+  private var gaps: [StringKey: UInt64] = [:]
 
   init(_ mutant: Mutant?) { self.mutant = mutant }
 
@@ -58,6 +60,25 @@ struct ServerMutations {
     if let other = lastAcknowledged, other != file { lengths[0].file = other }
     lastAcknowledged = file
     return .payloadDurable(lengths)
+  }
+
+  mutating func batch(_ batch: inout ServerBatch) {
+    guard mutant == .gapFromHeld else { return }
+    for index in batch.strings.indices where batch.strings[index].gapFrom != nil {
+      let row = batch.strings[index]
+      let from = gaps[row.key] ?? row.committed
+      gaps[row.key] = from
+      batch.strings[index].gapFrom = from
+    }
+  }
+
+  func append(_ stored: BytePath, _ offset: UInt64, _ count: Int, _ disk: SimulatedDisk) {
+    guard let inode = disk.inode(SimulatedServerPlane.path(stored)), inode.bytes.count >= Int(offset) + count else {
+      return
+    }
+    let file = disk.open(inode, entry: nil, writing: true)
+    try? disk.append(file, Array(inode.bytes[Int(offset)..<(Int(offset) + count)]))
+    disk.close(file)
   }
 
   func isAnswered(_ answer: VerifyAnswer) -> Bool { mutant != .keepUnmet || answer.failedAt == nil }

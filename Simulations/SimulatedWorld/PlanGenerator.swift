@@ -79,6 +79,8 @@ package struct PlanGenerator {
     if knobs[.networkLatency] > ms { knobs[.heartbeat] = 10_000 * ms }
     if knobs[.bandwidth] < 1_000_000 { knobs[.sendBuffer] = min(knobs[.sendBuffer], 4_096) }
     knobs[.silence] = knobs[.heartbeat] * 4
+    // A few hundred bytes a round trip, and now and then one of seconds: under 1 KB/s, which takes its time.
+    if knobs[.networkLatency] > 10 * ms, knobs[.sendBuffer] < 1_024 { knobs[.settleWithin] = 10_800_000 * ms }
     draw(.loadEnd, [1_500 * ms, 3_000 * ms, 10_000 * ms, 60_000 * ms])
   }
 

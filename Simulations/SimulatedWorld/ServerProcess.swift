@@ -185,6 +185,7 @@ final class ServerProcess: SimulatedProcess {
         befalling == nil ? plane.compare(id, with: key, stored: stored, offset: offset, count: count) : nil
       } answer: {
         [self] in
+        if world.mutant == .appendRepeats, $0 == true { mutations.append(stored, offset, count, server.disk) }
         input(.compared(id, isEqual: $0))
       }
     case .admitTail(let id, let key, let offset, let dropping):
@@ -201,6 +202,9 @@ final class ServerProcess: SimulatedProcess {
         befalling == .inputOutput ? .failed("EIO") : plane.create(key, stored)
       } answer: { [self] in
         input(.created(key, $0))
+        if world.mutant == .linkLast, $0 == .created, let row = server.store.snapshot().string(key) {
+          perform(.link(host: key.key.host, path: StoredName<SimulatedTree>.latest(row.path), to: stored))
+        }
       }
     case .write(let key, let stored, let from, let upTo, let sync):
       job(.string(key), sync ? disk * 4 : disk) {
@@ -283,6 +287,7 @@ final class ServerProcess: SimulatedProcess {
       let bytes = plane.queued(range.key, offset: range.offset, length: range.length)
       batch.log.append(ServerBatch.LogPayload(key: range.key, offset: range.offset, bytes: bytes))
     }
+    mutations.batch(&batch)
     let server = server
     let complete = batch
     job(.commit, world.plan.knobs[.commitLatency]) { [self] () -> StoreError? in

@@ -3,6 +3,7 @@ package enum Simulation {
   package static func run(_ plan: Plan) -> Outcome { run(plan, observer: nil) }
 
   package static func run(_ plan: Plan, mutant: Mutant? = nil, observer: ((String) -> Void)?) -> Outcome {
+    if let mutant, mutant.breaksMergeAlone { return Merge.outcome(of: plan, mutant: mutant) }
     do {
       let world = try World(plan, mutant: mutant)
       world.observer = observer

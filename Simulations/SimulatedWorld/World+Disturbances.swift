@@ -25,7 +25,10 @@ extension World {
       guard packed.inode.bytes.isEmpty else { return }
       try disk.append(
         packed, [0x1F, 0x8B] + inode.bytes.enumerated().filter { $0.offset % 3 != 2 }.map { ~$0.element })
-      kernel.after(delay) { if disk.inode(original) === inode { try? disk.unlink(original) } }
+      // Not at rest, when nothing changes any more.
+      kernel.after(delay) { [self] in
+        if !isHealed, disk.inode(original) === inode { try? disk.unlink(original) }
+      }
     default: break
     }
   }
@@ -48,9 +51,7 @@ extension World {
     case .replace(let server, let pause):
       guard maySuffer(server) else { return }
       crash(.server(server), silently: true)
-      servers[server].replace()
-      oracle.salvage = []
-      oracle.setBack(servers[server])
+      replaceEmpty(server)
       mark(.replacedEmpty)
       count("server replaced empty")
       kernel.after(pause) { [self] in start(.server(server)) }
@@ -72,6 +73,12 @@ extension World {
     case .attack(let server, let attack): if exists(.server(server)) { adversary?.attack(server, attack) }
     case .extend, .overwrite, .compress: break
     }
+  }
+
+  func replaceEmpty(_ server: Int) {
+    servers[server].replace()
+    oracle.salvage = []
+    oracle.setBack(servers[server])
   }
 
   private func swizzle(_ salt: UInt64, _ duration: UInt64) {

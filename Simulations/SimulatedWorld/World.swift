@@ -86,10 +86,9 @@ package final class World {
       advance(to: time)
     }
     if oracle.failure == nil, !isSettled, !oracle.maySettleNever { oracle.fail(.liveness, oracle.unsettled()) }
-    // What the servers still have to fold, to sync and to try again in the background; a strike may fall into it.
-    let background = 2_000_000_000 + plan.knobs[.retry]
-    advance(to: kernel.now.nanoseconds + background)
-    if let back = effects?.backAt, back > 0 { advance(to: back + background) }
+    // A strike may fall into it.
+    rest()
+    if let back = effects?.backAt, back > 0 { rest(from: back) }
     if oracle.failure == nil { oracle.checkAtRest() }
     atRest(self)
     if isSettled, !isSteady { probePromptness() }
@@ -101,6 +100,11 @@ package final class World {
     while oracle.failure == nil, kernel.step(until: limit) {
       if kernel.eventCount > Self.mostEvents { oracle.fail(.liveness, "more than \(Self.mostEvents) events") }
     }
+  }
+
+  /// What the servers still have to fold, to sync and to try again in the background.
+  func rest(from time: UInt64? = nil) {
+    advance(to: (time ?? kernel.now.nanoseconds) + 2_000_000_000 + plan.knobs[.retry])
   }
 
   private static let mostEvents: UInt64 = 20_000_000
@@ -374,7 +378,7 @@ package struct Failure: Hashable, Sendable, Error {
 
 package enum OracleName: String, Hashable, Sendable, CaseIterable {
   case storedBytes, durability, durabilityOrder, overwrite, identity, falseTruncation, lost, missing, liveness, port
-  case storeContract, wire, bounds, crash, determinism, foreign, silence, doubled, model, promptness
+  case storeContract, wire, bounds, crash, determinism, foreign, silence, doubled, model, promptness, merge
 }
 
 package struct Outcome: Sendable {

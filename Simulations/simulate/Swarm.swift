@@ -74,7 +74,7 @@ struct Swarm: ParsableCommand {
   @Option(help: "A sample of 1 in so many is run again, with another hash seed, and must agree.") var recheck: UInt64 =
     50
   @Option(help: "Where the plans of failing seeds go.") var plans = FailureLine.plans
-  @Flag(help: "Report marks that were never hit without failing.") var lenient = false
+  @Flag(help: "Report marks and faults that never came without failing.") var lenient = false
 
   func run() throws {
     let begin = Date()
@@ -199,7 +199,11 @@ struct SwarmReport {
       String(
         format: "%llu, %.0f per second in all, inputs %llu", events, Double(events) / max(wall, 0.001),
         reports.reduce(0) { $0 + $1.steps }))
-    total("faults by kind", reports.map(\.faults))
+    let faults = total("faults by kind", reports.map(\.faults))
+    let spared = FaultCatalogue.missing(from: faults, seeds: reports.count)
+    line("faults never hit", spared.isEmpty ? "none" : spared.joined(separator: ", "))
+    let unknown = faults.keys.filter { !FaultCatalogue.kinds.contains($0) }.sorted()
+    if !unknown.isEmpty { line("not in FaultCatalogue", unknown.joined(separator: ", ")) }
     let marks = total("marks", reports.map(\.marks))
     let never = Mark.allCases.map(\.rawValue).filter { marks[$0] == nil }
     line("marks never hit", never.isEmpty ? "none" : never.joined(separator: ", "))
@@ -207,11 +211,11 @@ struct SwarmReport {
     for (oracle, group) in Dictionary(grouping: failed, by: { $0.oracle ?? "" }).sorted(by: { $0.key < $1.key }) {
       line("failed: \(oracle)", group.prefix(10).map { String($0.seed) }.joined(separator: " "))
     }
-    return failed.isEmpty && disagreeing.isEmpty && (never.isEmpty || lenient)
+    return failed.isEmpty && disagreeing.isEmpty && unknown.isEmpty && (never.isEmpty && spared.isEmpty || lenient)
   }
 
   private func line(_ name: String, _ text: String) {
-    Swift.print(name.padding(toLength: 18, withPad: " ", startingAt: 0) + text)
+    Swift.print(name.padding(toLength: max(18, name.count + 1), withPad: " ", startingAt: 0) + text)
   }
 
   private func spread(_ values: [Double]) -> String {

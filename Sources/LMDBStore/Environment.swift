@@ -39,7 +39,10 @@ final class Environment: Sendable {
     }
     var writerLock: Int32?
     do throws(StoreError) {
-      if access == .writing { writerLock = try lockForWriting(directory) }
+      if access == .writing {
+        writerLock = try lockForWriting(directory)
+        dropPageCache(of: directory)
+      }
       handle = try Self.open(directory, access, mapSize: mapSize)
     } catch {
       if let writerLock { unlock(writerLock) }
@@ -232,6 +235,16 @@ private func lockForWriting(_ directory: String) throws(StoreError) -> Int32 {
     throw .failed("\(directory) is in use: another node writes to it")
   }
   return descriptor
+}
+
+/// What a failed sync left in the page cache isn't what the disk holds: a start believes the disk (P4). Above all a meta
+/// page that reached it although its write was said to fail: with the one before it in the cache, the next commit would
+/// write over pages that this one refers to. Unwritten pages stay; they are on their way.
+private func dropPageCache(of directory: String) {
+  let descriptor = open(directory + "/data.mdb", O_RDONLY | O_CLOEXEC)
+  guard descriptor >= 0 else { return }
+  posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
+  close(descriptor)
 }
 
 /// Unlocks explicitly: a child that this process just forked holds the descriptor, and with it the lock, until its exec.

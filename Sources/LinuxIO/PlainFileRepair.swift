@@ -20,6 +20,8 @@ struct PlainFileRepair {
     let file = try found()
     let size = try file.size()
     if size == synced, synced == committed { return nil }
+    // What a failed sync left may lie in the cache only (P4).
+    posix_fadvise(file.number, 0, 0, POSIX_FADV_DONTNEED)
     guard size >= synced else {
       throw SourceFailure("the plain file has \(size) bytes, \(synced) were synced")
     }
@@ -65,8 +67,6 @@ struct PlainFileRepair {
   /// Builds a new file beside and swaps the names: at no moment is there no file or a shorter one.
   private func setAside(_ old: Descriptor) throws -> BytePath {
     let (new, path) = try besides()
-    // What was read before a failed sync may lie in the cache only (P4).
-    posix_fadvise(old.number, 0, 0, POSIX_FADV_DONTNEED)
     var position: UInt64 = 0
     while position < synced {
       let bytes = try old.bytes(at: position, count: Int(min(synced - position, 1 << 20)))

@@ -82,6 +82,23 @@ import Testing
     #expect(try store.length() == 2)
   }
 
+  @Test(.enabled(if: PageCache.canBeDropped, "this file system keeps its pages"))
+  func `P4: a start reads the store from the disk, not from the page cache`() throws {
+    let directory = TemporaryDirectory()
+    try {
+      let environment = try Environment(at: directory.path, .writing)
+      let transaction = try environment.begin(.writing)
+      let table = try #require(try transaction.table("strings", creating: true))
+      try transaction.put([UInt8](repeating: 7, count: 8 << 20), at: [1], in: table)
+      try transaction.commit()
+    }()
+    let file = directory.path + "/data.mdb"
+    #expect(try PageCache.residentBytes(of: file) >= 8 << 20)
+    let environment = try Environment(at: directory.path, .writing)
+    #expect(try PageCache.residentBytes(of: file) < 2 << 20)
+    withExtendedLifetime(environment) {}
+  }
+
   @Test func `P4: a full map refuses, changes nothing and passes`() throws {
     let directory = TemporaryDirectory()
     let environment = try Environment(at: directory.path, .writing, mapSize: 1 << 20)
@@ -170,4 +187,31 @@ import Testing
       try await group.waitForAll()
     }
   }
+}
+
+/// mincore(2) over a whole file.
+private enum PageCache {
+  static func residentBytes(of path: String) throws -> Int {
+    let descriptor = open(path, O_RDONLY)
+    defer { close(descriptor) }
+    let size = Int(lseek(descriptor, 0, SEEK_END))
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let map = try #require(mmap(nil, size, PROT_READ, MAP_SHARED, descriptor, 0))
+    defer { munmap(map, size) }
+    var pages = [UInt8](repeating: 0, count: (size + page - 1) / page)
+    try #require(mincore(map, size, &pages) == 0)
+    return pages.count { $0 & 1 == 1 } * page
+  }
+
+  static let canBeDropped: Bool = {
+    let directory = TemporaryDirectory()
+    let path = directory.path + "/scratch"
+    guard mkdir(directory.path, 0o700) == 0 else { return false }
+    let descriptor = open(path, O_RDWR | O_CREAT, 0o600)
+    defer { close(descriptor) }
+    let bytes = [UInt8](repeating: 1, count: 1 << 20)
+    guard write(descriptor, bytes, bytes.count) == bytes.count, fsync(descriptor) == 0 else { return false }
+    posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
+    return (try? residentBytes(of: path)) == 0
+  }()
 }
