@@ -27,7 +27,9 @@ extension Node: NodeControl {
 
   package func settle(timeout: Interval, done told: @escaping @Sendable (SettleResult) -> Void) {
     let done: @Sendable (SettleResult) -> Void = { [self] result in
-      workers.submit(.status) {
+      guard result.status.gapCount > 0 else { return told(result) }
+      // Not on a worker: all of them may wait for a disk that hangs.
+      startThread {
         var result = result
         result.status = self.listingGaps(result.status)
         told(result)

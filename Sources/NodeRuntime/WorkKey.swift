@@ -11,6 +11,4 @@ enum WorkKey: Hashable, Sendable {
   /// One commit at a time for each store.
   case hostCommit, serverCommit
   case sync, links
-  /// What a question about the node needs from the disk.
-  case status
 }
