@@ -229,7 +229,7 @@ extension Delivery {
       turn.report(.refused(index, nil, nil, refusal.code, refusal.text))
       switch refusal.code {
       case .diskFull, .quota, .busy: return
-      default: return cut("refused: \(refusal.code): \(refusal.text)", &turn)
+      default: return cut("refused: \(refusal.code): \(refusal.text)\(remedy(for: refusal.code))", &turn)
       }
     }
     guard let file = files[uuid], let cursor = cursors[file.id] else { return }

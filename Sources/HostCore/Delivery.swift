@@ -28,6 +28,8 @@ final class Delivery {
   private var jitter: UInt64
   /// When bytes last came from the server, or it was seen to take some.
   private var lastMoved = Instant(nanoseconds: 0)
+  /// When bytes last came from the server. What it takes may lie in its system's buffers, unread by a process that hangs.
+  private(set) var lastHeard = Instant(nanoseconds: 0)
   private var lastSent = Instant(nanoseconds: 0)
   private var pings: UInt64 = 0
   private(set) var lastError: String?
@@ -115,6 +117,7 @@ final class Delivery {
     }
     phase = .greeting(id)
     lastMoved = turn.now
+    lastHeard = turn.now
     let hello = Hello(
       oldest: 1, newest: 1, host: settings.host, journal: settings.journal, publicKey: settings.publicKey)
     send(.hello(hello), &turn)
@@ -212,6 +215,7 @@ extension Delivery {
   func received(_ id: ConnectionID, _ frame: Frame, _ turn: inout Turn) {
     guard connection == id else { return }
     lastMoved = turn.now
+    lastHeard = turn.now
     switch (frame, phase) {
     case (.goodbye(let code, let text), _): cut("the server says goodbye: \(code): \(text)", &turn)
     case (.ping(let nonce), _): send(.pong(nonce: nonce), &turn)
@@ -268,6 +272,13 @@ extension Delivery {
 
   private static let restored =
     "was node.data restored from a backup? Move it away and restart: a new journal begins"
+
+  /// What an operator can do about a refusal of everything.
+  func remedy(for code: RefusalCode) -> String {
+    // Without its first record: that is the one that binds the journal to a certificate.
+    guard code == .badSignature, durableRecords == 0 else { return "" }
+    return ": was the journal begun with another certificate? Move node.data away and restart: a new journal begins"
+  }
 
   private func open(_ id: ConnectionID, _ welcome: Welcome, _ turn: inout Turn) {
     phase = .open(id)

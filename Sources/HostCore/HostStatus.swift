@@ -17,8 +17,11 @@ package struct HostStatus: Hashable, Sendable {
     /// Since when the oldest of them is journaled (as far as this process knows); nil when there is none.
     package var oldestUndelivered: Instant?
     package var lastError: String?
-    /// Files that wait alone: refused, ahead, or of other bytes. At most `mostListed`.
+    /// When anything last came from it; nil while there is no connection.
+    package var lastHeard: Instant?
+    /// Files that wait alone: refused, ahead, or of other bytes. At most `mostListed`; `waitingCount` counts all.
     package var waiting: [WaitingFile]
+    package var waitingCount: Int
     /// Refusals since this process began.
     package var refusals: UInt64
   }
@@ -64,6 +67,9 @@ package struct HostStatus: Hashable, Sendable {
   package var directories: Int
   package var unwatchedDirectories: [BytePath]
   package var unreadableDirectories: [BytePath]
+  /// Files that were seen and can't be read: at most `mostListed`; `unreadableCount` counts all.
+  package var unreadable: [WaitingFile]
+  package var unreadableCount: Int
   package var settlements: [Settlement]
 }
 
@@ -84,6 +90,11 @@ extension HostStatus {
     self.directories = directories.count
     unwatchedDirectories = directories.filter { $0.condition == .listed && !$0.isWatched }.map(\.path)
     unreadableDirectories = directories.filter { $0.condition == .failed }.map(\.path)
+    let unread = files.filter { $0.isAttached && $0.unreadable != nil }
+    unreadableCount = unread.count
+    unreadable = unread.prefix(Self.mostListed).compactMap { file in
+      file.unreadable.map { WaitingFile(file: file.uuid, path: file.path, reason: $0) }
+    }
     self.settlements = settlements.map { Settlement($0, follower) }
     isSettled =
       follower.journal.expectedLength == journalLength && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }
@@ -98,9 +109,11 @@ extension HostStatus.Server {
     lagEvents = length > delivery.durableRecords ? length - delivery.durableRecords : 0
     oldestUndelivered = delivery.recordsMark?.since
     lastError = delivery.lastError
+    lastHeard = delivery.isOpen ? delivery.lastHeard : nil
     refusals = delivery.refusals
     lagBytes = 0
     waiting = []
+    waitingCount = 0
     for file in files {
       let owed = min(file.committedLength, file.gapStart)
       let durable = delivery.durable(file.id)
@@ -108,7 +121,9 @@ extension HostStatus.Server {
       lagBytes &+= owed - durable
       guard let cursor = delivery.cursors[file.id] else { continue }
       if let since = cursor.mark?.since { oldestUndelivered = min(oldestUndelivered ?? since, since) }
-      if let reason = cursor.trouble, waiting.count < HostStatus.mostListed {
+      guard let reason = cursor.trouble else { continue }
+      waitingCount += 1
+      if waiting.count < HostStatus.mostListed {
         waiting.append(HostStatus.WaitingFile(file: file.uuid, path: file.path, reason: reason))
       }
     }

@@ -15,14 +15,16 @@ extension LinuxServerFiles {
   private func point(_ place: BytePath, to stored: BytePath) throws -> String? {
     let top = try files.makeDirectories(BytePath("latest"))
     let directory = try files.makeDirectories(place.directory)
+    let above = place.bytes.count { $0 == UInt8(ascii: "/") }
+    let target = Array(String(repeating: "../", count: above).utf8) + stored.bytes
     if let present = try Self.linkTarget(place.name, in: directory) {
       guard let present else { return "a file or directory that is no link has the name" }
+      // As after each start, for nearly all files.
+      if present == target { return nil }
       if let birth = Self.birth(present), let own = Self.birth(stored.bytes), own.lexicographicallyPrecedes(birth) {
         return nil
       }
     }
-    let above = place.bytes.count { $0 == UInt8(ascii: "/") }
-    let target = Array(String(repeating: "../", count: above).utf8) + stored.bytes
     // The temporary name begins with a dot, as no host's name does.
     let temporary = ".new"
     unlinkat(top.number, temporary, 0)

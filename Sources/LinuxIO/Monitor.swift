@@ -25,7 +25,8 @@ package final class Monitor<Value>: @unchecked Sendable {
     return try body(&value)
   }
 
-  /// Waits until `body` gives a value; it is asked again after each `wakeAll`.
+  /// Waits until `body` gives a value; it is asked again after each `wakeAll`, and one of those that wait after each
+  /// `wakeOne`.
   package func waiting<R>(_ body: (inout Value) -> R?) -> R {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
@@ -36,4 +37,5 @@ package final class Monitor<Value>: @unchecked Sendable {
   }
 
   package func wakeAll() { pthread_cond_broadcast(condition) }
+  package func wakeOne() { pthread_cond_signal(condition) }
 }

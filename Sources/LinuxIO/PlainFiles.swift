@@ -41,7 +41,12 @@ final class PlainFiles: Sendable {
     do {
       return try root.makeDirectories(path)
     } catch {
-      throw error.call == Descriptor.syncCall ? fail(error) : error
+      if error.call == Descriptor.syncCall { throw fail(error) }
+      // What is open is the removed one: a new one of that name is found at the next start.
+      if error.code == ENOENT, try root.descriptor.facts().links == 0 {
+        throw SourceFailure("the log root was removed: put it back and restart this server's node")
+      }
+      throw error
     }
   }
 

@@ -10,6 +10,8 @@ package final class WorkerPool<Key: Hashable & Sendable>: Sendable {
     var queues: [Key: Queue<Work>] = [:]
     var ready = Queue<Key>()
     var waiting = 0
+    /// Somebody waits for room.
+    var isCrowded = false
     var isStopping = false
   }
 
@@ -29,17 +31,22 @@ package final class WorkerPool<Key: Hashable & Sendable>: Sendable {
 
   /// Work tells of its end by itself, as its last act.
   package func submit(_ key: Key, _ work: @escaping Work) {
-    state.waiting { [capacity] state -> Void? in
-      guard state.waiting < capacity else { return nil }
+    state.waiting { [capacity, monitor = state] state -> Void? in
+      guard state.waiting < capacity else {
+        state.isCrowded = true
+        return nil
+      }
       state.waiting += 1
       if state.queues[key] == nil {
         state.queues[key] = Queue()
         state.ready.append(key)
+        // One thread for each key that becomes ready. Under the lock, so that it isn't one that just began to wait for
+        // room.
+        if state.isCrowded { monitor.wakeAll() } else { monitor.wakeOne() }
       }
       state.queues[key]?.append(work)
       return ()
     }
-    state.wakeAll()
   }
 
   /// Does what was submitted, then ends the threads and waits for them. Nothing may be submitted after it.
@@ -56,30 +63,27 @@ package final class WorkerPool<Key: Hashable & Sendable>: Sendable {
   private static func run(_ state: Monitor<State>) {
     while let (key, work) = next(state) {
       work()
-      let isReady = state.withLock { state -> Bool in
-        if state.queues[key]?.isEmpty == true {
-          state.queues[key] = nil
-          return false
-        }
-        state.ready.append(key)
-        return true
+      // A key that is put back wakes nobody: this thread takes one from there now.
+      state.withLock { state in
+        if state.queues[key]?.isEmpty == true { state.queues[key] = nil } else { state.ready.append(key) }
       }
-      if isReady { state.wakeAll() }
     }
   }
 
   private static func next(_ state: Monitor<State>) -> (Key, Work)? {
-    let found = state.waiting { state -> (Key, Work)?? in
+    state.waiting { [monitor = state] state -> (Key, Work)?? in
       guard let key = state.ready.popFirst() else {
         // A key that runs puts itself back when it has more work, by a thread that then looks again.
         return state.isStopping ? .some(nil) : nil
       }
       guard let work = state.queues[key]?.popFirst() else { preconditionFailure("a ready key has work") }
       state.waiting -= 1
+      if state.isCrowded {
+        state.isCrowded = false
+        monitor.wakeAll()
+      }
       return (key, work)
     }
-    state.wakeAll()
-    return found
   }
 
   private static func start(_ body: @escaping Work) throws(SystemError) -> pthread_t {

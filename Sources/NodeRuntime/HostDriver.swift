@@ -142,7 +142,7 @@ final class HostDriver: @unchecked Sendable {
 
   // MARK: Journal
 
-  /// Known losses, as the file table has them.
+  /// Known losses, as the file table has them. Reads all of it: not for the loop's thread, safe from any other.
   func gaps(limit: Int) -> [NodeStatus.Gap] {
     guard let rows = try? store.files() else { return [] }
     let lost = rows.compactMap { row in row.gapFrom.map { (row, $0) } }.filter { $0.1 < $0.0.length }.prefix(limit)

@@ -15,6 +15,19 @@ extension Configuration {
   var credentials: CredentialFiles {
     CredentialFiles(certificate: tls.certificate, key: tls.key, authorities: tls.authorities)
   }
+
+  /// Why no other node would take this certificate as this node's.
+  func objection(to identity: CertificateIdentity) -> String? {
+    let name = node.name.text
+    if !identity.names.contains(name) {
+      let names = identity.names.isEmpty ? "nobody" : identity.names.joined(separator: ", ")
+      return "\(tls.certificate) is for \(names), and node.name is \(name)"
+    }
+    guard host == nil || identity.writableHosts.contains(name) else {
+      return "\(tls.certificate) does not permit to deliver as host \(name)"
+    }
+    return nil
+  }
 }
 
 /// Something in the data folder or the configuration that the node can't start with.
@@ -24,12 +37,25 @@ struct StartFailure: Error, CustomStringConvertible {
 }
 
 extension Node {
+  /// Makes the directory that the configuration names under `key`, and those above it, where there is none.
+  static func makeDirectory(_ path: String, mode: Int, for key: String) throws {
+    do {
+      try FileManager.default.createDirectory(
+        atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: mode])
+    } catch {
+      let cause = (error as? CocoaError)?.underlying as? POSIXError
+      let reason = cause.map { SmallFile.describe($0.code.rawValue) } ?? error.localizedDescription
+      throw StartFailure("\(key): the directory \(path) can't be made: \(reason)")
+    }
+  }
+
   // MARK: Server
 
   func makeServer(_ section: Configuration.ServerSection) throws -> (ServerDriver, counterMatches: Bool) {
-    try FileManager.default.createDirectory(
-      atPath: section.logs, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
+    try Self.makeDirectory(section.logs, mode: 0o750, for: "server.logs")
     let store = try LMDBServerStore<SHA256Tree>(at: configuration.dataFolder.serverStore)
+    // Another data folder's node would count its own starts there, and give out the same names.
+    logRootLock = try DirectoryLock(section.logs)
     let counter = try StartCounter(logs: section.logs)
     let matches = try counter.matches(store)
     let limits = configuration.limits
@@ -107,6 +133,10 @@ extension Node {
   }
 
   private func begin(_ identity: JournalIdentity, in store: LMDBHostStore<SHA256Tree>) throws {
+    // Record 0 binds the journal to this certificate for ever: begun with a wrong one, no server would ever take it.
+    if let objection = configuration.objection(to: try TLSContext(.client, configuration.credentials).identity) {
+      throw StartFailure(objection)
+    }
     let bytes = JournalOpened.bindingBytes(
       host: identity.host, journal: identity.journal, publicKey: identity.publicKey)
     let (chain, signature) = try CertificateBinding.sign(bytes, with: configuration.credentials)

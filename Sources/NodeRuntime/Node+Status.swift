@@ -19,13 +19,22 @@ extension Node: NodeControl {
       answer.value = self?.status()
       ready.signal()
     }
-    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return status }
+    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return listingGaps(status) }
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: false)
     status.alarms = ["the node doesn't answer: its loop has been busy for 5 s"]
     return status
   }
 
-  package func settle(timeout: Interval, done: @escaping @Sendable (SettleResult) -> Void) {
+  package func settle(timeout: Interval, done told: @escaping @Sendable (SettleResult) -> Void) {
+    let done: @Sendable (SettleResult) -> Void = { [self] result in
+      guard result.status.gapCount > 0 else { return told(result) }
+      // Not on a worker: all of them may wait for a disk that hangs.
+      startThread {
+        var result = result
+        result.status = self.listingGaps(result.status)
+        told(result)
+      }
+    }
     loop.post { [self] in
       guard let host else {
         // Without peers a server owes nothing to anyone; what hosts are still sending isn't its own yet.
@@ -46,8 +55,17 @@ extension Node: NodeControl {
     }
   }
 
+  /// With the gaps themselves: that reads the whole file table, which would keep the loop from delivering.
+  private func listingGaps(_ status: NodeStatus) -> NodeStatus {
+    guard status.gapCount > 0, let host else { return status }
+    var status = status
+    status.gaps = host.gaps(limit: NodeStatus.listed)
+    return status
+  }
+
   // MARK: On the loop's thread
 
+  /// All but the list of the gaps.
   func status() -> NodeStatus {
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: true)
     status.uptimeSeconds = seconds(Clocks.now() - began)
@@ -59,7 +77,6 @@ extension Node: NodeControl {
   private func add(_ host: HostDriver, to status: inout NodeStatus) {
     let now = Clocks.now()
     let seen = host.machine.status
-    status.settled = seen.isSettled
     status.journalRecords = seen.journalLength
     status.files = .init(
       followed: seen.filesFollowed, open: seen.filesOpen, held: seen.filesHeld, heldBytes: seen.bytesHeld)
@@ -69,18 +86,30 @@ extension Node: NodeControl {
         NodeStatus.Server(
           name: server.name, address: section.address.description, connected: server.isConnected,
           lagBytes: server.lagBytes, lagEvents: server.lagEvents,
-          lagSeconds: server.oldestUndelivered.map { seconds(now - $0) } ?? 0, lastError: server.lastError,
+          lagSeconds: server.oldestUndelivered.map { seconds(now - $0) } ?? 0,
+          lastError: server.lastError ?? silence(of: server, now),
           refusals: server.refusals))
       for file in server.waiting where status.waiting.count < NodeStatus.listed {
         status.waiting.append(
           .init(server: server.name, file: file.file.text, path: file.path.escaped, reason: file.reason))
       }
     }
-    status.waitingCount = seen.servers.reduce(0) { $0 + $1.waiting.count }
+    for file in seen.unreadable where status.waiting.count < NodeStatus.listed {
+      status.waiting.append(
+        .init(server: nil, file: file.file.text, path: file.path.escaped, reason: "can't be read: \(file.reason)"))
+    }
+    status.waitingCount = seen.servers.reduce(seen.unreadableCount) { $0 + $1.waitingCount }
     status.gapCount = seen.gaps
-    status.gaps = host.gaps(limit: NodeStatus.listed)
     if let blocked = seen.journalBlocked { status.alarms.append("journal blocked: \(blocked)") }
     for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
+    // What can't be read may hold bytes that nobody knows of.
+    status.settled = seen.isSettled && seen.unreadableCount == 0 && status.alarms.isEmpty
+  }
+
+  /// A server that takes bytes and says nothing: it hangs, or the link is so slow that nothing came of what it got.
+  private func silence(of server: HostStatus.Server, _ now: Instant) -> String? {
+    guard let heard = server.lastHeard, now - heard > configuration.limits.silence else { return nil }
+    return "connected, but nothing has come from it for \(Int(seconds(now - heard))) s"
   }
 
   private func add(_ server: ServerDriver, to status: inout NodeStatus) {

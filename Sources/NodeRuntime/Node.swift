@@ -18,6 +18,7 @@ package final class Node: @unchecked Sendable {
   let began = Clocks.now()
   private(set) var host: HostDriver?
   private(set) var server: ServerDriver?
+  var logRootLock: DirectoryLock?
   var settlements = Settlements()
   private var stopLimit: EventLoop.Timer?
   private var exitStatus: Int32 = 0
@@ -38,8 +39,7 @@ package final class Node: @unchecked Sendable {
     reports = ReportLog(logger: logger, servers: configuration.host?.servers.map(\.name.text) ?? [])
     loop = try EventLoop()
     workers = try WorkerPool(threads: Self.workerCount)
-    try FileManager.default.createDirectory(
-      atPath: configuration.node.data, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    try Self.makeDirectory(configuration.node.data, mode: 0o700, for: "node.data")
   }
 
   private func run() throws -> Int32 {

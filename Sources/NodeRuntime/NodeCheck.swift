@@ -65,15 +65,8 @@ package struct NodeCheck {
       }
     }
     guard let identity else { return }
-    let name = configuration.node.name.text
-    if !identity.names.contains(name) {
-      let names = identity.names.joined(separator: ", ")
-      show(
-        Finding(
-          .fail, "keys",
-          "\(configuration.tls.certificate) is for \(names.isEmpty ? "nobody" : names), and node.name is \(name)"))
-    } else if configuration.host != nil, !identity.writableHosts.contains(name) {
-      show(Finding(.fail, "keys", "\(configuration.tls.certificate) does not permit to deliver as host \(name)"))
+    if let objection = configuration.objection(to: identity) {
+      show(Finding(.fail, "keys", objection))
     } else {
       checkExpiry(identity, show)
     }

@@ -4,7 +4,8 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   package var name: String
   /// `host`, `server` or both.
   package var roles: [String]
-  /// Everything that the node has journaled is durable on every server, or lies in a gap.
+  /// Everything that the node has journaled is durable on every server, or lies in a gap; and nothing that it follows
+  /// can't be read.
   package var settled: Bool
   /// On a host: one for each destination, in the order of the configuration.
   package var servers: [Server] = []
@@ -16,7 +17,7 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   /// Known losses, the newest first, at most `listed`; `gapCount` counts all.
   package var gaps: [Gap] = []
   package var gapCount = 0
-  /// Files that a server refused or that wait alone, at most `listed`.
+  /// Files that a server refused, that wait alone or that can't be read, at most `listed`; `waitingCount` counts all.
   package var waiting: [Waiting] = []
   package var waitingCount = 0
   /// Strings that disagree about the same file. This version refuses them, so there are none.
@@ -48,6 +49,7 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     package var lagEvents: UInt64
     /// Age of the oldest of them; 0 when there are none.
     package var lagSeconds: Double
+    /// Why there is no connection, or that nothing has come over it for long; null when all is well.
     @Null package var lastError: String?
     package var refusals: UInt64
     package init(
@@ -142,6 +144,7 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   }
 
   package struct Waiting: Codable, Sendable, Hashable {
+    /// Null when the host itself can't read it.
     @Null package var server: String?
     package var file: String
     package var path: String

@@ -28,9 +28,11 @@ package struct SettleVerdict: Sendable, Hashable {
 }
 
 extension SettleResult {
-  /// A file that a server refused or that waits alone: nothing but an operator ends that.
+  /// A file that a server refused or that waits alone: nothing but an operator ends that. Of one that can't be read
+  /// nobody knows what is missing: it never counts as settled.
   fileprivate func isRefused(_ entry: Unsettled) -> Bool {
-    status.waiting.contains { $0.file == entry.file && (entry.server == nil || $0.server == entry.server) }
+    let found = status.waiting.filter { $0.file == entry.file }
+    return found.contains { entry.server == nil || $0.server == entry.server } && !found.contains { $0.server == nil }
   }
 }
 

@@ -388,6 +388,20 @@ import WireProtocol
 
   // MARK: Servers that lie, refuse, or say nothing
 
+  @Test func aJournalThatIsRefusedFromItsFirstRecordOnNamesTheRemedyW6() throws {
+    files.create("/log/a.log", "one")
+    b.lies = { frame in
+      guard case .recordsDurable = frame else { return frame }
+      return .refusal(Refusal(file: nil, code: .badSignature, length: 0, text: "the binding's certificate is web9's"))
+    }
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    let reasons = host.reports.compactMap { if case .serverDown(_, let reason) = $0 { reason } else { nil } }
+    let reason = try #require(reasons.first)
+    #expect(reason.contains("the binding's certificate is web9's"))
+    #expect(reason.contains("Move node.data away and restart"))
+  }
+
   static let lies: [(String, @Sendable (Frame) -> Frame?)] = [
     (
       "more bytes than it got",
@@ -485,11 +499,14 @@ import WireProtocol
     host.pass(.seconds(1))
     let connection = try #require(host.connection(to: 1))
     b.isSilent = true
+    let heard = try #require(host.status.servers[1].lastHeard)
     for _ in 0..<50 {
       host.pass(.seconds(1))
       host.give(.progress(connection))
     }
     #expect(host.status.servers[1].isConnected)
+    // It is said: a server that hangs takes bytes too.
+    #expect(host.status.servers[1].lastHeard == heard)
     host.pass(.seconds(30))
     #expect(!host.status.servers[1].isConnected)
   }

@@ -38,6 +38,8 @@ final class FakeFileSystem {
   var refusesWatches = false
   /// Directories that can't be listed, entries that can't be examined, and hints that are lost.
   var unreadable: [String: String] = [:]
+  /// Paths of files that can't be read, with the reason.
+  var unreadableFiles: [String: String] = [:]
   var unexaminable: Set<String> = []
   var losesHints = false
   /// File systems by mount point; the root's is 1.

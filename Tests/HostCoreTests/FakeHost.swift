@@ -260,6 +260,9 @@ final class FakeHost {
   }
 
   private func ingest(_ id: FileID, _ from: UInt64, _ root: Digest, _ limit: Int) -> IngestAnswer {
+    if let path = attached[id]?.path, let reason = files.unreadableFiles[text(path)] {
+      return IngestAnswer(outcome: .failed(reason), size: 0, modified: WallTime(nanoseconds: 0), links: 0)
+    }
     guard let inode = open(id), var attachment = attached[id] else {
       return IngestAnswer(outcome: .gone, size: 0, modified: WallTime(nanoseconds: 0), links: 0)
     }

@@ -305,6 +305,20 @@ import WireProtocol
     #expect(host.settled == [1])
   }
 
+  @Test func statusNamesFilesThatCannotBeReadG7() throws {
+    files.create("/log/a.log", "one")
+    files.unreadableFiles["/log/a.log"] = "EACCES"
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    #expect(host.status.unreadableCount == 1)
+    #expect(host.status.unreadable.map(\.path) == [BytePath("/log/a.log")])
+    #expect(host.status.unreadable.map(\.reason) == ["EACCES"])
+    files.unreadableFiles = [:]
+    host.pass(.seconds(20))
+    #expect(host.status.unreadable.isEmpty && host.status.unreadableCount == 0)
+    #expect(b.contents("/log/a.log") == ["one"])
+  }
+
   @Test func cancelledAndRepeatedQuestions() throws {
     b.isUp = false
     let host = try FakeHost(files, servers: servers)

@@ -61,6 +61,13 @@ import Testing
       #expect(plane.link(host: host, path: path, to: stored(time)) == nil)
       #expect(acts.content(link) == [UInt8(max(2, number))])
     }
+    // One that leads there already isn't made anew, as each start would for every file.
+    func inode() throws -> UInt64? {
+      try FileManager.default.attributesOfItem(atPath: text(link))[.systemFileNumber] as? UInt64
+    }
+    let before = try #require(try inode())
+    #expect(plane.link(host: host, path: path, to: stored("20260102T030406Z")) == nil)
+    #expect(try inode() == before)
     try acts.create(acts.root.appending(Array("latest/web1/var/log/b".utf8)))
     #expect(plane.link(host: host, path: BytePath("var/log/b"), to: stored("20260102T030406Z")) != nil)
     #expect(acts.content(acts.root.appending(Array("latest/web1/var/log/b".utf8))) == [])
@@ -102,6 +109,17 @@ import Testing
         return #expect(Bool(false))
       }
     }
+  }
+
+  @Test func `A log root that somebody removed is named`() throws {
+    let acts = try LinuxFiles()
+    let plane = try plane(acts)
+    try acts.removeDirectory(acts.root)
+    guard case .failed(let reason) = plane.create(try key(), BytePath("files/web1/a")) else {
+      Issue.record("made in a directory that is gone")
+      return
+    }
+    #expect(reason == "the log root was removed: put it back and restart this server's node")
   }
 
   @Test func `A sync that failed once fails everything after it (P4)`() throws {

@@ -142,6 +142,15 @@ import Testing
     #expect(two.reasons == ["s: /y: 1 of 9 durable"])
   }
 
+  @Test func aFileThatCannotBeReadNeverCountsAsSettled() {
+    var status = Self.quiet
+    status.waiting = [.init(server: nil, file: "f", path: "/x", reason: "can't be read: EACCES")]
+    let unread = SettleResult.Unsettled(server: nil, file: "f", path: "/x", noted: 9, durable: 0, reason: "EACCES")
+    let result = SettleResult(reached: false, unsettled: [unread], status: status)
+    #expect(!SettleVerdict(result, allowGaps: false).isSettled)
+    #expect(!SettleVerdict(result, allowGaps: true).isSettled)
+  }
+
   @Test func aTimeoutWithoutAListIsNeverSettled() {
     for allowGaps in [false, true] {
       let verdict = SettleVerdict(

@@ -28,6 +28,16 @@ struct StartCounterTests {
     }
   }
 
+  @Test func oneNodeAtATimeHoldsALogRoot() throws {
+    try withFolders { logs, _ in
+      var first: DirectoryLock? = try DirectoryLock(logs)
+      #expect(throws: StartFailure.self) { try DirectoryLock(logs) }
+      withExtendedLifetime(first) {}
+      first = nil
+      _ = try DirectoryLock(logs)
+    }
+  }
+
   @Test func aCrashBetweenTheTwoCountsMatches() throws {
     try withFolders { logs, data in
       let counter = try StartCounter(logs: logs)
