@@ -15,7 +15,7 @@ final class HostProcess: SimulatedProcess {
     var connection: Connection
     var server: ServerIndex
     var decoder: FrameDecoder
-    var movedAt = Instant(nanoseconds: 0)
+    var heardAt = Instant(nanoseconds: 0)
   }
   private var sessions: [ConnectionID: Session] = [:]
   private var spare: [HostEffect] = []
@@ -259,7 +259,7 @@ final class HostProcess: SimulatedProcess {
       sessions[id] = Session(connection: connection, server: server, decoder: FrameDecoder(limits: world.limits))
       connection.attach(
         at: .toHost,
-        receive: { [self] bytes in run { [self] in received(id, bytes) } }, took: { [self] in moved(id) },
+        receive: { [self] bytes in run { [self] in received(id, bytes) } },
         ended: { [self] reason in run { [self] in ended(id, reason) } })
       input(.connected(server, id))
     }
@@ -279,18 +279,18 @@ final class HostProcess: SimulatedProcess {
     input(.disconnected(session.server, id, reason: reason))
   }
 
-  /// Bytes came or were taken.
-  private func moved(_ id: ConnectionID) {
+  /// Bytes came.
+  private func heard(_ id: ConnectionID) {
     let now = world.kernel.now
-    guard let last = sessions[id]?.movedAt, now - last >= world.limits.progress else { return }
-    sessions[id]?.movedAt = now
+    guard let last = sessions[id]?.heardAt, now - last >= world.limits.progress else { return }
+    sessions[id]?.heardAt = now
     after(1_000) { [self] in input(.progress(id)) }
   }
 
   private func received(_ id: ConnectionID, _ bytes: [UInt8]) {
     sessions[id]?.connection.consumed(bytes.count, .toHost)
     world.kernel.trace.mix(bytes)
-    moved(id)
+    heard(id)
     sessions[id]?.decoder.feed(bytes.span.bytes)
     while isAlive {
       do {

@@ -15,7 +15,7 @@ final class ServerProcess: SimulatedProcess {
     var connection: Connection
     var host: Int
     var decoder: FrameDecoder
-    var movedAt = Instant(nanoseconds: 0)
+    var heardAt = Instant(nanoseconds: 0)
   }
   private var sessions: [ConnectionID: Session] = [:]
   private var nextPayload: UInt64 = 0
@@ -84,7 +84,7 @@ final class ServerProcess: SimulatedProcess {
     sessions[id] = Session(connection: connection, host: host, decoder: FrameDecoder(limits: world.limits))
     connection.attach(
       at: .toServer,
-      receive: { [self] bytes in run { [self] in received(id, bytes) } }, took: { [self] in moved(id) },
+      receive: { [self] bytes in run { [self] in received(id, bytes) } },
       ended: { [self] _ in run { [self] in ended(id) } })
     run { [self] in input(.accepted(id, Peer(names: [name.text], address: "10.0.0.\(host)"))) }
   }
@@ -94,18 +94,18 @@ final class ServerProcess: SimulatedProcess {
     input(.closed(id))
   }
 
-  /// Bytes came or were taken.
-  private func moved(_ id: ConnectionID) {
+  /// Bytes came.
+  private func heard(_ id: ConnectionID) {
     let now = world.kernel.now
-    guard let last = sessions[id]?.movedAt, now - last >= world.limits.progress else { return }
-    sessions[id]?.movedAt = now
+    guard let last = sessions[id]?.heardAt, now - last >= world.limits.progress else { return }
+    sessions[id]?.heardAt = now
     after(1_000) { [self] in input(.progress(id)) }
   }
 
   private func received(_ id: ConnectionID, _ bytes: [UInt8]) {
     sessions[id]?.connection.consumed(bytes.count, .toServer)
     world.kernel.trace.mix(bytes)
-    moved(id)
+    heard(id)
     sessions[id]?.decoder.feed(bytes.span.bytes)
     while isAlive {
       do {

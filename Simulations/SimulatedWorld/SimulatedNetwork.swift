@@ -37,7 +37,6 @@ package final class Connection {
   struct End {
     var isOpen = true
     var receive: (([UInt8]) -> Void)?
-    var took: (() -> Void)?
     var ended: ((String) -> Void)?
   }
   /// By the direction that leads to the end.
@@ -54,13 +53,8 @@ package final class Connection {
     ]
   }
 
-  /// `took`: the other end's machine, or this one's, has taken bytes that were sent from here.
-  func attach(
-    at end: Direction, receive: @escaping ([UInt8]) -> Void, took: @escaping () -> Void = {},
-    ended: @escaping (String) -> Void
-  ) {
+  func attach(at end: Direction, receive: @escaping ([UInt8]) -> Void, ended: @escaping (String) -> Void) {
     ends[end.rawValue].receive = receive
-    ends[end.rawValue].took = took
     ends[end.rawValue].ended = ended
   }
 
@@ -69,8 +63,6 @@ package final class Connection {
     guard ends[direction.other.rawValue].isOpen else { return }
     streams[direction.rawValue].write(bytes, whenTaken: whenTaken)
   }
-
-  func took(_ direction: Direction) { ends[direction.other.rawValue].took?() }
 
   /// The receiver at the end of `direction` has processed so many bytes.
   func consumed(_ count: Int, _ direction: Direction) { streams[direction.rawValue].consumed(count) }
@@ -163,7 +155,6 @@ final class ByteStream {
   private var written = 0
   private var onWire = 0
   private var processed = 0
-  private var lastTaken = 0
   private var waiting: [(end: Int, call: () -> Void)] = []
   private var isPumping = false
   private var lastArrival: UInt64 = 0
@@ -222,7 +213,7 @@ final class ByteStream {
   /// Whoever calls keeps the connection alive.
   private func pump(_ connection: Connection) {
     guard !isPumping, !isCut, !isEnded else { return }
-    takeIntoSocket(connection)
+    takeIntoSocket()
     let room = network.sendBuffer - (onWire - processed)
     let available = min(written - onWire, room, cutAt - onWire)
     if cutAt == onWire { return cutHere(connection) }
@@ -296,12 +287,8 @@ final class ByteStream {
   }
 
   /// What fits the socket's buffer counts as sent.
-  private func takeIntoSocket(_ connection: Connection) {
+  private func takeIntoSocket() {
     let taken = min(written, processed + network.sendBuffer)
-    if taken > lastTaken {
-      lastTaken = taken
-      connection.took(direction)
-    }
     while let first = waiting.first, first.end <= taken {
       waiting.removeFirst()
       network.kernel.after(1_000, first.call)

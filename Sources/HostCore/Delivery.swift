@@ -26,10 +26,8 @@ final class Delivery {
   private(set) var phase = Phase.idle
   private var attempts: UInt64 = 0
   private var jitter: UInt64
-  /// When bytes last came from the server, or it was seen to take some.
-  private var lastMoved = Instant(nanoseconds: 0)
-  /// When bytes last came from the server. What it takes may lie in its system's buffers, unread by a process that hangs.
-  private(set) var lastHeard = Instant(nanoseconds: 0)
+  /// When bytes last came from the server. Those that it took say nothing: its system takes them for a process that hangs.
+  private var lastHeard = Instant(nanoseconds: 0)
   private var lastSent = Instant(nanoseconds: 0)
   private var pings: UInt64 = 0
   private(set) var lastError: String?
@@ -116,7 +114,6 @@ final class Delivery {
       return
     }
     phase = .greeting(id)
-    lastMoved = turn.now
     lastHeard = turn.now
     let hello = Hello(
       oldest: 1, newest: 1, host: settings.host, journal: settings.journal, publicKey: settings.publicKey)
@@ -179,16 +176,16 @@ final class Delivery {
     switch phase {
     case .idle, .connecting, .stopped: nil
     case .backingOff(let until): until
-    case .greeting, .verifying: lastMoved + limits.silence
+    case .greeting, .verifying: lastHeard + limits.silence
     case .open:
-      min(lastMoved + limits.silence, lastSent + limits.heartbeat, retries.leastKey ?? lastSent + limits.heartbeat)
+      min(lastHeard + limits.silence, lastSent + limits.heartbeat, retries.leastKey ?? lastSent + limits.heartbeat)
     }
   }
 
   func tick(_ turn: inout Turn) {
     if case .backingOff(let until) = phase, until <= turn.now { return connect(&turn) }
     guard connection != nil else { return }
-    if lastMoved + limits.silence <= turn.now { return cut("nothing was heard or taken for too long", &turn) }
+    if lastHeard + limits.silence <= turn.now { return cut("nothing was heard for too long", &turn) }
     guard isOpen else { return }
     while let (_, file) = retries.pop(if: { $0 <= turn.now }) { retry(file) }
     if lastSent + limits.heartbeat <= turn.now {
@@ -203,7 +200,7 @@ final class Delivery {
     turn.emit(.send(id, frame))
   }
 
-  func noteMovement(_ turn: Turn) { lastMoved = turn.now }
+  func noteHeard(_ turn: Turn) { lastHeard = turn.now }
   func noteSent(_ turn: Turn) { lastSent = turn.now }
   /// The server does something with what it gets: the next backoff begins small again.
   func noteProgress() { attempts = 0 }
@@ -214,7 +211,6 @@ final class Delivery {
 extension Delivery {
   func received(_ id: ConnectionID, _ frame: Frame, _ turn: inout Turn) {
     guard connection == id else { return }
-    lastMoved = turn.now
     lastHeard = turn.now
     switch (frame, phase) {
     case (.goodbye(let code, let text), _): cut("the server says goodbye: \(code): \(text)", &turn)

@@ -38,8 +38,8 @@ package enum HostInput: Hashable, Sendable {
   /// A connection ended, or an attempt failed (`connection` nil).
   case disconnected(ServerIndex, ConnectionID?, reason: String)
   case received(ConnectionID, Frame)
-  /// Bytes came or were taken, perhaps of a frame that isn't complete yet. At least once each `Limits.progress` in which
-  /// any moved: on a slow link a frame may take longer than `silence`.
+  /// Bytes came, perhaps of a frame that isn't complete yet. At least once each `Limits.progress` in which any came: on
+  /// a slow link a frame may take longer than `silence`.
   case progress(ConnectionID)
   case headVerified(ConnectionID, Bool)
   case rootComputed(ConnectionID, FileID, length: UInt64, Digest?)

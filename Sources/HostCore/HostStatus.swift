@@ -17,8 +17,6 @@ package struct HostStatus: Hashable, Sendable {
     /// Since when the oldest of them is journaled (as far as this process knows); nil when there is none.
     package var oldestUndelivered: Instant?
     package var lastError: String?
-    /// When anything last came from it; nil while there is no connection.
-    package var lastHeard: Instant?
     /// Files that wait alone: refused, ahead, or of other bytes. At most `mostListed`; `waitingCount` counts all.
     package var waiting: [WaitingFile]
     package var waitingCount: Int
@@ -109,7 +107,6 @@ extension HostStatus.Server {
     lagEvents = length > delivery.durableRecords ? length - delivery.durableRecords : 0
     oldestUndelivered = delivery.recordsMark?.since
     lastError = delivery.lastError
-    lastHeard = delivery.isOpen ? delivery.lastHeard : nil
     refusals = delivery.refusals
     lagBytes = 0
     waiting = []

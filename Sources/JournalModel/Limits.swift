@@ -37,7 +37,7 @@ package struct Limits: Sendable, Hashable {
   package var backoffLast = Interval.seconds(30)
   package var heartbeat = Interval.seconds(5)
   package var silence = Interval.seconds(20)
-  /// How often the machines are told that bytes move.
+  /// How often the machines are told that bytes come.
   package var progress: Interval { Interval(nanoseconds: silence.nanoseconds / 20) }
   /// Retry of a refused file, a failed commit, a failed read.
   package var retry = Interval.seconds(5)

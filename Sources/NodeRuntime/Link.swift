@@ -11,8 +11,8 @@ import WireProtocol
 final class Link {
   enum Event {
     case open
-    /// Bytes came or were taken, told once each `Limits.progress`.
-    case moved
+    /// Bytes came, told once each `Limits.progress`.
+    case heard
     case frame(Frame)
     case payload(PayloadHeader, [UInt8])
     /// The bytes are no frames.
@@ -39,7 +39,7 @@ final class Link {
   private var marks: [(at: UInt64, run: () -> Void)] = []
   private var input: [UInt8]
   private var isReadScheduled = false
-  private var movedAt = Instant(nanoseconds: 0)
+  private var heardAt = Instant(nanoseconds: 0)
   private let progress: Interval
   private var deadline: EventLoop.Timer?
 
@@ -157,7 +157,7 @@ final class Link {
       let result = input.withUnsafeMutableBytes { session.read(into: $0) }
       switch result {
       case .bytes(let count):
-        noteMovement()
+        noteHeard()
         decoder.feed(input.span.extracting(first: count).bytes)
         deliver()
         budget -= count
@@ -169,13 +169,13 @@ final class Link {
     }
   }
 
-  private func noteMovement() {
+  private func noteHeard() {
     let now = Clocks.now()
-    guard now - movedAt >= progress else { return }
-    movedAt = now
+    guard now - heardAt >= progress else { return }
+    heardAt = now
     loop.defer { [weak self] in
       guard let self, phase == .open else { return }
-      onEvent(self, .moved)
+      onEvent(self, .heard)
     }
   }
 
@@ -212,7 +212,6 @@ final class Link {
         let wasFull = output.count - outputStart > Self.outputLimit
         outputStart += count
         sent += UInt64(count)
-        noteMovement()
         // TLS may hold bytes that were left unread meanwhile.
         if wasFull, output.count - outputStart <= Self.outputLimit { continueReadingLater() }
       case .wantsRead, .wantsWrite:

@@ -86,8 +86,7 @@ extension Node: NodeControl {
         NodeStatus.Server(
           name: server.name, address: section.address.description, connected: server.isConnected,
           lagBytes: server.lagBytes, lagEvents: server.lagEvents,
-          lagSeconds: server.oldestUndelivered.map { seconds(now - $0) } ?? 0,
-          lastError: server.lastError ?? silence(of: server, now),
+          lagSeconds: server.oldestUndelivered.map { seconds(now - $0) } ?? 0, lastError: server.lastError,
           refusals: server.refusals))
       for file in server.waiting where status.waiting.count < NodeStatus.listed {
         status.waiting.append(
@@ -104,12 +103,6 @@ extension Node: NodeControl {
     for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
     // What can't be read may hold bytes that nobody knows of.
     status.settled = seen.isSettled && seen.unreadableCount == 0 && status.alarms.isEmpty
-  }
-
-  /// A server that takes bytes and says nothing: it hangs, or the link is so slow that nothing came of what it got.
-  private func silence(of server: HostStatus.Server, _ now: Instant) -> String? {
-    guard let heard = server.lastHeard, now - heard > configuration.limits.silence else { return nil }
-    return "connected, but nothing has come from it for \(Int(seconds(now - heard))) s"
   }
 
   private func add(_ server: ServerDriver, to status: inout NodeStatus) {

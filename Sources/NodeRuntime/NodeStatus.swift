@@ -49,7 +49,6 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     package var lagEvents: UInt64
     /// Age of the oldest of them; 0 when there are none.
     package var lagSeconds: Double
-    /// Why there is no connection, or that nothing has come over it for long; null when all is well.
     @Null package var lastError: String?
     package var refusals: UInt64
     package init(

@@ -240,7 +240,7 @@ final class ServerDriver: @unchecked Sendable {
     switch event {
     case .open:
       take(.accepted(link.id, Peer(names: link.peer?.writableHosts ?? [], address: link.address)))
-    case .moved: take(.progress(link.id))
+    case .heard: take(.progress(link.id))
     case .frame(let frame): take(.received(link.id, frame))
     case .payload(let header, let bytes):
       lastPayload += 1

@@ -22,13 +22,10 @@ package struct StatusText {
     text = lines.joined(separator: "\n") + "\n"
   }
 
-  /// A host whose logs grow is behind by what was written last: no cause for concern while all servers take it and
-  /// answer.
+  /// A host whose logs grow is behind by what was written last: no cause for concern while all servers take it.
   private static func state(_ status: NodeStatus) -> String {
     if status.settled { return "settled" }
-    let isDelivering =
-      status.alarms.isEmpty && status.waitingCount == 0
-      && status.servers.allSatisfy { $0.connected && $0.lastError == nil }
+    let isDelivering = status.alarms.isEmpty && status.waitingCount == 0 && status.servers.allSatisfy(\.connected)
     return isDelivering ? "delivering" : "not settled"
   }
 

@@ -6,6 +6,8 @@ import WireProtocol
 struct Connection {
   let peer: Peer
   var heard: Instant
+  /// Something was sent since connections were last looked at.
+  var hasSent = false
   /// Nil until `hello` was accepted.
   var session: Session?
 }

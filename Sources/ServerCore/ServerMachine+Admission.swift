@@ -19,7 +19,7 @@ extension ServerMachine where H.Value == Digest {
       return
     }
     connections[id] = Connection(peer: peer, heard: now)
-    if silenceCheck == nil { silenceCheck = now + silencePeriod }
+    if heartbeatDue == nil { heartbeatDue = now + heartbeatPeriod }
   }
 
   mutating func receive(_ frame: Frame, on id: ConnectionID) {
@@ -32,7 +32,7 @@ extension ServerMachine where H.Value == Digest {
     switch frame {
     case .records(let records): take(records, on: id)
     case .resumeQuery(let files): query(files, on: id)
-    case .ping(let nonce): out.append(.send(id, .pong(nonce: nonce)))
+    case .ping(let nonce): send(.pong(nonce: nonce), to: id)
     case .pong: break
     case .goodbye(let code, let text): cut(id, code, "goodbye: \(text)")
     case .hello: violated(id, "a second hello")
@@ -75,7 +75,7 @@ extension ServerMachine where H.Value == Digest {
     let welcome = Welcome(
       version: Self.protocolVersion, server: settings.name, journalLength: held.length, checkpoint: held.checkpoint,
       credit: credit.granted)
-    out.append(.send(id, .welcome(welcome)))
+    send(.welcome(welcome), to: id)
     out.append(.report(.hostConnected(hello.host, journal: hello.journal, records: held.length)))
   }
 
@@ -124,14 +124,28 @@ extension ServerMachine where H.Value == Digest {
     if let tally = connections[id]?.session?.facts.tally { tallies[tally].lastSeen = now }
   }
 
-  // MARK: Silence
+  mutating func send(_ frame: Frame, to id: ConnectionID) {
+    connections[id]?.hasSent = true
+    out.append(.send(id, frame))
+  }
 
-  private var silencePeriod: Interval { Interval(nanoseconds: max(1, limits.silence.nanoseconds / 4)) }
+  // MARK: Heartbeats (W4)
 
-  mutating func closeSilent() {
-    let silent = connections.filter { now - $0.value.heard >= limits.silence }.keys.sorted()
-    for id in silent { cut(id, .silence, "nothing came for \(limits.silence.nanoseconds / 1_000_000) ms") }
-    silenceCheck = connections.isEmpty ? nil : now + silencePeriod
+  private var heartbeatPeriod: Interval { Interval(nanoseconds: max(1, limits.silence.nanoseconds / 4)) }
+
+  /// Cuts off who is silent, and lets those hear something who were told nothing: a host that sends a long extent over a
+  /// slow link asks nothing meanwhile.
+  mutating func beat() {
+    for id in connections.keys.sorted() {
+      guard let connection = connections[id] else { continue }
+      if now - connection.heard >= limits.silence {
+        cut(id, .silence, "nothing came for \(limits.silence.nanoseconds / 1_000_000) ms")
+      } else if !connection.hasSent, connection.session != nil {
+        send(.ping(nonce: 0), to: id)
+      }
+      connections[id]?.hasSent = false
+    }
+    heartbeatDue = connections.isEmpty ? nil : now + heartbeatPeriod
   }
 
   // MARK: Credit
@@ -171,7 +185,7 @@ extension ServerMachine where H.Value == Digest {
     for id in creditDue {
       connections[id]?.session?.isCreditDue = false
       guard let total = connections[id]?.session?.credit.grant(limit: limit) else { continue }
-      out.append(.send(id, .credit(total: total)))
+      send(.credit(total: total), to: id)
     }
     creditDue.removeAll(keepingCapacity: true)
   }

@@ -164,7 +164,7 @@ extension ServerMachine where H.Value == Digest {
     connections[id]?.session?.refused.insert(file)
     refusals += 1
     let refusal = Refusal(file: file, code: code, length: strings[index].committed, text: text)
-    out.append(.send(id, .refusal(refusal)))
+    send(.refusal(refusal), to: id)
   }
 
   /// Once for each file and reason, until it gets on.
@@ -184,14 +184,14 @@ extension ServerMachine where H.Value == Digest {
     refusals += 1
     let text = "the file's birth isn't recorded"
     out.append(.report(.refused(FileKey(host: session.host, file: file), nil, .unknownFile, text)))
-    out.append(.send(frame.connection, .refusal(Refusal(file: file, code: .unknownFile, length: 0, text: text))))
+    send(.refusal(Refusal(file: file, code: .unknownFile, length: 0, text: text)), to: frame.connection)
   }
 
   mutating func acknowledge(_ lengths: [FileLength], to id: ConnectionID) {
     guard connections[id]?.session != nil else { return }
     var rest = lengths[...]
     while !rest.isEmpty {
-      out.append(.send(id, .payloadDurable(Array(rest.prefix(FrameBounds.acknowledgements)))))
+      send(.payloadDurable(Array(rest.prefix(FrameBounds.acknowledgements))), to: id)
       rest = rest.dropFirst(FrameBounds.acknowledgements)
     }
   }
@@ -234,7 +234,7 @@ extension ServerMachine where H.Value == Digest {
     {
       connections[id]?.session?.queries.removeFirst()
       let answer = query.files.map { HeldFile(file: $0, strings: held(FileKey(host: host, file: $0))) }
-      out.append(.send(id, .resumeAnswer(answer)))
+      send(.resumeAnswer(answer), to: id)
     }
   }
 

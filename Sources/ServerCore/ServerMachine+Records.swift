@@ -47,7 +47,7 @@ extension ServerMachine where H.Value == Digest {
   /// The host is told of durable records as far as this connection has shown them.
   mutating func acknowledgeRecords(_ index: Int) {
     guard let id = journals[index].connection, let length = journals[index].unacknowledged() else { return }
-    out.append(.send(id, .recordsDurable(length: length)))
+    send(.recordsDurable(length: length), to: id)
   }
 
   /// The frame's records beyond those taken already; the others must be equal to what waits.
@@ -124,7 +124,7 @@ extension ServerMachine where H.Value == Digest {
     let length = journals[journal].held.length
     refusals += 1
     out.append(.report(.peerRefused(peer, refused.code, refused.text)))
-    out.append(.send(id, .refusal(Refusal(file: nil, code: refused.code, length: length, text: refused.text))))
+    send(.refusal(Refusal(file: nil, code: refused.code, length: length, text: refused.text)), to: id)
     cut(id, refused.code, refused.text)
   }
 

@@ -48,10 +48,10 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var unsyncedBytes: UInt64 = 0
   var syncDue: Instant?
   var syncing: [SyncTarget]?
-  // Retries of failed strings, and silence
+  // Retries of failed strings, and heartbeats
   var failing: [Int] = []
   var failingRetry: Instant?
-  var silenceCheck: Instant?
+  var heartbeatDue: Instant?
   // Payload in memory that isn't committed
   var pendingBytes: UInt64 = 0
   var refusals: UInt64 = 0
@@ -109,7 +109,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   package var nextDeadline: Instant? {
     if phase == .halted || phase == .stopping { return nil }
     var next: Instant?
-    for deadline in [commitRetry, syncing == nil ? syncDue : nil, failingRetry, silenceCheck] {
+    for deadline in [commitRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue] {
       if let deadline { next = min(next ?? deadline, deadline) }
     }
     return next
@@ -120,7 +120,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     if let due = commitRetry, due <= now { commitRetry = nil }
     if let due = failingRetry, due <= now { retryFailing() }
     if let due = syncDue, due <= now { syncNow() }
-    if let due = silenceCheck, due <= now { closeSilent() }
+    if let due = heartbeatDue, due <= now { beat() }
   }
 
   private mutating func stop() {

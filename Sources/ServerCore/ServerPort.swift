@@ -27,7 +27,7 @@ package enum ServerInput: Hashable, Sendable {
   case accepted(ConnectionID, Peer)
   /// Any frame but payload.
   case received(ConnectionID, Frame)
-  /// Bytes came or were taken (see `HostInput.progress`).
+  /// Bytes came (see `HostInput.progress`).
   case progress(ConnectionID)
   case receivedPayload(ConnectionID, PayloadHeader, PayloadID)
   /// The bytes on the connection are no frame: it has been cut off.

@@ -493,20 +493,17 @@ import WireProtocol
     #expect(host.status.servers[1].isConnected)
   }
 
-  /// A frame may take longer than `silence` on a slow link: bytes that move keep the connection.
-  @Test func bytesThatMoveKeepAConnectionW4() throws {
+  /// A frame may take longer than `silence` on a slow link: bytes that come keep the connection.
+  @Test func bytesThatComeKeepAConnectionW4() throws {
     let host = try FakeHost(files, servers: servers)
     host.pass(.seconds(1))
     let connection = try #require(host.connection(to: 1))
     b.isSilent = true
-    let heard = try #require(host.status.servers[1].lastHeard)
     for _ in 0..<50 {
       host.pass(.seconds(1))
       host.give(.progress(connection))
     }
     #expect(host.status.servers[1].isConnected)
-    // It is said: a server that hangs takes bytes too.
-    #expect(host.status.servers[1].lastHeard == heard)
     host.pass(.seconds(30))
     #expect(!host.status.servers[1].isConnected)
   }

@@ -72,9 +72,6 @@ import Testing
     var status = NodeStatus(name: "web1", roles: ["host"], settled: false)
     status.servers = [.init(name: "logs-a", address: "h:1", connected: true, lagBytes: 9, lagEvents: 1)]
     #expect(StatusText(status).text.hasPrefix("web1 (host): delivering\n"))
-    status.servers[0].lastError = "connected, but nothing has come from it for 60 s"
-    #expect(StatusText(status).text.hasPrefix("web1 (host): not settled\n"))
-    status.servers[0].lastError = nil
     status.servers[0].connected = false
     #expect(StatusText(status).text.hasPrefix("web1 (host): not settled\n"))
     status.servers = []

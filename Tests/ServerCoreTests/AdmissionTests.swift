@@ -95,6 +95,20 @@ import WireProtocol
     #expect(slow.closed == nil)
   }
 
+  @Test func `W4 a host that is told nothing gets a ping, one that asks gets answers only`() {
+    let world = FakeWorld.empty()
+    let busy = ScriptedClient(world, FakeHost("busy", limits: smallLimits()))
+    let asking = ScriptedClient(world, FakeHost("asking", limits: smallLimits()))
+    for _ in 0..<12 {
+      world.advance(by: .seconds(5))
+      world.feed(.progress(busy.id))
+      asking.send(.ping(nonce: 1))
+    }
+    #expect(busy.closed == nil)
+    #expect((10...12).contains(busy.pings))
+    #expect(asking.pings == 0)
+  }
+
   @Test func `P6 one host holds a bounded number of connections`() {
     let world = FakeWorld.empty()
     let clients = (1...20).map { journal in

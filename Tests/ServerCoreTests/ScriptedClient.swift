@@ -31,6 +31,7 @@ struct ScriptedClient {
   func settle() { world.drain() }
 
   var frames: [Frame] { world.answers[id] ?? [] }
+  var pings: Int { frames.count { if case .ping = $0 { true } else { false } } }
   var closed: RefusalCode? { world.closed[id] }
   var refusals: [RefusalCode] { frames.compactMap { if case .refusal(let refusal) = $0 { refusal.code } else { nil } } }
 
