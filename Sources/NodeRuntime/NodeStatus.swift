@@ -14,7 +14,7 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   package var files = Files()
   /// On a server: one for each host that ever delivered.
   package var hosts: [Host] = []
-  /// Known losses, the newest first, at most `listed`; `gapCount` counts all.
+  /// Known losses, in the order of the uuids, at most `listed`; `gapCount` counts all.
   package var gaps: [Gap] = []
   package var gapCount = 0
   /// Files that a server refused, that wait alone or that can't be read, at most `listed`; `waitingCount` counts all.
