@@ -15,7 +15,7 @@ package struct StatusText {
         "\(Self.count(status.files.held, "deleted file")) kept open for servers that lack them: "
           + "\(status.files.heldBytes) bytes of disk space")
     }
-    if status.gapCount > 0 { lines.append("\(Self.count(status.gapCount, "gap")), the newest first:") }
+    if status.gapCount > 0 { lines.append("\(Self.count(status.gapCount, "gap")):") }
     lines += status.gaps.prefix(Self.listed).map { "  \($0.line)" }
     if status.waitingCount > 0 { lines.append("\(Self.count(status.waitingCount, "file")) waiting alone:") }
     lines += status.waiting.prefix(Self.listed).map { "  \($0.line)" }
