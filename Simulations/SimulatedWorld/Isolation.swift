@@ -9,8 +9,8 @@ import JournalModel
 /// - what the host knows of a file: a descriptor opened or a missing name found for one server serves the others, so
 ///   that a neighbour may make things earlier.
 ///
-/// - `exact`: commits take no time, no file loses its name or bytes, and the host's node lives on without a pause.
-///   Whatever befalls server 0: every frame is the same, byte for byte, at the same nanosecond.
+/// - `exact`: commits take no time, no file loses its name or bytes, the host's node lives on without a pause
+///   and its disk is quick. Whatever befalls server 0: every frame is the same, byte for byte, at the same nanosecond.
 /// - `bounded`: commits take time; files are renamed, and the host's node dies and comes back. Server 0 is healthy: it
 ///   acknowledges every length of every file at most `bound` later than alone.
 package enum Isolation {
@@ -58,11 +58,11 @@ package enum Isolation {
       law == .bounded ? .rename(host: host, from: from, to: "\(to).\(index)") : nil
     case .rotate(let host, let path, _, _, _):
       law == .bounded ? .rename(host: host, from: path, to: "\(path).\(index)") : nil
+    // Not a host's effects, nor faults of its store: they are counted over both destinations.
     case .overflow, .dropHints, .duplicateHints, .delayHints, .stepClock: operation
-    // A host's effects, and faults of its store, are counted over both destinations.
-    case .fault(.host, .slowDisk, _): operation
-    // After a pause all that is due and all that was heard comes at once; nobody promises in which order.
-    case .start(.host), .stop(.host), .kill(.host), .powerCut(.host), .pause(.host, _):
+    // After a pause all that is due and all that was heard comes at once, and answers of a slow disk come at the instants
+    // of ticks; nobody promises in which order.
+    case .start(.host), .stop(.host), .kill(.host), .powerCut(.host), .pause(.host, _), .fault(.host, .slowDisk, _):
       law == .bounded ? operation : nil
     default: law == .exact && concernsServer0(operation) ? operation : nil
     }
@@ -158,19 +158,21 @@ package enum Isolation {
     return "frame \(place) of \(alone.count): alone \(text(alone)); now \(text(beside))"
   }
 
-  /// How much later an acknowledgement may come: a few commits and rounds, one pause of a paced file (J3), and, since a
+  /// How much later an acknowledgement may come: a few commits, rounds and frames, one pause of a paced file (J3), and, since a
   /// death may fall before a birth's commit or after it, a file's turn among the pages of a resume.
   private static func bound(_ knobs: Knobs, files: Int, slowness: UInt64) -> UInt64 {
     let pages = UInt64(files) / max(1, knobs[.resumePage])
     let disk = slowness * (knobs[.commitLatency] + knobs[.diskLatency])
-    return 4 * (disk + knobs[.networkLatency] + knobs[.coalescing]) + 2 * pages * knobs[.networkLatency]
+    let frame = knobs[.payloadFrameSize] * 1_000_000_000 / max(1, knobs[.bandwidth])
+    return 4 * (disk + knobs[.networkLatency] + frame + knobs[.coalescing]) + 2 * pages * knobs[.networkLatency]
   }
 
   /// The bound for what is acknowledged at each instant. While a host's disk is slow, so are its commits, also one that
-  /// begins just before or ends just after. While hints are lost a scan finds what is new, and a search for a name that
-  /// a server waits for may move the scans: on their interval they keep, on the instants they don't.
+  /// begins just before or ends just after. While hints are lost, polls and scans find what is new, and a file or name
+  /// that a server waits for may move them: their interval they keep, the instants they don't.
   private static func bounds(_ plan: Plan, files: Int) -> (UInt64) -> UInt64 {
     let usual = bound(plan.knobs, files: files, slowness: 1)
+    let always = plan.knobs[.hintLoss] > 0 ? plan.knobs[.rescanInterval] : 0
     let slow = bound(plan.knobs, files: files, slowness: World.slowness)
     let scan = plan.knobs[.rescanInterval]
     let more: [(during: ClosedRange<UInt64>, bound: UInt64)] = plan.operations.compactMap { timed in
@@ -182,7 +184,7 @@ package enum Isolation {
       }
       return (timed.time - min(usual, timed.time)...timed.time + duration + slow + bound, bound)
     }
-    return { time in usual + (more.filter { $0.during.contains(time) }.map(\.bound).max() ?? 0) }
+    return { time in usual + always + (more.filter { $0.during.contains(time) }.map(\.bound).max() ?? 0) }
   }
 
   private static func compare(
