@@ -173,8 +173,6 @@ final class Courier {
     connection?.send(frame.encoded() + payload, .toServer) { [weak self] in
       guard let self, self.connection === opened else { return }
       self.isSending = false
-      // Bytes that move count (W4).
-      self.heardAt = self.now
     }
   }
 

@@ -7,7 +7,9 @@ import WireProtocol
 /// One TLS connection on the loop: handshake, frames in, frames out. Lives on the loop's thread.
 ///
 /// What is queued to be sent is bounded: by the machines, which allow one payload slice and what windows let go ahead, and
-/// for answers by reading nothing more from a peer that doesn't take them. The machines end it for its silence then.
+/// for answers by reading nothing more from a peer that doesn't take them. The machines end it for its silence then. Who
+/// connected, a host, has no answer to give but `pong`, and leaves that out then: a window of records may take longer than
+/// `silence` over a slow link, and the server has to be heard meanwhile (W4).
 final class Link {
   enum Event {
     case open
@@ -30,6 +32,7 @@ final class Link {
   private var descriptor: Int32 { session.descriptor }
   private let onEvent: (Link, Event) -> Void
   private var phase: Phase
+  private let hasConnected: Bool
   private var decoder: FrameDecoder
   private var output: [UInt8] = []
   private var outputStart = 0
@@ -46,7 +49,7 @@ final class Link {
   private static let readSize = 128 << 10
   /// What one connection may read before the others have their turn.
   private static let turn = 1 << 20
-  /// Queued bytes at which nothing more is read until the peer takes some.
+  /// Queued bytes beyond which no more answers are made.
   private static let outputLimit = 4 << 20
   private static let handshakeLimit = Interval.seconds(10)
   private static let goodbyeLimit = Interval.seconds(2)
@@ -61,6 +64,7 @@ final class Link {
     self.loop = loop
     self.onEvent = onEvent
     phase = isConnecting ? .connecting : .handshaking
+    hasConnected = isConnecting
     decoder = FrameDecoder(limits: limits)
     progress = limits.progress
     input = [UInt8](repeating: 0, count: Self.readSize)
@@ -82,8 +86,12 @@ final class Link {
 
   // MARK: Sending
 
+  private var isFull: Bool { output.count - outputStart > Self.outputLimit }
+  private var mayRead: Bool { hasConnected || !isFull }
+
   func send(_ frame: Frame) {
     guard phase == .open else { return }
+    if hasConnected, isFull, case .pong = frame { return }
     let before = output.count
     frame.encode(into: &output)
     queued += UInt64(output.count - before)
@@ -153,7 +161,7 @@ final class Link {
   private func read() {
     var budget = Self.turn
     while phase == .open {
-      guard output.count - outputStart <= Self.outputLimit else { return }
+      guard mayRead else { return }
       let result = input.withUnsafeMutableBytes { session.read(into: $0) }
       switch result {
       case .bytes(let count):
@@ -209,13 +217,13 @@ final class Link {
       let result = output.withUnsafeBytes { session.write(UnsafeRawBufferPointer(rebasing: $0[outputStart...])) }
       switch result {
       case .bytes(let count):
-        let wasFull = output.count - outputStart > Self.outputLimit
+        let couldRead = mayRead
         outputStart += count
         sent += UInt64(count)
         // TLS may hold bytes that were left unread meanwhile.
-        if wasFull, output.count - outputStart <= Self.outputLimit { continueReadingLater() }
+        if !couldRead, mayRead { continueReadingLater() }
       case .wantsRead, .wantsWrite:
-        loop.change(descriptor, to: output.count - outputStart > Self.outputLimit ? .write : .both)
+        loop.change(descriptor, to: mayRead ? .both : .write)
         return compact()
       case .closed: return end("the other side closed the connection")
       case .failed(let reason): return end(reason)
