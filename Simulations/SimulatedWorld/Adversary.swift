@@ -57,7 +57,7 @@ final class Adversary {
       self.attack = attack
       self.journal = journal
       self.server = server
-      decoder = FrameDecoder(limits: limits)
+      decoder = FrameDecoder(limits: limits, from: .server)
     }
   }
 

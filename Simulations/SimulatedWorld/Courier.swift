@@ -46,7 +46,7 @@ final class Courier {
     self.habits = habits
     self.random = random
     self.world = world
-    decoder = FrameDecoder(limits: world.limits)
+    decoder = FrameDecoder(limits: world.limits, from: .server)
     progress = [Progress](repeating: Progress(), count: cargo.files.count)
     breaksLeft = habits.breaks
     lapsLeft = habits.laps
@@ -72,7 +72,7 @@ final class Courier {
     guard isReady, let opened = world.accept(host: cargo.host.index, server: server, true) else { return }
     connection = opened
     heardAt = now
-    decoder = FrameDecoder(limits: world.limits)
+    decoder = FrameDecoder(limits: world.limits, from: .server)
     (isWelcome, isSending) = (false, false)
     for index in progress.indices {
       progress[index] = Progress(held: progress[index].held, repeatsLeft: progress[index].repeatsLeft)

@@ -256,7 +256,8 @@ final class HostProcess: SimulatedProcess {
         return
       }
       let id = connection.id
-      sessions[id] = Session(connection: connection, server: server, decoder: FrameDecoder(limits: world.limits))
+      sessions[id] = Session(
+        connection: connection, server: server, decoder: FrameDecoder(limits: world.limits, from: .server))
       connection.attach(
         at: .toHost,
         receive: { [self] bytes in run { [self] in received(id, bytes) } },

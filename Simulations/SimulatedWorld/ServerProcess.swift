@@ -81,7 +81,7 @@ final class ServerProcess: SimulatedProcess {
 
   func accept(_ connection: Connection, host: Int, name: HostName) {
     let id = connection.id
-    sessions[id] = Session(connection: connection, host: host, decoder: FrameDecoder(limits: world.limits))
+    sessions[id] = Session(connection: connection, host: host, decoder: FrameDecoder(limits: world.limits, from: .host))
     connection.attach(
       at: .toServer,
       receive: { [self] bytes in run { [self] in received(id, bytes) } },

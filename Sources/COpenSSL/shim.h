@@ -16,16 +16,14 @@ static inline int nj_ssl_ctx_set_tls13_only(SSL_CTX *context) {
       && SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1;
 }
 
-static inline void nj_ssl_ctx_set_modes(SSL_CTX *context, size_t read_buffer) {
+static inline void nj_ssl_ctx_set_modes(SSL_CTX *context) {
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
                                 | SSL_MODE_RELEASE_BUFFERS);
+  // On by default: a read would then go on by itself behind every record that isn't data.
+  SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION
                                    | SSL_OP_CIPHER_SERVER_PREFERENCE);
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-  if (read_buffer > 0) {
-    SSL_CTX_set_read_ahead(context, 1);
-    SSL_CTX_set_default_read_buffer_len(context, read_buffer);
-  }
 }
 
 static inline int nj_ssl_ctx_add_chain_certificate(SSL_CTX *context, X509 *certificate) {

@@ -107,7 +107,7 @@ extension Delivery {
   }
 
   func resumeAnswered(_ answer: [HeldFile], _ turn: inout Turn) {
-    guard !askedPage.isEmpty else { return }
+    guard !askedPage.isEmpty else { return cut("the server answers what nobody asked", &turn) }
     let held = Dictionary(answer.map { ($0.file, $0.strings) }, uniquingKeysWith: { first, _ in first })
     let page = askedPage
     askedPage = []

@@ -30,6 +30,8 @@ final class Delivery {
   private var lastHeard = Instant(nanoseconds: 0)
   private var lastSent = Instant(nanoseconds: 0)
   private var pings: UInt64 = 0
+  /// For what the server sends and nothing asked for, over all its connections.
+  private var allowance: Allowance
   private(set) var lastError: String?
   var refusals: UInt64 = 0
   private var reportedDown: String?
@@ -74,6 +76,7 @@ final class Delivery {
     self.files = files
     self.journal = journal
     name = settings.servers[index.value]
+    allowance = Allowance(settings.limits, at: Instant(nanoseconds: 0))
     jitter = settings.jitterSeed ^ (UInt64(index.value) &+ 1) &* 0x9E37_79B9_7F4A_7C15
   }
 
@@ -115,6 +118,7 @@ final class Delivery {
     }
     phase = .greeting(id)
     lastHeard = turn.now
+    allowance.expectNothing()
     let hello = Hello(
       oldest: 1, newest: 1, host: settings.host, journal: settings.journal, publicKey: settings.publicKey)
     send(.hello(hello), &turn)
@@ -196,12 +200,28 @@ final class Delivery {
 
   func send(_ frame: Frame, _ turn: inout Turn) {
     guard let id = connection else { return }
-    lastSent = turn.now
+    noteSent(turn)
     turn.emit(.send(id, frame))
   }
 
   func noteHeard(_ turn: Turn) { lastHeard = turn.now }
-  func noteSent(_ turn: Turn) { lastSent = turn.now }
+
+  /// A frame leaves: it may bring an answer or a refusal, and credit.
+  func noteSent(_ turn: Turn) {
+    lastSent = turn.now
+    allowance.expect(answers: 2)
+  }
+
+  /// The server makes work beyond what its frames justify.
+  func wasted(_ cost: Int, _ turn: inout Turn) {
+    if !allowance.take(cost, at: turn.now) { cutFlood(&turn) }
+  }
+
+  private func cutFlood(_ turn: inout Turn) {
+    // Whatever it does meanwhile, it isn't asked again soon.
+    attempts = 20
+    cut("the server sends too much that brings nothing: unasked frames, or key updates", &turn)
+  }
   /// The server does something with what it gets: the next backoff begins small again.
   func noteProgress() { attempts = 0 }
 }
@@ -212,6 +232,7 @@ extension Delivery {
   func received(_ id: ConnectionID, _ frame: Frame, _ turn: inout Turn) {
     guard connection == id else { return }
     lastHeard = turn.now
+    guard mayCome(frame, turn) else { return cutFlood(&turn) }
     switch (frame, phase) {
     case (.goodbye(let code, let text), _): cut("the server says goodbye: \(code): \(text)", &turn)
     case (.ping(let nonce), _): send(.pong(nonce: nonce), &turn)
@@ -221,6 +242,16 @@ extension Delivery {
       cut("refused: \(refusal.code): \(refusal.text)", &turn)
     case (_, .open): flowing(frame, &turn)
     default: cut("the server broke the protocol: an unexpected frame", &turn)
+    }
+  }
+
+  /// Every frame answers one that was sent, or is paid from the allowance.
+  private func mayCome(_ frame: Frame, _ turn: Turn) -> Bool {
+    switch frame {
+    case .welcome, .goodbye: true
+    case .recordsDurable(let length) where length > durableRecords: true
+    case .payloadDurable(let lengths): allowance.takeAnswer(cost: 1 + lengths.count / 256, at: turn.now)
+    default: allowance.takeAnswer(cost: 1, at: turn.now)
     }
   }
 
@@ -327,7 +358,7 @@ extension Delivery {
       let upTo = min(end, sentRecords.saturatingAdd(max(1, limits.recordsPerFrame)))
       turn.emit(.sendRecords(id, from: sentRecords, upTo: upTo))
       sentRecords = upTo
-      lastSent = turn.now
+      noteSent(turn)
     }
   }
 

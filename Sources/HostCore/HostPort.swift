@@ -41,6 +41,8 @@ package enum HostInput: Hashable, Sendable {
   /// Bytes came, perhaps of a frame that isn't complete yet. At least once each `Limits.progress` in which any came: on
   /// a slow link a frame may take longer than `silence`.
   case progress(ConnectionID)
+  /// The transport worked for it beyond what its frames justify, in units of `Limits.allowance`.
+  case wasted(ConnectionID, Int)
   case headVerified(ConnectionID, Bool)
   case rootComputed(ConnectionID, FileID, length: UInt64, Digest?)
   /// The frame of `sendPayload` was handed to the socket in full.

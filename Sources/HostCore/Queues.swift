@@ -1,15 +1,17 @@
 /// First in, first out, in constant time (amortised).
-struct Fifo<Element> {
+package struct Fifo<Element> {
   private var items: [Element] = []
   private var head = 0
 
-  var count: Int { items.count - head }
-  var isEmpty: Bool { count == 0 }
-  var first: Element? { isEmpty ? nil : items[head] }
+  package init() {}
 
-  mutating func append(_ element: Element) { items.append(element) }
+  package var count: Int { items.count - head }
+  package var isEmpty: Bool { count == 0 }
+  package var first: Element? { isEmpty ? nil : items[head] }
 
-  mutating func popFirst() -> Element? {
+  package mutating func append(_ element: Element) { items.append(element) }
+
+  package mutating func popFirst() -> Element? {
     guard head < items.count else { return nil }
     defer {
       head += 1
@@ -24,14 +26,14 @@ struct Fifo<Element> {
     return items[head]
   }
 
-  mutating func removeAll() {
+  package mutating func removeAll() {
     items.removeAll(keepingCapacity: true)
     head = 0
   }
 }
 
 /// A binary heap: least key first, equal keys in the order in which they came, so that runs repeat exactly.
-struct Heap<Key: Comparable, Value> {
+package struct Heap<Key: Comparable, Value> {
   private struct Node {
     var key: Key
     var order: UInt64
@@ -44,10 +46,12 @@ struct Heap<Key: Comparable, Value> {
   private var nodes: [Node] = []
   private var order: UInt64 = 0
 
-  var count: Int { nodes.count }
-  var leastKey: Key? { nodes.first?.key }
+  package init() {}
 
-  mutating func push(_ key: Key, _ value: Value) {
+  package var count: Int { nodes.count }
+  package var leastKey: Key? { nodes.first?.key }
+
+  package mutating func push(_ key: Key, _ value: Value) {
     nodes.append(Node(key: key, order: order, value: value))
     order &+= 1
     var child = nodes.count - 1
@@ -60,7 +64,7 @@ struct Heap<Key: Comparable, Value> {
   }
 
   /// Removes the least key if `isDue` holds for it.
-  mutating func pop(if isDue: (Key) -> Bool) -> (key: Key, value: Value)? {
+  package mutating func pop(if isDue: (Key) -> Bool) -> (key: Key, value: Value)? {
     guard let least = nodes.first, isDue(least.key) else { return nil }
     let last = nodes.removeLast()
     if !nodes.isEmpty {
@@ -70,7 +74,7 @@ struct Heap<Key: Comparable, Value> {
     return (least.key, least.value)
   }
 
-  mutating func removeAll() { nodes.removeAll(keepingCapacity: true) }
+  package mutating func removeAll() { nodes.removeAll(keepingCapacity: true) }
 
   private mutating func sink() {
     var parent = 0

@@ -39,6 +39,9 @@ package struct Limits: Sendable, Hashable {
   package var silence = Interval.seconds(20)
   /// How often the machines are told that bytes come.
   package var progress: Interval { Interval(nanoseconds: silence.nanoseconds / 20) }
+  /// What brings nothing (`Allowance`): so much at once, and so much a second. A ping, or an unasked answer, is 1.
+  package var allowance = 16_384
+  package var allowancePerSecond = 256
   /// Retry of a refused file, a failed commit, a failed read.
   package var retry = Interval.seconds(5)
 

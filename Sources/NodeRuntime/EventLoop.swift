@@ -1,9 +1,13 @@
+import HostCore
 import JournalModel
 import LinuxIO
 import Synchronization
 
 /// The one thread of a node that owns machines, sockets and timers: epoll (level-triggered), an eventfd by which other
 /// threads hand it work, and a heap of timers. Everything but `post` and `stop` belongs to that thread.
+///
+/// It belongs to everyone: one iteration takes from each source what is there and no more, and of those that may bring
+/// much only as much as a few milliseconds allow. Who has more waits for the next one.
 final class EventLoop: @unchecked Sendable {
   enum Interest { case read, write, both }
 
@@ -21,17 +25,28 @@ final class EventLoop: @unchecked Sendable {
   private let epoll: Epoll
   private let wakeup: Wakeup
   private let posted = Mutex<[@Sendable () -> Void]>([])
+  /// Of what was posted, what had no time yet.
+  private var taken = Fifo<@Sendable () -> Void>()
   private var deferred: [() -> Void] = []
+  private var turns = Fifo<() -> Void>()
+  private var handshakes = Fifo<() -> Void>()
   private var handlers: [Int32: () -> Void] = [:]
   private var interests: [Int32: Interest] = [:]
-  private var timers: [(at: Instant, Weak)] = []
+  private var timers = Heap<Instant, Weak>()
   private var isStopped = false
+  /// Where sockets are read into: one for all, since one is read at a time and nothing stays in it.
+  let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 128 << 10, alignment: 16)
+
+  /// How long posted work, and turns, may keep the others waiting in one iteration.
+  private static let share = Interval.milliseconds(5)
 
   init() throws(SystemError) {
     epoll = try Epoll()
     wakeup = try Wakeup()
     try watch(wakeup.number, for: .read) { [unowned self] in takePosted() }
   }
+
+  deinit { scratch.deallocate() }
 
   // MARK: From any thread
 
@@ -48,6 +63,14 @@ final class EventLoop: @unchecked Sendable {
 
   /// Runs `body` after what runs now.
   func `defer`(_ body: @escaping () -> Void) { deferred.append(body) }
+
+  /// Runs `body` when its turn has come, after what is ready by itself. A turn is to be short: who has more to do waits
+  /// for another one.
+  func awaitTurn(_ body: @escaping () -> Void) { turns.append(body) }
+
+  /// The same for a step of a TLS handshake, which takes about a millisecond and can't be made shorter: there is one an
+  /// iteration, so that those who are connected have the greater part of the loop however many others come.
+  func awaitHandshake(_ body: @escaping () -> Void) { handshakes.append(body) }
 
   func watch(_ descriptor: Int32, for interest: Interest, handler: @escaping () -> Void) throws(SystemError) {
     try epoll.add(descriptor, events: interest.events, token: UInt64(descriptor))
@@ -71,7 +94,7 @@ final class EventLoop: @unchecked Sendable {
 
   func schedule(after delay: Interval, _ body: @escaping () -> Void) -> Timer {
     let timer = Timer(run: body)
-    timers.append((Clocks.now() + delay, Weak(timer)))
+    timers.push(Clocks.now() + delay, Weak(timer))
     return timer
   }
 
@@ -82,28 +105,38 @@ final class EventLoop: @unchecked Sendable {
     while true {
       runDeferred()
       if isStopped { return }
-      let due = [deadline(), timers.lazy.map(\.at).min()].compactMap { $0 }.min()
-      try epoll.wait(timeout: due.map { $0 - Clocks.now() }) { token, _ in handlers[Int32(token)]?() }
+      let due = [deadline(), timers.leastKey].compactMap { $0 }.min()
+      let timeout = hasWork ? Interval(nanoseconds: 0) : due.map { $0 - Clocks.now() }
+      try epoll.wait(timeout: timeout) { token, _ in handlers[Int32(token)]?() }
       let now = Clocks.now()
       runTimers(now)
       if let due = deadline(), due <= now { onDeadline() }
+      runAtMost(Self.share, taken.count) { taken.popFirst() }
+      runAtMost(Self.share, turns.count) { turns.popFirst() }
+      handshakes.popFirst()?()
     }
   }
 
+  private var hasWork: Bool { !deferred.isEmpty || !taken.isEmpty || !turns.isEmpty || !handshakes.isEmpty }
+
   private func runDeferred() {
-    while !deferred.isEmpty {
-      let batch = deferred
-      deferred = []
-      for body in batch { body() }
+    let batch = deferred
+    deferred = []
+    for body in batch { body() }
+  }
+
+  /// What waits now, `count` of it, as far as `share` goes. At least one.
+  private func runAtMost(_ share: Interval, _ count: Int, _ next: () -> (() -> Void)?) {
+    guard count > 0 else { return }
+    let end = Clocks.now() + share
+    for _ in 0..<count {
+      next()?()
+      if Clocks.now() >= end { return }
     }
   }
 
   private func runTimers(_ now: Instant) {
-    timers.removeAll { $0.1.timer == nil }
-    let due = timers.filter { $0.at <= now }
-    guard !due.isEmpty else { return }
-    timers.removeAll { $0.at <= now }
-    for entry in due { entry.1.timer?.run() }
+    while let (_, entry) = timers.pop(if: { $0 <= now }) { entry.timer?.run() }
   }
 
   private func takePosted() {
@@ -112,7 +145,7 @@ final class EventLoop: @unchecked Sendable {
       defer { queue = [] }
       return queue
     }
-    for body in batch { body() }
+    for body in batch { taken.append(body) }
   }
 }
 

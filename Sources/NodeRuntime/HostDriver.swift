@@ -237,7 +237,9 @@ final class HostDriver: @unchecked Sendable {
   private func handle(_ event: Link.Event, on link: Link, _ server: ServerIndex) {
     switch event {
     case .open: take(.connected(server, link.id))
+    case .answered: break
     case .heard: take(.progress(link.id))
+    case .wasted(let cost): take(.wasted(link.id, cost))
     case .frame(let frame): take(.received(link.id, frame))
     case .payload: link.close(.protocolViolation, "a server sends no payload to a host")
     case .broken: break

@@ -6,17 +6,24 @@ import WireProtocol
 
 /// One TLS connection on the loop: handshake, frames in, frames out. Lives on the loop's thread.
 ///
+/// It reads a turn at a time, bounded in bytes, records, frames and time. What its transport carries beside frames (key
+/// updates, records of a few bytes) it counts and tells: the machine decides how much of that is too much.
+///
 /// What is queued to be sent is bounded: by the machines, which allow one payload slice and what windows let go ahead, and
 /// for answers by reading nothing more from a peer that doesn't take them. The machines end it for its silence then. Who
 /// connected, a host, has no answer to give but `pong`, and leaves that out then: a window of records may take longer than
 /// `silence` over a slow link, and the server has to be heard meanwhile (W4).
 final class Link {
   enum Event {
+    /// Whoever connected has begun a handshake, and was answered.
+    case answered
     case open
     /// Bytes came, told once each `Limits.progress`.
     case heard
     case frame(Frame)
     case payload(PayloadHeader, [UInt8])
+    /// The transport's work beyond what its frames justify, in units of an empty record.
+    case wasted(Int)
     /// The bytes are no frames.
     case broken(String)
     /// Once, last.
@@ -40,18 +47,20 @@ final class Link {
   private var queued: UInt64 = 0
   private var sent: UInt64 = 0
   private var marks: [(at: UInt64, run: () -> Void)] = []
-  private var input: [UInt8]
-  private var isReadScheduled = false
+  private var isTurnAwaited = false
+  private var effort = Effort()
   private var heardAt = Instant(nanoseconds: 0)
   private let progress: Interval
   private var deadline: EventLoop.Timer?
 
-  private static let readSize = 128 << 10
-  /// What one connection may read before the others have their turn.
-  private static let turn = 1 << 20
   /// Queued bytes beyond which no more answers are made.
   private static let outputLimit = 4 << 20
-  private static let handshakeLimit = Interval.seconds(10)
+  /// What is written at once before others have their turn.
+  private static let writeLimit = 1 << 20
+  /// Room for output that is kept while there is none.
+  private static let outputKept = 4 << 10
+  /// For whoever connected to say who it is: with TLS, and then with the first frame.
+  private static let greetingLimit = Interval.seconds(10)
   private static let goodbyeLimit = Interval.seconds(2)
 
   init(
@@ -65,9 +74,8 @@ final class Link {
     self.onEvent = onEvent
     phase = isConnecting ? .connecting : .handshaking
     hasConnected = isConnecting
-    decoder = FrameDecoder(limits: limits)
+    decoder = FrameDecoder(limits: limits, from: isConnecting ? .server : .host)
     progress = limits.progress
-    input = [UInt8](repeating: 0, count: Self.readSize)
   }
 
   /// Whether the handshake was ever done.
@@ -79,10 +87,16 @@ final class Link {
     do { try loop.watch(descriptor, for: phase == .connecting ? .write : .both) { [unowned self] in ready() } } catch {
       return loop.defer { [self] in end("\(error)") }
     }
-    deadline = loop.schedule(after: Self.handshakeLimit) { [unowned self] in
-      if phase == .connecting || phase == .handshaking { end("no TLS handshake within 10 s") }
+    deadline = loop.schedule(after: Self.greetingLimit) { [unowned self] in
+      if phase == .open { close(.silence, "no hello within 10 s") } else { end("no TLS handshake within 10 s") }
     }
   }
+
+  /// The machine took the other side in: its time no longer ends.
+  func welcome() { if phase == .open { deadline = nil } }
+
+  /// Ends a connection that hasn't come to its frames yet.
+  func abandon(_ reason: String) { end(reason) }
 
   // MARK: Sending
 
@@ -125,10 +139,10 @@ final class Link {
   private func ready() {
     switch phase {
     case .connecting: finishConnecting()
-    case .handshaking: handshake()
+    case .handshaking: awaitTurn()
     case .open:
       flush()
-      read()
+      if !isTurnAwaited { takeTurn() }
     case .closing: flush()
     case .closed: break
     }
@@ -138,7 +152,7 @@ final class Link {
     if let reason = session.finishConnecting() { return end(reason) }
     phase = .handshaking
     loop.change(descriptor, to: .both)
-    handshake()
+    awaitTurn()
   }
 
   private func handshake() {
@@ -146,35 +160,82 @@ final class Link {
     case .done:
       phase = .open
       wasOpen = true
-      deadline = nil
+      if hasConnected { deadline = nil }
       onEvent(self, .open)
       if phase == .open {
         flush()
-        read()
+        takeTurn()
       }
-    case .wantsRead: loop.change(descriptor, to: .read)
-    case .wantsWrite: loop.change(descriptor, to: .both)
+    case .wantsRead: awaitHandshake(.read)
+    case .wantsWrite: awaitHandshake(.both)
     case .failed(let reason): end(reason)
     }
   }
 
-  private func read() {
-    var budget = Self.turn
-    while phase == .open {
-      guard mayRead else { return }
-      let result = input.withUnsafeMutableBytes { session.read(into: $0) }
-      switch result {
-      case .bytes(let count):
-        noteHeard()
-        decoder.feed(input.span.extracting(first: count).bytes)
-        deliver()
-        budget -= count
-        if budget <= 0 { return continueReadingLater() }
-      case .wantsRead, .wantsWrite: return
-      case .closed: return end("the other side closed the connection")
-      case .failed(let reason): return end(reason)
-      }
+  private func awaitHandshake(_ interest: EventLoop.Interest) {
+    loop.change(descriptor, to: interest)
+    if !hasConnected, session.hasAnswered { onEvent(self, .answered) }
+  }
+
+  /// TLS and the decoder may hold bytes that epoll doesn't know of.
+  private func awaitTurn() {
+    guard !isTurnAwaited else { return }
+    isTurnAwaited = true
+    let turn = { [weak self] in
+      guard let self else { return }
+      isTurnAwaited = false
+      if phase == .handshaking { handshake() } else if phase == .open { takeTurn() }
     }
+    if phase == .handshaking { loop.awaitHandshake(turn) } else { loop.awaitTurn(turn) }
+  }
+
+  /// What is there, as far as a turn goes.
+  private func takeTurn() {
+    var turn = ReadingTurn(began: Clocks.now())
+    reading: while phase == .open, mayRead {
+      if turn.isOver { return awaitTurn() }
+      if deliverNext(&turn) { continue }
+      let result = session.read(into: loop.scratch, records: ReadingTurn.recordsAtOnce)
+      effort.read(session.takeIntake())
+      guard case .bytes(let count) = result else {
+        settleEffort()
+        switch result {
+        case .closed: end("the other side closed the connection")
+        case .failed(let reason): end(reason)
+        case .bytes, .wantsRead, .wantsWrite: break
+        }
+        return
+      }
+      noteHeard()
+      turn.bytes += count
+      effort.bytes += count
+      decoder.feed(UnsafeRawBufferPointer(rebasing: loop.scratch[..<count]).bytes)
+    }
+  }
+
+  /// False when there is no whole frame.
+  private func deliverNext(_ turn: inout ReadingTurn) -> Bool {
+    do {
+      guard let decoded = try decoder.next() else {
+        settleEffort()
+        return false
+      }
+      turn.frames += 1
+      effort.frames += 1
+      switch decoded {
+      case .frame(let frame): onEvent(self, .frame(frame))
+      case .payload(let header, let bytes): onEvent(self, .payload(header, bytes))
+      }
+    } catch {
+      onEvent(self, .broken("\(error)"))
+      close(.protocolViolation, "not a frame: \(error)")
+    }
+    return true
+  }
+
+  private func settleEffort() {
+    let wasted = effort.settle()
+    if wasted > 0, phase == .open { onEvent(self, .wasted(wasted)) }
   }
 
   private func noteHeard() {
@@ -187,44 +248,22 @@ final class Link {
     }
   }
 
-  /// TLS may hold decrypted bytes that epoll doesn't know of.
-  private func continueReadingLater() {
-    guard !isReadScheduled else { return }
-    isReadScheduled = true
-    loop.defer { [weak self] in
-      guard let self else { return }
-      isReadScheduled = false
-      if phase == .open { read() }
-    }
-  }
-
-  private func deliver() {
-    do {
-      while phase == .open, let decoded = try decoder.next() {
-        switch decoded {
-        case .frame(let frame): onEvent(self, .frame(frame))
-        case .payload(let header, let bytes): onEvent(self, .payload(header, bytes))
-        }
-      }
-    } catch {
-      onEvent(self, .broken("\(error)"))
-      close(.protocolViolation, "not a frame: \(error)")
-    }
-  }
-
   private func flush() {
+    var rest = Self.writeLimit
     while (phase == .open || phase == .closing), outputStart < output.count {
-      let result = output.withUnsafeBytes { session.write(UnsafeRawBufferPointer(rebasing: $0[outputStart...])) }
+      guard rest > 0 else { return awaitWriting() }
+      let result = output.withUnsafeBytes {
+        session.write(UnsafeRawBufferPointer(rebasing: $0[outputStart...].prefix(rest)))
+      }
       switch result {
       case .bytes(let count):
         let couldRead = mayRead
         outputStart += count
+        rest -= count
         sent += UInt64(count)
-        // TLS may hold bytes that were left unread meanwhile.
-        if !couldRead, mayRead { continueReadingLater() }
-      case .wantsRead, .wantsWrite:
-        loop.change(descriptor, to: mayRead ? .both : .write)
-        return compact()
+        // What was left unread meanwhile may be here already.
+        if !couldRead, mayRead, phase == .open { awaitTurn() }
+      case .wantsRead, .wantsWrite: return awaitWriting()
       case .closed: return end("the other side closed the connection")
       case .failed(let reason): return end(reason)
       }
@@ -232,7 +271,11 @@ final class Link {
     compact()
     if phase == .closing { return end("closed") }
     if phase == .open { loop.change(descriptor, to: .read) }
-    runMarks()
+  }
+
+  private func awaitWriting() {
+    loop.change(descriptor, to: mayRead ? .both : .write)
+    compact()
   }
 
   private func runMarks() {
@@ -244,7 +287,7 @@ final class Link {
 
   private func compact() {
     if outputStart == output.count {
-      output.removeAll(keepingCapacity: output.capacity <= 1 << 20)
+      output.removeAll(keepingCapacity: output.capacity <= Self.outputKept)
       outputStart = 0
     } else if outputStart > 1 << 20 {
       output.removeSubrange(..<outputStart)
@@ -261,5 +304,48 @@ final class Link {
     loop.unwatch(descriptor)
     _ = session.shutdown()
     onEvent(self, .closed(reason))
+  }
+}
+
+/// How much of a turn is used.
+private struct ReadingTurn {
+  let began: Instant
+  var bytes = 0
+  var frames = 0
+
+  static let recordsAtOnce = 64
+  private static let limit = Interval.milliseconds(1)
+
+  var isOver: Bool { bytes >= 256 << 10 || frames >= 256 || Clocks.now() - began >= Self.limit }
+}
+
+/// What the transport did, beside what it was good for.
+private struct Effort {
+  var bytes = 0
+  var frames = 0
+  private var records = 0
+  private var messages = 0
+
+  /// One that is taken after the handshake changes keys: dozens of microseconds.
+  private static let messageCost = 64
+  /// Data for which a record of its own is fair.
+  private static let recordSize = 512
+  /// Not worth a word: a record counts as soon as its header is there, what it brings when it is whole.
+  private static let slack = 64
+
+  mutating func read(_ intake: (records: Int, messages: Int)) {
+    records += intake.records
+    messages += intake.messages
+  }
+
+  /// To be called when no whole frame is left: only then it is known what the records brought. What was found is told
+  /// once.
+  mutating func settle() -> Int {
+    records = max(0, records - frames - bytes / Self.recordSize)
+    (frames, bytes) = (0, bytes % Self.recordSize)
+    let wasted = records + messages * Self.messageCost
+    guard wasted >= Self.slack else { return 0 }
+    (records, messages) = (0, 0)
+    return wasted
   }
 }

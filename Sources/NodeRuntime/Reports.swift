@@ -132,7 +132,8 @@ extension ServerReport {
     case .refused(let key, let path, let code, let why):
       ReportEvent(
         .warning, "refused", "bytes of a file were refused; nothing that is held has changed",
-        subject: "\(key.host) \(key.file) \(code)",
+        // Of files that it never announced a host can name as many as it likes.
+        subject: "\(key.host) \(path == nil ? "-" : key.file.text) \(code)",
         [
           "host": key.host.text, "file": key.file.text, "path": path?.escaped ?? "-", "code": "\(code)", "why": why,
         ])

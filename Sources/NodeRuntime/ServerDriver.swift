@@ -24,6 +24,7 @@ final class ServerDriver: @unchecked Sendable {
   private let halt: (String) -> Void
   private let onLinkFailure: (HostName, BytePath, String) -> Void
   private var links: [ConnectionID: Link] = [:]
+  private var lobby = Lobby(places: ServerDriver.strangerLimit)
   private var acceptAgain: EventLoop.Timer?
   private var counterDue: EventLoop.Timer?
   /// Payload taken from sockets since the start.
@@ -35,8 +36,12 @@ final class ServerDriver: @unchecked Sendable {
   private let inputs = InputQueue<ServerInput>()
   private var effects: [ServerEffect] = []
 
-  /// Connections, authenticated or not; more are closed at once.
+  /// Connections of hosts; more are closed at once.
   private static let connectionLimit = 4_096
+  /// Connections of those who haven't said who they are.
+  private static let strangerLimit = 256
+  /// Connections that are taken before others have their turn.
+  private static let acceptedAtOnce = 32
 
   init(
     settings: ServerSettings, verifier: any SignatureVerifier, store: LMDBServerStore<SHA256Tree>,
@@ -84,7 +89,9 @@ final class ServerDriver: @unchecked Sendable {
     switch effect {
     case .repair(let row, let mayCut): repair(row, mayCut: mayCut)
     case .serve: serve()
-    case .send(let connection, let frame): links[connection]?.send(frame)
+    case .send(let connection, let frame):
+      if case .welcome = frame { welcome(connection) }
+      links[connection]?.send(frame)
     case .close(let connection, let code, let text): links[connection]?.close(code, text)
     case .drop(let id): files.drop(id)
     case .admit, .admitTail, .discard, .free, .compare, .verify, .create, .write: performOnString(effect)
@@ -207,9 +214,9 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func acceptAll() {
-    while true {
+    for _ in 0..<Self.acceptedAtOnce {
       switch listener.accept() {
-      case .connection(let socket, let address): accept(socket, from: address.description)
+      case .connection(let socket, let address): accept(socket, from: address)
       case .none: return
       case .failed: return pauseAccepting()
       }
@@ -226,21 +233,32 @@ final class ServerDriver: @unchecked Sendable {
     do { try loop.watch(listener.number, for: .read) { [unowned self] in acceptAll() } } catch { halt("\(error)") }
   }
 
-  private func accept(_ socket: consuming SocketDescriptor, from address: String) {
-    guard links.count < Self.connectionLimit, let session = try? tls.accept(on: socket) else { return }
+  private func accept(_ socket: consuming SocketDescriptor, from address: SocketAddress) {
+    guard links.count - lobby.count < Self.connectionLimit, let session = try? tls.accept(on: socket) else { return }
     let link = Link(
-      id: connections.next(), session: session, isConnecting: false, address: address,
+      id: connections.next(), session: session, isConnecting: false, address: address.description,
       limits: machine.settings.limits, loop: loop
     ) { [weak self] link, event in self?.handle(event, on: link) }
     links[link.id] = link
+    if let crowdedOut = lobby.enter(link.id, from: address.address) {
+      links[crowdedOut]?.abandon("it didn't say who it is, and its place was needed")
+    }
     link.start()
+  }
+
+  /// It said who it is.
+  private func welcome(_ connection: ConnectionID) {
+    lobby.know(connection)
+    links[connection]?.welcome()
   }
 
   private func handle(_ event: Link.Event, on link: Link) {
     switch event {
     case .open:
       take(.accepted(link.id, Peer(names: link.peer?.writableHosts ?? [], address: link.address)))
+    case .answered: lobby.answered(link.id)
     case .heard: take(.progress(link.id))
+    case .wasted(let cost): take(.wasted(link.id, cost))
     case .frame(let frame): take(.received(link.id, frame))
     case .payload(let header, let bytes):
       lastPayload += 1
@@ -251,6 +269,7 @@ final class ServerDriver: @unchecked Sendable {
     case .broken(let reason): take(.broken(link.id, reason))
     case .closed(let reason):
       links[link.id] = nil
+      lobby.leave(link.id)
       if link.wasOpen {
         take(.closed(link.id))
       } else {

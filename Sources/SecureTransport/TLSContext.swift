@@ -14,10 +14,6 @@ package final class TLSContext: @unchecked Sendable {
   package let identity: CertificateIdentity
   private let context: Owned
 
-  /// OpenSSL reads up to this many bytes from the socket at once: one system call for many small records instead of two
-  /// for each. (It makes no difference to bulk: design/decisions/tls-on-the-socket.md.) The buffer is given back whenever
-  /// it is empty, so that an idle connection holds none.
-  static let readBufferSize = 64 << 10
   /// Fastest first: SHA-256 and AES-128-GCM have instructions on every machine that matters.
   static let cipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
   static let maximumChainDepth: Int32 = 8
@@ -78,7 +74,7 @@ extension TLSContext {
     guard nj_ssl_ctx_set_tls13_only(context) == 1, SSL_CTX_set_ciphersuites(context, cipherSuites) == 1,
       SSL_CTX_set_num_tickets(context, 0) == 1
     else { throw TransportError("TLS 1.3", OpenSSLErrors.drain() ?? "is not available in this OpenSSL") }
-    nj_ssl_ctx_set_modes(context, readBufferSize)
+    nj_ssl_ctx_set_modes(context)
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, VerificationNote.callback)
     SSL_CTX_set_verify_depth(context, maximumChainDepth)
   }

@@ -4,8 +4,8 @@ import Glibc
 /// One TLS session on one socket, owned by one loop: not for use by two threads at a time.
 ///
 /// Every operation returns at once. `wantsRead` and `wantsWrite` say what the socket must become ready for before the
-/// same operation is worth calling again; any operation may want either. Since OpenSSL reads ahead, a caller must read
-/// until `wantsRead` before it waits: decrypted bytes may be there while the socket is quiet.
+/// same operation is worth calling again; any operation may want either. Since OpenSSL reads ahead once the handshake is
+/// done, a caller must read until `wantsRead` before it waits: decrypted bytes may be there while the socket is quiet.
 ///
 /// In TLS 1.3 a client's handshake is done before the server has judged the client's certificate: a refusal shows at
 /// the client's first read.
@@ -30,6 +30,7 @@ package struct TLSSession: ~Copyable, @unchecked Sendable {
 
   private let ssl: Owned
   private let note: VerificationNote
+  private let intake = Intake()
   private let socket: SocketDescriptor
   private var failure: String?
   private var bytesUnderKey = 0
@@ -41,6 +42,7 @@ package struct TLSSession: ~Copyable, @unchecked Sendable {
 
   init(_ ssl: consuming Owned, _ note: VerificationNote, _ socket: consuming SocketDescriptor) {
     note.attach(to: ssl.pointer)
+    intake.attach(to: ssl.pointer)
     self.ssl = ssl
     self.note = note
     self.socket = socket
@@ -57,7 +59,13 @@ package struct TLSSession: ~Copyable, @unchecked Sendable {
     if let failure { return .failed(failure) }
     OpenSSLErrors.clear()
     let result = SSL_do_handshake(ssl.pointer)
-    if result == 1 { return .done }
+    if result == 1 {
+      // One system call for many small records instead of two for each, up to OpenSSL's own buffer of 17 KiB, which it
+      // gives back whenever it is empty. Not before: nothing of one who isn't known is read ahead.
+      SSL_set_read_ahead(ssl.pointer, 1)
+      intake.take()
+      return .done
+    }
     switch outcome(result, errno) {
     case .wantsRead: return .wantsRead
     case .wantsWrite: return .wantsWrite
@@ -66,13 +74,15 @@ package struct TLSSession: ~Copyable, @unchecked Sendable {
     }
   }
 
-  /// Reads what is there, at most the buffer's size.
-  package mutating func read(into buffer: UnsafeMutableRawBufferPointer) -> Transfer {
+  /// Reads what is there, at most the buffer's size and so many records with data. Records without data end it too.
+  package mutating func read(into buffer: UnsafeMutableRawBufferPointer, records: Int = .max) -> Transfer {
     if let failure { return .failed(failure) }
     guard let base = buffer.baseAddress, buffer.count > 0 else { return .bytes(0) }
     var total = 0
+    var rest = max(1, records)
     // One call gives one record, at most 16 KiB.
-    while total < buffer.count {
+    while total < buffer.count, rest > 0 {
+      rest -= 1
       OpenSSLErrors.clear()
       var count = 0
       let result = SSL_read_ex(ssl.pointer, base + total, buffer.count - total, &count)
@@ -85,6 +95,12 @@ package struct TLSSession: ~Copyable, @unchecked Sendable {
     }
     return .bytes(total)
   }
+
+  /// What came since the handshake or the last time that this was asked.
+  package func takeIntake() -> (records: Int, messages: Int) { intake.take() }
+
+  /// Whether this side has answered the other's first message of the handshake.
+  package var hasAnswered: Bool { BIO_number_written(SSL_get_wbio(ssl.pointer)) > 0 }
 
   /// Writes as much as the socket takes. After `wantsWrite` or a short count the next call must begin with the bytes
   /// that were not taken and be no shorter than what was left; they may have moved in memory.
@@ -205,5 +221,27 @@ enum PeerAlert {
       "data was damaged on the way (\(text))"
     default: "TLS: \(text)"
     }
+  }
+}
+
+/// Counts what came on one session: records of any kind, and messages of the handshake's kind, which after a handshake
+/// are key updates and tickets. OpenSSL takes those without a word to its caller.
+private final class Intake {
+  private var records = 0
+  private var messages = 0
+
+  func attach(to ssl: OpaquePointer) {
+    SSL_set_msg_callback(ssl) { isWritten, _, kind, _, _, _, context in
+      guard isWritten == 0, let context else { return }
+      let intake = Unmanaged<Intake>.fromOpaque(context).takeUnretainedValue()
+      if kind == SSL3_RT_HEADER { intake.records += 1 } else if kind == SSL3_RT_HANDSHAKE { intake.messages += 1 }
+    }
+    SSL_ctrl(ssl, SSL_CTRL_SET_MSG_CALLBACK_ARG, 0, Unmanaged.passUnretained(self).toOpaque())
+  }
+
+  @discardableResult
+  func take() -> (records: Int, messages: Int) {
+    defer { (records, messages) = (0, 0) }
+    return (records, messages)
   }
 }

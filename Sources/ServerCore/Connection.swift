@@ -12,6 +12,25 @@ struct Connection {
   var session: Session?
 }
 
+/// Who shows one certificate, by the names in it, on whatever connections.
+struct Caller {
+  /// What its connections may do together that brings nothing.
+  var allowance: Allowance
+  var connections = 0
+  /// Those that haven't said hello, the oldest first.
+  var strangers: [ConnectionID] = []
+
+  mutating func enter(_ id: ConnectionID) {
+    connections += 1
+    strangers.append(id)
+  }
+
+  mutating func leave(_ id: ConnectionID) {
+    connections -= 1
+    strangers.removeAll { $0 == id }
+  }
+}
+
 /// Whose connection it is, and the indices into the machine's tables.
 struct SessionFacts {
   let host: HostName
@@ -30,6 +49,8 @@ struct Session {
   /// Files whose payload is dropped until the host asks for them anew.
   var refused: Set<FileUUID> = []
   var queries: [ResumeQuery] = []
+  /// The log has what this host does.
+  var isReported = false
 }
 
 /// A page of W2, and the strings whose payload on its way must be settled before it can be answered.

@@ -10,6 +10,8 @@ extension ServerMachine where H.Value == Digest {
   static var protocolVersion: UInt16 { 1 }
   /// Connections of one host at a time: a host needs one for each of its journals.
   static var connectionsPerHost: Int { 8 }
+  /// Connections of one certificate that haven't said hello yet.
+  static var strangersPerCertificate: Int { 4 }
 
   mutating func accept(_ id: ConnectionID, _ peer: Peer) {
     guard connections[id] == nil else { return }
@@ -20,6 +22,39 @@ extension ServerMachine where H.Value == Digest {
     }
     connections[id] = Connection(peer: peer, heard: now)
     if heartbeatDue == nil { heartbeatDue = now + heartbeatPeriod }
+    let unknown = Caller(allowance: Allowance(limits, at: now))
+    callers[peer.names, default: unknown].enter(id)
+    guard charge(Self.connectionCost, to: id) else { return }
+    if let strangers = callers[peer.names]?.strangers, strangers.count > Self.strangersPerCertificate {
+      reject(strangers[0], peer, .busy, "too many connections of one certificate that say no hello")
+    }
+  }
+
+  // MARK: What brings nothing
+
+  /// A handshake takes a millisecond or two, and the host's next attempt comes after a while.
+  private static var connectionCost: Int { 64 }
+  /// Files asked about for the price of a ping.
+  private static var filesAsked: Int { 256 }
+
+  /// Lets a connection pay for what brought nothing. False when its certificate's allowance is used up: it is cut off.
+  @discardableResult
+  mutating func charge(_ cost: Int, to id: ConnectionID) -> Bool {
+    guard let connection = connections[id] else { return false }
+    let peer = connection.peer
+    if callers[peer.names]?.allowance.take(cost, at: now) ?? true { return true }
+    let text = "too much that brings nothing: empty, repeated or unasked frames, key updates, connections"
+    if connection.session?.isReported != true { out.append(.report(.peerRefused(peer, .quota, text))) }
+    cut(id, .quota, text)
+    return false
+  }
+
+  private mutating func leave(_ id: ConnectionID, _ peer: Peer) {
+    callers[peer.names]?.leave(id)
+    // One that is remembered no longer would find its allowance full anyway.
+    if callers[peer.names]?.connections == 0, callers[peer.names]?.allowance.isFull(at: now) == true {
+      callers[peer.names] = nil
+    }
   }
 
   mutating func receive(_ frame: Frame, on id: ConnectionID) {
@@ -31,9 +66,9 @@ extension ServerMachine where H.Value == Digest {
     }
     switch frame {
     case .records(let records): take(records, on: id)
-    case .resumeQuery(let files): query(files, on: id)
-    case .ping(let nonce): send(.pong(nonce: nonce), to: id)
-    case .pong: break
+    case .resumeQuery(let files): if charge(1 + files.count / Self.filesAsked, to: id) { query(files, on: id) }
+    case .ping(let nonce): if charge(1, to: id) { send(.pong(nonce: nonce), to: id) }
+    case .pong: charge(1, to: id)
     case .goodbye(let code, let text): cut(id, code, "goodbye: \(text)")
     case .hello: violated(id, "a second hello")
     case .payload: violated(id, "a payload frame without its bytes")
@@ -71,6 +106,7 @@ extension ServerMachine where H.Value == Digest {
     let held = journals[journal].held
     let facts = SessionFacts(host: hello.host, tally: tally, journal: journal)
     connections[id]?.session = Session(facts: facts, credit: credit)
+    if let names = connections[id]?.peer.names { callers[names]?.strangers.removeAll { $0 == id } }
     heard(id)
     let welcome = Welcome(
       version: Self.protocolVersion, server: settings.name, journalLength: held.length, checkpoint: held.checkpoint,
@@ -110,7 +146,9 @@ extension ServerMachine where H.Value == Digest {
 
   /// Forgets a connection. What it sent and no promise reaches is discarded; what is verified goes on.
   mutating func end(_ id: ConnectionID, _ reason: String) {
-    guard let session = connections.removeValue(forKey: id)?.session else { return }
+    guard let connection = connections.removeValue(forKey: id) else { return }
+    leave(id, connection.peer)
+    guard let session = connection.session else { return }
     for index in session.owned.sorted() { abandon(index, of: id) }
     let facts = session.facts
     tallies[facts.tally].connections -= 1

@@ -23,7 +23,12 @@ extension ServerMachine where H.Value == Digest {
     }
     hold(UInt64(header.length), tally: session.tally)
     let frame = StringIntake.Waiting(connection: id, header: header, payload: payload)
-    if connections[id]?.session?.refused.contains(header.file) != false { return drop(frame, tally: session.tally) }
+    if connections[id]?.session?.refused.contains(header.file) != false {
+      drop(frame, tally: session.tally)
+      // While nothing can be stored it is this server that drops, again and again, what hosts rightly offer.
+      if blocked == nil { charge(1, to: id) }
+      return
+    }
     guard let index = stringIndex[FileKey(host: session.host, file: header.file)] else {
       return refuseUnknown(frame, session)
     }
@@ -41,8 +46,8 @@ extension ServerMachine where H.Value == Digest {
 
   /// Frames of one file that may wait for a comparison.
   private static var framesWaiting: Int { 256 }
-  /// Unknown files that one connection may be refused.
-  private static var unknownFiles: Int { 65_536 }
+  /// An honest host has none of them; each is remembered until its connection ends.
+  private static var unknownFileCost: Int { 64 }
 
   /// Decides on a frame. False when it must wait (it is then in `waiting`).
   @discardableResult
@@ -118,6 +123,7 @@ extension ServerMachine where H.Value == Digest {
       // A repeat is no event: the host learns how far it is.
       drop(frame, tally: strings[index].tally)
       acknowledge([FileLength(file: file, length: committed)], to: frame.connection)
+      charge(1, to: frame.connection)
     case true:
       let dropping = committed - frame.header.offset
       strings[index].received = end
@@ -177,10 +183,9 @@ extension ServerMachine where H.Value == Digest {
   private mutating func refuseUnknown(_ frame: StringIntake.Waiting, _ session: SessionFacts) {
     drop(frame, tally: session.tally)
     let file = frame.header.file
-    guard connections[frame.connection]?.session?.refused.count ?? 0 < Self.unknownFiles else {
-      return violated(frame.connection, "payload of too many unknown files")
-    }
+    guard charge(Self.unknownFileCost, to: frame.connection) else { return }
     connections[frame.connection]?.session?.refused.insert(file)
+    connections[frame.connection]?.session?.isReported = true
     refusals += 1
     let text = "the file's birth isn't recorded"
     out.append(.report(.refused(FileKey(host: session.host, file: file), nil, .unknownFile, text)))

@@ -22,7 +22,11 @@ extension ServerMachine where H.Value == Digest {
     guard let session = connections[id]?.session?.facts else { return }
     do {
       let fresh = try freshRecords(of: frame, in: session.journal)
-      if fresh.isEmpty { return advance(journal: session.journal, to: frame.first + UInt64(frame.encoded.count)) }
+      if fresh.isEmpty {
+        advance(journal: session.journal, to: frame.first + UInt64(frame.encoded.count))
+        charge(1 + frame.encoded.reduce(0) { $0 + $1.count } >> 16, to: id)
+        return
+      }
       let (records, frontier) = try checked(fresh, frame.checkpoint, session)
       journals[session.journal].frontier = frontier
       journals[session.journal].checkpoint = frame.checkpoint

@@ -19,6 +19,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var out: [ServerEffect] = []
 
   var connections: [ConnectionID: Connection] = [:]
+  var callers: [[String]: Caller] = [:]
   var journals: [JournalIntake<H>] = []
   var journalIndex: [HostJournal: Int] = [:]
   var freeJournals: [Int] = []
@@ -92,6 +93,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .received(let id, let frame): receive(frame, on: id)
     // Before hello only whole frames count: who sends none is cut off.
     case .progress(let id): if connections[id]?.session != nil { heard(id) }
+    case .wasted(let id, let cost): charge(cost, to: id)
     case .receivedPayload(let id, let header, let payload): receive(header, payload, on: id)
     case .broken(let id, let text): endBroken(id, text)
     case .closed(let id): end(id, "closed")

@@ -29,6 +29,8 @@ package enum ServerInput: Hashable, Sendable {
   case received(ConnectionID, Frame)
   /// Bytes came (see `HostInput.progress`).
   case progress(ConnectionID)
+  /// The transport worked for it beyond what its frames justify, in units of `Limits.allowance`.
+  case wasted(ConnectionID, Int)
   case receivedPayload(ConnectionID, PayloadHeader, PayloadID)
   /// The bytes on the connection are no frame: it has been cut off.
   case broken(ConnectionID, String)

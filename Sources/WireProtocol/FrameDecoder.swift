@@ -9,9 +9,10 @@ package enum DecodedFrame: Hashable, Sendable {
 
 /// Cuts a connection's byte stream into frames. Feed what arrives, then take frames until there is none. Holds at most
 /// the greatest frame and what one `feed` brought; a payload frame's bytes go straight to their own array as they
-/// arrive. After an error the connection is lost: every further call gives the same error.
+/// arrive; the room for frames is given back when there are none. After an error the connection is lost: every further call gives the same error.
 package struct FrameDecoder: Sendable {
   private let limits: Limits
+  private let sender: FrameSender?
   private var buffer: [UInt8] = []
   /// Bytes of `buffer` that frames already took; cut off when they are the greater part.
   private var taken = 0
@@ -26,7 +27,11 @@ package struct FrameDecoder: Sendable {
     var missing: Int { header.length - bytes.count }
   }
 
-  package init(limits: Limits) { self.limits = limits }
+  /// - Parameter sender: who sends them; nil takes every frame from anyone.
+  package init(limits: Limits, from sender: FrameSender? = nil) {
+    self.limits = limits
+    self.sender = sender
+  }
 
   /// Whether the stream may end here: not in the middle of a frame.
   package var isAtBoundary: Bool { failure == nil && payload == nil && buffer.count == taken }
@@ -46,7 +51,9 @@ package struct FrameDecoder: Sendable {
   package mutating func next() throws(FrameError) -> DecodedFrame? {
     if let failure { throw failure }
     do {
-      return try payload == nil ? nextFrame() : finishPayload()
+      let frame = try payload == nil ? nextFrame() : finishPayload()
+      if frame == nil { compact() }
+      return frame
     } catch {
       failure = error
       buffer = []
@@ -77,6 +84,9 @@ package struct FrameDecoder: Sendable {
     guard buffer.count - taken >= FrameBounds.headerSize else { return nil }
     let raw = buffer[taken + 4]
     guard let type = FrameType(rawValue: raw) else { throw .unknownType(raw, at: position) }
+    if let sender, !type.isAllowed(from: sender, isFirst: position == 0) {
+      throw .unexpected(type, isFirst: position == 0, at: position)
+    }
     let size = buffer[taken..<(taken + 4)].reduce(0) { $0 << 8 | Int($1) }
     let allowed = type.bodySizes(limits)
     guard allowed.contains(size) else { throw .badSize(type, size: size, allowed: allowed, at: position) }
@@ -112,7 +122,10 @@ package struct FrameDecoder: Sendable {
   /// Each byte is moved at most once on average: only when more is cut off than is kept.
   private mutating func compact() {
     guard taken > buffer.count - taken else { return }
-    buffer.removeSubrange(..<taken)
+    if taken == buffer.count, buffer.capacity > Self.kept { buffer = [] } else { buffer.removeSubrange(..<taken) }
     taken = 0
   }
+
+  /// Room that is kept while there is no frame.
+  private static let kept = 4_096
 }

@@ -35,12 +35,28 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     }
   }
 
+  /// Whether `side` may send one, as its first frame or as a later one. What it may not send is refused by its header,
+  /// so that of one who hasn't said hello nothing else is ever held.
+  package func isAllowed(from side: FrameSender, isFirst: Bool) -> Bool {
+    switch (self, side) {
+    case (.hello, .host), (.welcome, .server): isFirst
+    case (.goodbye, .server), (.refusal, .server): true
+    case (.records, .host), (.resumeQuery, .host), (.payload, .host), (.goodbye, .host), (.recordsDurable, .server),
+      (.resumeAnswer, .server), (.payloadDurable, .server), (.credit, .server), (.ping, _), (.pong, _):
+      !isFirst
+    default: false
+    }
+  }
+
   /// A record of the greatest size fits even where a simulation shrinks `recordBytesPerFrame` below it.
   private static func recordsBodySize(_ limits: Limits) -> Int {
     12 + limits.recordsPerFrame * 4 + max(limits.recordBytesPerFrame, Record.maximumByteCount)
       + Checkpoint.maximumByteCount
   }
 }
+
+/// Which side a frame comes from.
+package enum FrameSender: Hashable, Sendable { case host, server }
 
 /// Bounds of the protocol that no configuration changes; the others stand in `Limits`.
 package enum FrameBounds {
@@ -62,6 +78,8 @@ package enum FrameBounds {
 /// Why bytes on a connection are no frame. `at` is the offset of the frame's first byte on the connection.
 package enum FrameError: Error, Hashable, Sendable {
   case unknownType(UInt8, at: UInt64)
+  /// Not one that this side may send, or not as its first frame (or only so).
+  case unexpected(FrameType, isFirst: Bool, at: UInt64)
   case badSize(FrameType, size: Int, allowed: ClosedRange<Int>, at: UInt64)
   case malformed(FrameType, DecodingFailure, at: UInt64)
 }
@@ -71,6 +89,8 @@ extension FrameError: CustomStringConvertible {
     switch self {
     case .unknownType(let type, let at):
       "frame at byte \(at): unknown type \(type)"
+    case .unexpected(let type, let isFirst, let at):
+      "frame at byte \(at): a \(type) \(isFirst ? "as the first frame" : "is not for this side to send, or not any more")"
     case .badSize(let type, let size, let allowed, let at):
       "frame at byte \(at): a \(type) of \(size) bytes, allowed are \(allowed.lowerBound) to \(allowed.upperBound)"
     case .malformed(let type, let failure, let at):

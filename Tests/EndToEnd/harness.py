@@ -145,7 +145,8 @@ class Fleet:
             for node in self.nodes.values():
                 print(f"--- last lines of {node.name}\n{node.tail()}", file=sys.stderr)
         if not self.keep and not (kind is not None and os.environ.get("NIMBUS_KEEP")):
-            shutil.rmtree(self.dir, ignore_errors=True)
+            # Python's own way of doing it stops at directories as deep as hosts may make them.
+            subprocess.run(["rm", "-rf", "--", self.dir], check=False)
         else:
             print(f"kept: {self.dir}", file=sys.stderr)
 

@@ -64,6 +64,9 @@ class Peer:
         self.records = records if records is not None else []
         self.certificate = f"{fleet.keys}/{certificate}.crt"
         self.certificate_key = f"{fleet.keys}/{certificate}.key"
+        self.connect(fleet, server)
+
+    def connect(self, fleet, server):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(f"{fleet.keys}/ca.crt")
