@@ -225,12 +225,9 @@ extension Delivery {
   func refused(_ refusal: Refusal, _ turn: inout Turn) {
     isDue = true
     refusals &+= 1
+    // Goodbye would follow anyway.
     guard let uuid = refusal.file else {
-      turn.report(.refused(index, nil, nil, refusal.code, refusal.text))
-      switch refusal.code {
-      case .diskFull, .quota, .busy: return
-      default: return cut("refused: \(refusal.code): \(refusal.text)\(remedy(for: refusal.code))", &turn)
-      }
+      return cut("refused: \(refusal.code): \(refusal.text)\(remedy(for: refusal.code))", &turn)
     }
     guard let file = files[uuid], let cursor = cursors[file.id] else { return }
     let text = "\(name) refuses: \(refusal.code): \(refusal.text)"

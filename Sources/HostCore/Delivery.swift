@@ -198,18 +198,18 @@ final class Delivery {
     }
   }
 
-  func send(_ frame: Frame, _ turn: inout Turn) {
+  func send(_ frame: Frame, answers: Int = 2, _ turn: inout Turn) {
     guard let id = connection else { return }
-    noteSent(turn)
+    noteSent(turn, answers: answers)
     turn.emit(.send(id, frame))
   }
 
   func noteHeard(_ turn: Turn) { lastHeard = turn.now }
 
   /// A frame leaves: it may bring an answer or a refusal, and credit.
-  func noteSent(_ turn: Turn) {
+  func noteSent(_ turn: Turn, answers: Int = 2) {
     lastSent = turn.now
-    allowance.expect(answers: 2)
+    allowance.expect(answers: answers)
   }
 
   /// The server makes work beyond what its frames justify.
@@ -235,7 +235,7 @@ extension Delivery {
     guard mayCome(frame, turn) else { return cutFlood(&turn) }
     switch (frame, phase) {
     case (.goodbye(let code, let text), _): cut("the server says goodbye: \(code): \(text)", &turn)
-    case (.ping(let nonce), _): send(.pong(nonce: nonce), &turn)
+    case (.ping(let nonce), _): send(.pong(nonce: nonce), answers: 0, &turn)
     case (.welcome(let welcome), .greeting): welcomed(id, welcome, &turn)
     case (.credit(let total), .verifying): credit = max(credit, total)
     case (.refusal(let refusal), .greeting), (.refusal(let refusal), .verifying):

@@ -37,7 +37,10 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   }
 
   /// Raises the process's soft limit of descriptors to the hard one; half of it is for followed files.
-  package static func defaultDescriptorLimit() -> Int { max(16, Int(linux_raise_descriptor_limit()) / 2) }
+  package static func defaultDescriptorLimit() -> Int { max(16, raisedDescriptorLimit() / 2) }
+
+  /// How many descriptors the process may have, raised as far as it goes.
+  package static func raisedDescriptorLimit() -> Int { Int(linux_raise_descriptor_limit()) }
 
   /// Files held open now.
   package var openDescriptors: Int { state.withLock { $0.descriptors.count } }

@@ -24,7 +24,7 @@ final class ServerDriver: @unchecked Sendable {
   private let halt: (String) -> Void
   private let onLinkFailure: (HostName, BytePath, String) -> Void
   private var links: [ConnectionID: Link] = [:]
-  private var lobby = Lobby(places: ServerDriver.strangerLimit)
+  private var lobby: Lobby
   private var acceptAgain: EventLoop.Timer?
   private var counterDue: EventLoop.Timer?
   /// Payload taken from sockets since the start.
@@ -38,8 +38,9 @@ final class ServerDriver: @unchecked Sendable {
 
   /// Connections of hosts; more are closed at once.
   private static let connectionLimit = 4_096
-  /// Connections of those who haven't said who they are.
+  /// Connections of those who haven't said who they are, and the part of all descriptors that these may be.
   private static let strangerLimit = 256
+  private static let strangerShare = 8
   /// Connections that are taken before others have their turn.
   private static let acceptedAtOnce = 32
 
@@ -56,6 +57,7 @@ final class ServerDriver: @unchecked Sendable {
     self.files = files
     self.tls = tls
     self.listener = listener
+    lobby = Lobby(places: min(Self.strangerLimit, LinuxHostFiles.raisedDescriptorLimit() / Self.strangerShare))
     self.loop = loop
     self.workers = workers
     self.connections = connections

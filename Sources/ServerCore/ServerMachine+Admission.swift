@@ -35,7 +35,7 @@ extension ServerMachine where H.Value == Digest {
   /// A handshake takes a millisecond or two, and the host's next attempt comes after a while.
   private static var connectionCost: Int { 64 }
   /// Files asked about for the price of a ping.
-  private static var filesAsked: Int { 256 }
+  private static var filesAsked: Int { 64 }
 
   /// Lets a connection pay for what brought nothing. False when its certificate's allowance is used up: it is cut off.
   @discardableResult

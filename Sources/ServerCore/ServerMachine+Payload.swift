@@ -39,6 +39,7 @@ extension ServerMachine where H.Value == Digest {
     } else if strings[index].waiting.count < Self.framesWaiting {
       strings[index].waiting.append(frame)
     } else {
+      connections[id]?.session?.isReported = true
       refuse(frame, index, .busy, "too many frames wait for a comparison")
     }
     advance(index)

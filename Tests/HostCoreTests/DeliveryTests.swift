@@ -441,6 +441,57 @@ import WireProtocol
     #expect(host.status.isSettled)
   }
 
+  static let unasked: [Frame] = [
+    .pong(nonce: 1), .ping(nonce: 1), .credit(total: 1), .recordsDurable(length: 0), .payloadDurable([]),
+    .refusal(Refusal(file: FileUUID(UUIDBytes(high: 1, low: 1)), code: .busy, length: 0, text: "")),
+  ]
+  /// Frames that answer nothing are borne with up to a bound, on however many connections they come.
+  @Test(arguments: 0..<6) func aServerThatFloodsIsLeftAloneForAWhileP6(index: Int) throws {
+    files.create("/log/a.log", "one")
+    var limits = FakeHost.limits()
+    limits.allowance = 100
+    limits.allowancePerSecond = 1
+    let host = try FakeHost(files, servers: servers, limits: limits)
+    host.pass(.seconds(2))
+    let connection = try #require(host.connection(to: 1))
+    for _ in 0..<50 { host.give(.received(connection, Self.unasked[index])) }
+    #expect(host.status.servers[1].isConnected)
+    for _ in 0..<150 { host.give(.received(connection, Self.unasked[index])) }
+    #expect(!host.status.servers[1].isConnected)
+    #expect(host.status.servers[0].isConnected)
+    #expect(host.reports.count { if case .serverDown = $0 { true } else { false } } == 1)
+    host.pass(.seconds(14))
+    #expect(!host.status.servers[1].isConnected)
+    host.pass(.seconds(20))
+    let later = try #require(host.connection(to: 1))
+    for _ in 0..<80 { host.give(.received(later, Self.unasked[index])) }
+    #expect(!host.status.servers[1].isConnected)
+    host.pass(.seconds(1))
+    files.append("/log/a.log", " two")
+    host.pass(.seconds(120))
+    expectBoth("/log/a.log", ["one two"])
+  }
+
+  @Test func whatTheTransportWastesIsPaidForP6() throws {
+    var limits = FakeHost.limits()
+    limits.allowance = 100
+    let host = try FakeHost(files, servers: servers, limits: limits)
+    host.pass(.seconds(1))
+    let connection = try #require(host.connection(to: 1))
+    host.give(.wasted(connection, 64))
+    #expect(host.status.servers[1].isConnected)
+    host.give(.wasted(connection, 64))
+    #expect(!host.status.servers[1].isConnected)
+  }
+
+  @Test func anAnswerThatNobodyAskedForEndsTheConnectionW2() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    let connection = try #require(host.connection(to: 1))
+    host.give(.received(connection, .resumeAnswer([])))
+    #expect(!host.status.servers[1].isConnected)
+  }
+
   @Test(arguments: [RefusalCode.diskFull, .quota, .busy, .rootMismatch])
   func refusedFilesAreTriedAgainS57(code: RefusalCode) throws {
     files.create("/log/a.log", "one")

@@ -78,6 +78,7 @@ final class FakeServer {
       questions.append(uuids)
       say(.resumeAnswer(uuids.map { HeldFile(file: $0, strings: held($0)) }))
     case .ping(let nonce): say(.pong(nonce: nonce))
+    case .pong: break
     case .goodbye: connection = nil
     default: Issue.record("a host doesn't send \(frame)")
     }

@@ -68,6 +68,40 @@ extension SessionBox: StreamEnd {
     try StreamConformance { try established(Sockets.pair()) }.check()
   }
 
+  @Test("one read takes a bounded number of records, and counts what brings no data (P6)")
+  func boundedReads() throws {
+    let (sender, receiver) = try established(Sockets.connected())
+    _ = receiver.session.takeIntake()
+    for _ in 0..<100 { #expect(sender.write([1]) == 1) }
+    Sockets.wait([(receiver.session.descriptor, Int16(POLLIN))])
+    var bytes = [UInt8](repeating: 0, count: 1_000)
+    #expect(bytes.withUnsafeMutableBytes { receiver.session.read(into: $0, records: 10) } == .bytes(10))
+    var received = 10
+    while case .bytes(let count) = bytes.withUnsafeMutableBytes({ receiver.session.read(into: $0, records: 10) }) {
+      received += count
+    }
+    #expect(received == 100)
+    #expect(receiver.session.takeIntake() == (100, 0))
+    // Each write is behind an update of the key.
+    sender.session.keyLifetime = 1
+    for _ in 0..<2_000 { #expect(sender.write([1]) == 1) }
+    Sockets.wait([(receiver.session.descriptor, Int16(POLLIN))])
+    var reads = 0
+    var updates = 0
+    received = 0
+    while received < 2_000, reads < 100_000 {
+      reads += 1
+      if case .bytes(let count) = bytes.withUnsafeMutableBytes({ receiver.session.read(into: $0) }) {
+        received += count
+      }
+      let intake = receiver.session.takeIntake()
+      updates += intake.messages
+      // What is in one buffer at most.
+      #expect(intake.messages < 700)
+    }
+    #expect((received, updates) == (2_000, 2_000))
+  }
+
   @Test("key updates under load change nothing for the reader (W4)")
   func keyUpdates() throws {
     try StreamConformance { try established(Sockets.pair(), keyLifetime: 20_000) }.check()

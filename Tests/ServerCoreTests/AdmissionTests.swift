@@ -118,6 +118,72 @@ import WireProtocol
     #expect(ScriptedClient(world, smallAppends(smallLimits())).closed == nil)
   }
 
+  private func scantLimits() -> Limits {
+    var limits = smallLimits()
+    limits.allowance = 1_000
+    limits.allowancePerSecond = 10
+    return limits
+  }
+
+  /// What brings nothing, as often as it is said.
+  static let useless: [@Sendable (ScriptedClient) -> Void] = [
+    { $0.send(.ping(nonce: 1)) },
+    { $0.send(.pong(nonce: 1)) },
+    { $0.send(.resumeQuery([])) },
+    { $0.world.feed(.wasted($0.id, 1)) },
+    { client in
+      // Payload of a file that was refused, or was never announced.
+      let header = PayloadHeader(file: FakeHost.uuid(99), offset: 0, length: 1)
+      client.world.send(header, [1], on: client.id)
+    },
+  ]
+
+  @Test(arguments: 0..<5)
+  func `P6 who sends what brings nothing is cut off, reported, and finds no new allowance`(kind: Int) {
+    let limits = scantLimits()
+    let world = FakeWorld.empty(limits)
+    let other = ScriptedClient(world, smallAppends(limits))
+    let host = firstStory(limits)
+    let client = ScriptedClient(world, host)
+    for _ in 0..<500 { Self.useless[kind](client) }
+    #expect(client.closed == nil)
+    for _ in 0..<500 { Self.useless[kind](client) }
+    #expect(client.closed == .quota)
+    let again = ScriptedClient(world, host)
+    #expect(again.closed == .quota)
+    #expect(again.frames.isEmpty)
+    #expect(other.closed == nil)
+    #expect(world.refusedReports.allSatisfy { $0 == .quota || $0 == .unknownFile })
+    world.advance(by: .seconds(20))
+    let later = ScriptedClient(world, host)
+    #expect(later.closed == nil)
+    #expect(!later.frames.isEmpty)
+  }
+
+  @Test func `P6 records that are sent again cost, new ones don't`() {
+    let limits = scantLimits()
+    let world = FakeWorld.empty(limits)
+    let client = ScriptedClient(world, firstStory(limits))
+    client.sendRecords()
+    for _ in 0..<900 { client.sendRecords() }
+    #expect(client.closed == nil)
+    for _ in 0..<100 { client.sendRecords() }
+    #expect(client.closed == .quota)
+  }
+
+  @Test func `P6 one certificate has few connections that say no hello, and the newest of them`() {
+    let world = FakeWorld.empty()
+    let host = firstStory(smallLimits())
+    let silent = (0..<10).map { _ in ScriptedClient(world, host, hello: false) }
+    #expect(silent.map(\.closed) == [RefusalCode?](repeating: .busy, count: 6) + [nil, nil, nil, nil])
+    silent[9].send(host.hello)
+    #expect(silent[9].closed == nil)
+    // Those who said hello don't count among them, nor do others' connections.
+    #expect(ScriptedClient(world, host, hello: false).closed == nil)
+    #expect(silent[6].closed == nil)
+    #expect(ScriptedClient(world, smallAppends(smallLimits()), hello: false).closed == nil)
+  }
+
   @Test func `stopping says goodbye to everyone and starts nothing`() {
     let world = FakeWorld.empty()
     let client = ScriptedClient(world, firstStory(smallLimits()))

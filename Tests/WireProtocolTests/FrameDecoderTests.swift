@@ -134,6 +134,40 @@ import WireProtocol
     #expect("\(expected)" == "frame at byte \(position): a ping of 9 bytes, allowed are 8 to 8")
   }
 
+  @Test("What a side may not send, or not first, is refused by its header (P6)")
+  func unexpectedFrames() throws {
+    let firsts: [FrameSender: Set<FrameType>] = [.host: [.hello], .server: [.welcome, .refusal, .goodbye]]
+    let later: [FrameSender: Set<FrameType>] = [
+      .host: [.records, .resumeQuery, .payload, .ping, .pong, .goodbye],
+      .server: [
+        .recordsDurable, .resumeAnswer, .payloadDurable, .credit, .refusal, .ping, .pong, .goodbye,
+      ],
+    ]
+    let greetings: [FrameSender: [UInt8]] = [
+      .host: try #require([UInt8](hex: FrameVectors.hello)), .server: try #require([UInt8](hex: FrameVectors.welcome)),
+    ]
+    for (side, greeting) in greetings {
+      for type in FrameType.allCases {
+        let size = UInt32(type.bodySizes(Samples.limits).upperBound)
+        let header = (0..<4).map { UInt8(truncatingIfNeeded: size >> (24 - 8 * $0)) } + [type.rawValue]
+        for isFirst in [true, false] {
+          var decoder = FrameDecoder(limits: Samples.limits, from: side)
+          if !isFirst {
+            decoder.feed(greeting.span.bytes)
+            #expect(try decoder.next() != nil)
+          }
+          let at = isFirst ? 0 : UInt64(greeting.count)
+          decoder.feed(header.span.bytes)
+          if (isFirst ? firsts : later)[side]?.contains(type) == true {
+            #expect(try decoder.next() == nil)
+          } else {
+            #expect(throws: FrameError.unexpected(type, isFirst: isFirst, at: at)) { try decoder.next() }
+          }
+        }
+      }
+    }
+  }
+
   @Test("Values that no frame may carry are refused")
   func badValues() {
     let file = Samples.file
