@@ -39,6 +39,7 @@ final class EventLoop: @unchecked Sendable {
 
   /// How long posted work, and turns, may keep the others waiting in one iteration.
   private static let share = Interval.milliseconds(5)
+  private static let handshakeShare = Interval.milliseconds(1)
 
   init() throws(SystemError) {
     epoll = try Epoll()
@@ -68,8 +69,8 @@ final class EventLoop: @unchecked Sendable {
   /// for another one.
   func awaitTurn(_ body: @escaping () -> Void) { turns.append(body) }
 
-  /// The same for a step of a TLS handshake, which takes about a millisecond and can't be made shorter: there is one an
-  /// iteration, so that those who are connected have the greater part of the loop however many others come.
+  /// The same for a step of a TLS handshake, which may take a millisecond and can't be made shorter: there is about one
+  /// an iteration, so that those who are connected have the greater part of the loop however many others come.
   func awaitHandshake(_ body: @escaping () -> Void) { handshakes.append(body) }
 
   func watch(_ descriptor: Int32, for interest: Interest, handler: @escaping () -> Void) throws(SystemError) {
@@ -113,7 +114,7 @@ final class EventLoop: @unchecked Sendable {
       if let due = deadline(), due <= now { onDeadline() }
       runAtMost(Self.share, taken.count) { taken.popFirst() }
       runAtMost(Self.share, turns.count) { turns.popFirst() }
-      handshakes.popFirst()?()
+      runAtMost(Self.handshakeShare, handshakes.count) { handshakes.popFirst() }
     }
   }
 

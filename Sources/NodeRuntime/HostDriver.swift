@@ -33,6 +33,10 @@ final class HostDriver: @unchecked Sendable {
   /// Payload handed to sockets since the start.
   private(set) var sentBytes: UInt64 = 0
   private let inputs = InputQueue<HostInput>()
+  /// What inotify told and nobody has looked at yet.
+  private var hints = Fifo<WatchHint>()
+  /// How long hints may keep others waiting.
+  private static let hintShare = Interval.milliseconds(5)
   private var effects: [HostEffect] = []
   /// Called when what existed at `settle` is on every server.
   var onSettled: (UInt64) -> Void = { _ in }
@@ -81,7 +85,17 @@ final class HostDriver: @unchecked Sendable {
   }
 
   private func takeHints() {
-    for hint in files.hints() { take(.hinted(hint)) }
+    guard hints.isEmpty else { return }
+    for hint in files.hints() { hints.append(hint) }
+    takeSomeHints()
+  }
+
+  private func takeSomeHints() {
+    let end = Clocks.now() + Self.hintShare
+    while let hint = hints.popFirst() {
+      take(.hinted(hint))
+      if Clocks.now() >= end { return loop.awaitTurn { [weak self] in self?.takeSomeHints() } }
+    }
   }
 
   private func perform(_ effect: HostEffect) {

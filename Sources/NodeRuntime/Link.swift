@@ -52,6 +52,8 @@ final class Link {
   private var heardAt = Instant(nanoseconds: 0)
   private let progress: Interval
   private var deadline: EventLoop.Timer?
+  /// Why this side closes.
+  private var farewell = "closed"
 
   /// Queued bytes beyond which no more answers are made.
   private static let outputLimit = 4 << 20
@@ -84,7 +86,8 @@ final class Link {
   var peer: CertificateIdentity? { session.peer }
 
   func start() {
-    do { try loop.watch(descriptor, for: phase == .connecting ? .write : .both) { [unowned self] in ready() } } catch {
+    // Whoever connects speaks first.
+    do { try loop.watch(descriptor, for: hasConnected ? .write : .read) { [unowned self] in ready() } } catch {
       return loop.defer { [self] in end("\(error)") }
     }
     deadline = loop.schedule(after: Self.greetingLimit) { [unowned self] in
@@ -128,6 +131,7 @@ final class Link {
     guard phase == .open else { return end(text) }
     Frame.goodbye(code: code, text: text).encode(into: &output)
     phase = .closing
+    farewell = text
     marks = []
     deadline = loop.schedule(after: Self.goodbyeLimit) { [unowned self] in end(text) }
     flush()
@@ -269,7 +273,7 @@ final class Link {
       }
     }
     compact()
-    if phase == .closing { return end("closed") }
+    if phase == .closing { return end(farewell) }
     if phase == .open { loop.change(descriptor, to: .read) }
   }
 
