@@ -56,7 +56,7 @@ final class Link {
   private var farewell = "closed"
 
   /// Queued bytes beyond which no more answers are made.
-  private static let outputLimit = 4 << 20
+  private static let outputLimit = 512 << 10
   /// What is written at once before others have their turn.
   private static let writeLimit = 1 << 20
   /// Room for output that is kept while there is none.

@@ -1,6 +1,6 @@
 """P6, W4, G3: whoever floods a node costs the others nothing worth mention, costs it little memory, and is reported once.
 
-usage: test_floods.py [--seconds 3] [--bytes 200000000] [--only NAME,NAME] [--show]
+usage: test_floods.py [--seconds 2] [--bytes 200000000] [--only NAME,NAME] [--show]
 
 Prints a row for each flood: what was sent, how long another host's lines took from write to readable on the server (p50,
 p99, greatest) beside a run without a flood, the attacked node's peak of anonymous memory, and the lines that its log has
@@ -604,7 +604,7 @@ def problems(flood, values, peak, reports, failure, quiet):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--bytes", type=int, default=200_000_000)
     parser.add_argument("--only", default="")
     parser.add_argument("--show", action="store_true", help="print the reports")
