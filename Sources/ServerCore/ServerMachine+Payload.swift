@@ -57,7 +57,7 @@ extension ServerMachine where H.Value == Digest {
       own(index, by: frame.connection)
       strings[index].received = end
       out.append(.admit(frame.payload, strings[index].row.key, offset: offset))
-    } else if offset > received, strings[index].row.gapFrom.map({ $0 < end }) ?? false {
+    } else if offset > received, strings[index].row.gap.map({ $0.lower < end }) ?? false {
       // What came before it was given up when the gap was recorded; this was on its way by then (J4).
       refuse(frame, index, .busy, "earlier payload was given up with a gap")
     } else if offset > received {

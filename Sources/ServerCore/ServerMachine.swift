@@ -16,6 +16,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   enum Phase: Hashable { case new, repairing, serving, stopping, halted }
   var phase = Phase.new
   var now = Instant(nanoseconds: 0)
+  var wall = WallTime(nanoseconds: 0)
   var out: [ServerEffect] = []
 
   var connections: [ConnectionID: Connection] = [:]
@@ -64,10 +65,12 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   }
 
   /// Takes one input and appends the effects that follow from it, in the order in which they are to be performed.
+  /// `wall` bounds what hosts say of births, and decides nothing else.
   package mutating func step(
     _ input: ServerInput, at now: Instant, wall: WallTime, into effects: inout [ServerEffect]
   ) {
     self.now = max(now, self.now)
+    self.wall = wall
     take(input)
     fireDeadlines()
     commitIfDue()

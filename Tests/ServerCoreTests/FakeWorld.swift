@@ -38,6 +38,8 @@ final class FakeWorld {
   var generator: SeededGenerator
   var mode: Mode
   var now = Instant(nanoseconds: 1_000_000_000)
+  /// 2027-01-15.
+  var wall = WallTime(nanoseconds: 1_800_000_000_000_000_000)
 
   private var lanes: [(lane: Lane, queue: [Operation])] = []
   private var queues: [StringKey: ReceiveQueue<MixHasher>] = [:]
@@ -223,7 +225,7 @@ final class FakeWorld {
 
   func feed(_ input: ServerInput) {
     var effects: [ServerEffect] = []
-    machine.step(input, at: now, wall: WallTime(nanoseconds: 0), into: &effects)
+    machine.step(input, at: now, wall: wall, into: &effects)
     for effect in effects {
       if self.effects == crashAt {
         crashAt = nil
