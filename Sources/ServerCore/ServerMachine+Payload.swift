@@ -22,12 +22,16 @@ extension ServerMachine where H.Value == Digest {
       return violated(id, "a payload frame beyond its bounds or its credit")
     }
     hold(UInt64(header.length), tally: session.tally)
+    holdFrame(id)
+    defer { consumed(id) }
     let frame = StringIntake.Waiting(connection: id, header: header, payload: payload)
     if connections[id]?.session?.refused.contains(header.file) != false { return drop(frame, tally: session.tally) }
     guard let index = stringIndex[FileKey(host: session.host, file: header.file)] else {
       return refuseUnknown(frame, session)
     }
-    if strings[index].comparing == nil, strings[index].waiting.isEmpty {
+    if !hasRoom(id) {
+      refuse(frame, index, .busy, "too much payload is on its way")
+    } else if strings[index].comparing == nil, strings[index].waiting.isEmpty {
       take(frame, to: index)
     } else if strings[index].owner != id {
       refuse(frame, index, .busy, "another connection is delivering this file")
@@ -41,8 +45,8 @@ extension ServerMachine where H.Value == Digest {
 
   /// Frames of one file that may wait for a comparison.
   private static var framesWaiting: Int { 256 }
-  /// Unknown files that one connection may be refused.
-  private static var unknownFiles: Int { 65_536 }
+  /// Files that one connection may be refused when it sends of unknown ones: an honest host sends of none.
+  private static var unknownFiles: Int { 1_024 }
 
   /// Decides on a frame. False when it must wait (it is then in `waiting`).
   @discardableResult
@@ -56,6 +60,7 @@ extension ServerMachine where H.Value == Digest {
     } else if offset == received {
       own(index, by: frame.connection)
       strings[index].received = end
+      unholdFrame(frame.connection)
       out.append(.admit(frame.payload, strings[index].row.key, offset: offset))
     } else if offset > received, strings[index].row.gap.map({ $0.lower < end }) ?? false {
       // What came before it was given up when the gap was recorded; this was on its way by then (J4).
@@ -96,8 +101,6 @@ extension ServerMachine where H.Value == Digest {
     }
     if let blocked { return (.diskFull, blocked) }
     if let failure = strings[index].failure { return (.diskFull, failure) }
-    // The frame itself is counted already.
-    if !hasRoom(tally: strings[index].tally, more: 0) { return (.busy, "too much payload is on its way") }
     return nil
   }
 
@@ -121,6 +124,7 @@ extension ServerMachine where H.Value == Digest {
     case true:
       let dropping = committed - frame.header.offset
       strings[index].received = end
+      unholdFrame(frame.connection)
       unhold(dropping, tally: strings[index].tally)
       release(dropping, to: frame.connection)
       out.append(
@@ -143,6 +147,7 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func drop(_ frame: StringIntake.Waiting, tally: Int) {
     out.append(.drop(frame.payload))
+    unholdFrame(frame.connection)
     unhold(UInt64(frame.header.length), tally: tally)
     release(UInt64(frame.header.length), to: frame.connection)
   }
@@ -162,6 +167,8 @@ extension ServerMachine where H.Value == Digest {
     report(index, code, text)
     guard connections[id]?.session != nil else { return }
     connections[id]?.session?.refused.insert(file)
+    strings[index].isSetAside = true
+    noteOwed(index)
     refusals += 1
     let refusal = Refusal(file: file, code: code, length: strings[index].committed, text: text)
     send(.refusal(refusal), to: id)
@@ -198,7 +205,8 @@ extension ServerMachine where H.Value == Digest {
 
   // MARK: Resume (W2)
 
-  static var queriesInFlight: Int { 64 }
+  /// A host asks one at a time.
+  static var queriesInFlight: Int { 4 }
 
   mutating func query(_ files: [FileUUID], on id: ConnectionID) {
     guard let session = connections[id]?.session?.facts else { return }
@@ -210,11 +218,12 @@ extension ServerMachine where H.Value == Digest {
     for file in files {
       connections[id]?.session?.refused.remove(file)
       guard let index = stringIndex[FileKey(host: session.host, file: file)] else { continue }
+      strings[index].isSetAside = false
+      noteOwed(index)
       // The host begins anew: what it sent and no promise reaches is void.
       if strings[index].owner == id { abandon(index, of: id) }
       guard mustSettle(index, before: id) else { continue }
-      query.waiting.insert(index)
-      strings[index].resumers.append(id)
+      if query.waiting.insert(index).inserted { strings[index].resumers.append(id) }
     }
     connections[id]?.session?.queries.append(query)
     answerQueries(id)

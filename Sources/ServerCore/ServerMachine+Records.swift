@@ -26,7 +26,7 @@ extension ServerMachine where H.Value == Digest {
       let (records, frontier) = try checked(fresh, frame.checkpoint, session)
       journals[session.journal].frontier = frontier
       journals[session.journal].checkpoint = frame.checkpoint
-      let bytes = fresh.reduce(0) { $0 + $1.count }
+      let bytes = JournalIntake<H>.footprint(of: fresh)
       journals[session.journal].waiting.append(contentsOf: fresh)
       journals[session.journal].waitingBytes += bytes
       waitingRecordBytes += bytes
@@ -66,7 +66,7 @@ extension ServerMachine where H.Value == Digest {
       throw Refused(code: .journalFork, text: "record \(frame.first + UInt64(index)) differs from the one taken")
     }
     let fresh = frame.encoded[repeated...]
-    let size = fresh.reduce(0) { $0 + $1.count }
+    let size = JournalIntake<H>.footprint(of: fresh)
     // A host keeps to its window, so that only a store that takes no commits brings this about.
     let isBeyondWindow = waiting.count + fresh.count > limits.recordWindow + limits.recordsPerFrame
     if isBeyondWindow { throw violation("more than \(limits.recordWindow) records wait") }
@@ -163,7 +163,8 @@ extension ServerMachine where H.Value == Digest {
     guard stringIndex[key] == nil else { return }
     let row = StoredString(
       key: StringKey(key: key, string: 0), identity: born.identity, isDerived: born.isDerived, path: born.path,
-      born: born.born, received: wall, parent: born.parent, committed: 0, root: H.empty, synced: 0, stored: BytePath([]), recorded: 0)
+      born: born.born, received: wall, parent: born.parent, committed: 0, root: H.empty, synced: 0,
+      stored: BytePath([]), recorded: 0)
     markRowDirty(add(StringIntake(row: row, plain: .none, tally: session.tally)))
   }
 
@@ -201,6 +202,7 @@ extension ServerMachine where H.Value == Digest {
         isContradicted = false
         strings[index].newPromises.append(Promise(key: key, length: length, root: root))
         markRowDirty(index)
+        noteOwed(index)
         // Bytes may have come first; and one that isn't met may be passed over now.
         if strings[index].received > strings[index].verified { advance(index) }
       }

@@ -56,7 +56,14 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   // Payload in memory that isn't committed
   var pendingBytes: UInt64 = 0
   var refusals: UInt64 = 0
-  /// Connections whose payload was committed or dropped in this step.
+  /// Committed bytes of the log that their plain files don't have yet: they are in memory too.
+  var unfolded: UInt64 = 0
+  // Credit (`ServerMachine+Credit`): the sums of bases and allotments, who has a turn, who waits for one, and whose
+  // payload came, was committed or was dropped in this step
+  var bases: UInt64 = 0
+  var allotted: UInt64 = 0
+  var turns: [ConnectionID] = []
+  var waitingTurns: [ConnectionID] = []
   var creditDue: [ConnectionID] = []
 
   package init(settings: ServerSettings, verifier: any SignatureVerifier) {
@@ -112,7 +119,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   package var nextDeadline: Instant? {
     if phase == .halted || phase == .stopping { return nil }
     var next: Instant?
-    for deadline in [commitRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue] {
+    for deadline in [commitRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue, turnDeadline] {
       if let deadline { next = min(next ?? deadline, deadline) }
     }
     return next
