@@ -27,7 +27,12 @@ struct Holdings {
       records.append(
         try store.records(host: row.host, journal: row.journal, from: 0, count: .max, bytes: .max))
     }
-    rows = try store.strings()
+    rows = try store.strings().map { row in
+      var row = row
+      // When this server heard of it.
+      row.received = row.born
+      return row
+    }
     for row in rows {
       leaves.append(try store.leaves(of: row.key, count: row.committed / UInt64(oracle.world.limits.leafSize)))
       files.append(try store.files(host: row.key.key.host, identity: row.identity))

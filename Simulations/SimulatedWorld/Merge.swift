@@ -19,6 +19,8 @@ package enum Merge {
   /// What of a plan the laws speak of.
   private static func base(of plan: Plan) -> Plan {
     var plan = plan.withoutSetbacks
+    // When a server heard of a birth is its own (`StoredString.received`), and orders births that clocks put later.
+    plan.operations.removeAll { if case .stepClock = $0.operation { true } else { false } }
     // A gap excuses one server from what another holds: with one, all that was ever delivered is the cargo.
     plan.knobs[.servers] = 1
     // Credit bounds how far payload may run ahead of its roots, which is the host's to plan (W1): here it may not bind.

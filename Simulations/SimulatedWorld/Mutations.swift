@@ -64,11 +64,11 @@ struct ServerMutations {
 
   mutating func batch(_ batch: inout ServerBatch) {
     guard mutant == .gapFromHeld else { return }
-    for index in batch.strings.indices where batch.strings[index].gapFrom != nil {
+    for index in batch.strings.indices where batch.strings[index].gap != nil {
       let row = batch.strings[index]
       let from = gaps[row.key] ?? row.committed
       gaps[row.key] = from
-      batch.strings[index].gapFrom = from
+      batch.strings[index].gap?.lower = from
     }
   }
 

@@ -16,7 +16,7 @@ package struct ReceiveQueue<H: TreeHasher> where H.Value == Digest {
   /// Appends received bytes but the first `dropping`, which are held already.
   /// - Precondition: `offset + dropping` is the queue's end, or the queue is empty.
   package mutating func admit(_ bytes: [UInt8], offset: UInt64, dropping: Int = 0) {
-    queue.append(bytes.dropFirst(dropping), at: offset + UInt64(dropping))
+    queue.append(bytes.dropFirst(dropping), at: offset + UInt64(dropping), of: bytes.count)
   }
 
   /// See `StringVerifier.verify`. Of the bytes below `from`, those still queued are taken from the queue, the others

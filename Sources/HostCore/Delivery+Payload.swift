@@ -49,12 +49,13 @@ extension Delivery {
       let allowed = credit > spent ? credit - spent : 0
       guard allowed > 0 else { return }
       _ = turns.popFirst()
-      guard mayBegin(id, cursor, allowed: allowed) else {
+      let share = share(of: allowed, id, cursor)
+      guard share > 0 else {
         postponed.append(id)
         continue
       }
       cursor.isInTurns = false
-      let length = min(UInt64(max(1, limits.payloadFrameSize)), allowed, cursor.promised - cursor.sent)
+      let length = min(UInt64(max(1, limits.payloadFrameSize)), share, cursor.promised - cursor.sent)
       let header = PayloadHeader(file: file.uuid, offset: cursor.sent, length: Int(length))
       cursor.sent += length
       spent &+= length
@@ -64,12 +65,20 @@ extension Delivery {
     }
   }
 
+  /// How much of the credit a file may use now. What fits whole into a frame may use all of it; longer ones leave half of
+  /// what the server gave at first, so that no backlog keeps a line waiting (F4). The server gives what brings to its end
+  /// what was begun.
+  private func share(of allowed: UInt64, _ id: FileID, _ cursor: Cursor) -> UInt64 {
+    if cursor.promised - cursor.sent <= min(allowed, UInt64(max(1, limits.payloadFrameSize))) { return allowed }
+    let reserve = firstCredit / 2
+    return allowed > reserve && mayBegin(id, cursor, allowed: allowed) ? allowed - reserve : 0
+  }
+
   /// A server frees credit only when it has an extent whole: unfinished extents of many files could use it up together,
   /// and nothing would move any more. So files whose rest takes more than a frame share the credit by whole extents, and
   /// one of these places is kept for those that end within an extent: no backlog keeps a shorter file waiting (F4).
   private func mayBegin(_ id: FileID, _ cursor: Cursor, allowed: UInt64) -> Bool {
-    let rest = cursor.promised - cursor.sent
-    if rest <= min(allowed, UInt64(max(1, limits.payloadFrameSize))) || underWay.contains(id) { return true }
+    if underWay.contains(id) { return true }
     underWay.removeAll { id in
       guard let cursor = cursors[id], cursor.state == .active else { return true }
       return cursor.sent <= cursor.durable || cursor.sent == cursor.promised
@@ -77,10 +86,7 @@ extension Delivery {
     let window = underWay.reduce(allowed) { sum, id in
       sum + (cursors[id].map { $0.sent - min($0.sent, $0.durable) } ?? 0)
     }
-    // Credit comes before the acknowledgement of the bytes that freed it: between the two they would count twice.
-    // And a server may keep back a quarter until it is worth a frame.
-    let sure = min(window, firstCredit - firstCredit / 4)
-    let places = Int(clamping: max(1, sure / UInt64(max(1, limits.extentSize))))
+    let places = Int(clamping: max(1, window / UInt64(max(1, limits.extentSize))))
     guard underWay.count < places, !isLong(cursor) || underWay.count(where: isLong) < max(1, places - 1) else {
       return false
     }

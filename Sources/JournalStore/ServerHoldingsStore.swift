@@ -52,7 +52,9 @@ package struct StoredString: Hashable, Sendable {
   package var identity: InodeIdentity
   package var isDerived: Bool
   package var path: BytePath
+  /// What the host says of its birth, and when this server recorded that, by its own clock.
   package var born: WallTime
+  package var received: WallTime
   package var parent: Parent?
   /// Bytes durably held, and their root.
   package var committed: UInt64
@@ -62,21 +64,22 @@ package struct StoredString: Hashable, Sendable {
   /// The plain file, relative to the log root. Empty until it was made: a row that names a file proves that the file is
   /// this string's own, so that a repair never cuts one that someone else put there. Never changes afterwards.
   package var stored: BytePath
-  /// What the host's records say: greatest recorded length, whether closed, lowest gapped offset (J4).
+  /// What the host's records say: greatest recorded length, whether it was closed there, what it can't supply (J4).
   package var recorded: UInt64
   package var closed: FileClosed.Reason?
-  package var gapFrom: UInt64?
+  package var gap: StoredGap?
 
   package init(
-    key: StringKey, identity: InodeIdentity, isDerived: Bool, path: BytePath, born: WallTime, parent: Parent?,
-    committed: UInt64, root: Digest, synced: UInt64, stored: BytePath, recorded: UInt64,
-    closed: FileClosed.Reason? = nil, gapFrom: UInt64? = nil
+    key: StringKey, identity: InodeIdentity, isDerived: Bool, path: BytePath, born: WallTime, received: WallTime,
+    parent: Parent?, committed: UInt64, root: Digest, synced: UInt64, stored: BytePath, recorded: UInt64,
+    closed: FileClosed.Reason? = nil, gap: StoredGap? = nil
   ) {
     self.key = key
     self.identity = identity
     self.isDerived = isDerived
     self.path = path
     self.born = born
+    self.received = received
     self.parent = parent
     self.committed = committed
     self.root = root
@@ -84,7 +87,22 @@ package struct StoredString: Hashable, Sendable {
     self.stored = stored
     self.recorded = recorded
     self.closed = closed
-    self.gapFrom = gapFrom
+    self.gap = gap
+  }
+
+  /// From which offset on bytes are lacking that the host said it can't supply; nil once they came all the same.
+  package var gapFrom: UInt64? {
+    gap.flatMap { committed < $0.upper ? max($0.lower, committed) : nil }
+  }
+}
+
+/// What all gaps of a file cover together: from the least beginning to the greatest end.
+package struct StoredGap: Hashable, Sendable {
+  package var lower: UInt64
+  package var upper: UInt64
+  package init(lower: UInt64, upper: UInt64) {
+    self.lower = lower
+    self.upper = upper
   }
 }
 

@@ -149,6 +149,7 @@ extension ByteWriter {
     write(UInt8(row.isDerived ? 1 : 0))
     write(row.path)
     write(row.born)
+    write(row.received)
     write(optional: row.parent) { writer, parent in
       writer.write(parent.file)
       writer.write(parent.length)
@@ -161,7 +162,10 @@ extension ByteWriter {
     write(counted: row.stored.bytes)
     write(row.recorded)
     write(optional: row.closed) { $0.write($1.rawValue) }
-    write(optional: row.gapFrom) { $0.write($1) }
+    write(optional: row.gap) { writer, gap in
+      writer.write(gap.lower)
+      writer.write(gap.upper)
+    }
   }
 }
 
@@ -193,14 +197,17 @@ extension ByteReader {
   mutating func readStoredString(_ key: StringKey) throws(DecodingFailure) -> StoredString {
     StoredString(
       key: key, identity: try readIdentity(), isDerived: try readFlag(), path: try readPath(),
-      born: try readWallTime(),
+      born: try readWallTime(), received: try readWallTime(),
       parent: try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
         Parent(
           file: try reader.readFile(), length: try reader.read(), root: try reader.readDigest(),
           why: try reader.readCase())
       },
       committed: try read(), root: try readDigest(), synced: try read(), stored: try readStoredPath(),
-      recorded: try read(), closed: try readClosed(), gapFrom: try readOffset())
+      recorded: try read(), closed: try readClosed(),
+      gap: try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
+        StoredGap(lower: try reader.read(), upper: try reader.read())
+      })
   }
 
   /// Empty where no plain file was made yet.

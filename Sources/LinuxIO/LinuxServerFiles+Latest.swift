@@ -4,7 +4,7 @@ package import JournalModel
 
 /// `latest/<host>/<path>`: symbolic links to the newest plain file of each path (P1).
 extension LinuxServerFiles {
-  /// A link that leads to a file of a later birth stays, and so does what is no link.
+  /// What is no link stays. Which file is the newest of its path the core knows: names carry what hosts say of births.
   package func link(host: HostName, path: BytePath, to stored: BytePath) -> String? {
     let place = BytePath("latest/\(host)/").bytes + path.bytes
     return linking.withLock { _ in
@@ -21,9 +21,6 @@ extension LinuxServerFiles {
       guard let present else { return "a file or directory that is no link has the name" }
       // As after each start, for nearly all files.
       if present == target { return nil }
-      if let birth = Self.birth(present), let own = Self.birth(stored.bytes), own.lexicographicallyPrecedes(birth) {
-        return nil
-      }
     }
     // The temporary name begins with a dot, as no host's name does.
     let temporary = ".new"
@@ -32,14 +29,6 @@ extension LinuxServerFiles {
     _ = try checked(
       "rename", withCString(place.name) { linux_rename(top.number, temporary, directory.number, $0, 0) })
     return nil
-  }
-
-  /// The birth time in a stored name `<path>@<birth>-<uuid>`, which sorts like the time itself.
-  private static func birth(_ stored: [UInt8]) -> [UInt8]? {
-    guard let at = stored.lastIndex(of: UInt8(ascii: "@")),
-      let dash = stored[at...].firstIndex(of: UInt8(ascii: "-"))
-    else { return nil }
-    return Array(stored[(at + 1)..<dash])
   }
 
   /// Where the link leads; `.some(nil)` when the name is no link, nil when there is none.

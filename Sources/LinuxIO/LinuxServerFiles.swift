@@ -65,7 +65,9 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     guard let bytes = state.withLock({ $0.frames.removeValue(forKey: id) }) else {
       preconditionFailure("a frame is admitted once, and only while it is held")
     }
-    string(key).state.withLock { $0.queue.append(bytes.dropFirst(dropping), at: offset + UInt64(dropping)) }
+    string(key).state.withLock {
+      $0.queue.append(bytes.dropFirst(dropping), at: offset + UInt64(dropping), of: bytes.count)
+    }
   }
 
   package func drop(_ id: PayloadID) { state.withLock { _ = $0.frames.removeValue(forKey: id) } }

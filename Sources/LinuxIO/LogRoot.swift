@@ -7,8 +7,8 @@ import JournalModel
 final class LogRoot: Sendable {
   let descriptor: Descriptor
   /// Directories whose own entry is known to be on the disk. One that was only found may have been made a moment before
-  /// a crash, and not synced.
-  private let durable = Monitor(Set<BytePath>())
+  /// a crash, and not synced. Paths come from hosts: only so many are kept, others are synced again.
+  private let durable = Monitor(RecentPaths(limit: 1 << 20))
 
   /// Opens the directory, which must exist.
   init(_ path: BytePath) throws(SystemError) {
@@ -28,25 +28,21 @@ final class LogRoot: Sendable {
 
   /// Makes the directory and those above it, as needed, each synced into its parent before the next.
   func makeDirectories(_ path: BytePath) throws(SystemError) -> Descriptor {
-    try durable.withLock { durable throws(SystemError) in try make(path, &durable) }
-  }
-
-  private func make(_ path: BytePath, _ durable: inout Set<BytePath>) throws(SystemError) -> Descriptor {
-    if path.bytes.isEmpty || durable.contains(path) {
+    if path.bytes.isEmpty || durable.withLock({ $0.contains(path) }) {
       if let found = try existing(path) { return found }
-      durable.remove(path)
+      durable.withLock { $0.remove(path) }
     }
     let name = path.name
     guard !name.isEmpty, name != Array(".".utf8), name != Array("..".utf8), !name.contains(0) else {
       throw SystemError("mkdir", code: EINVAL)
     }
-    let parent = try make(path.directory, &durable)
+    let parent = try makeDirectories(path.directory)
     if withCString(name, { mkdirat(parent.number, $0, 0o750) }) < 0, errno != EEXIST {
       throw SystemError("mkdir", code: errno)
     }
     let made = try directory(path)
     try parent.sync()
-    durable.insert(path)
+    durable.withLock { $0.insert(path) }
     return made
   }
 

@@ -44,8 +44,14 @@ struct Session {
   var credit: CreditLine
   /// In the list of those that may get more credit at the end of this step.
   var isCreditDue = false
+  /// In the list of those that wait for a turn.
+  var isWaiting = false
+  /// When its turn ends, done or not: set once others wait for it, or once it can't go on.
+  var turnEnds: Instant?
   /// Strings whose uncommitted payload came over this connection.
   var owned: Set<Int> = []
+  /// Those of them whose bytes end within an extent.
+  var unfinished: Set<Int> = []
   /// Files whose payload is dropped until the host asks for them anew.
   var refused: Set<FileUUID> = []
   var queries: [ResumeQuery] = []
@@ -57,40 +63,4 @@ struct Session {
 struct ResumeQuery {
   var files: [FileUUID]
   var waiting: Set<Int> = []
-}
-
-/// Payload that one connection may send (P2): the host may have sent `granted` bytes in all since it connected.
-struct CreditLine {
-  private(set) var granted: UInt64
-  private(set) var consumed: UInt64 = 0
-  /// Committed or dropped.
-  private(set) var released: UInt64 = 0
-
-  /// What the host counted on when it began: files under way then end only if it stays so.
-  private let first: UInt64
-
-  init(first: UInt64) {
-    self.first = first
-    granted = first
-  }
-
-  /// False when the host sends what it wasn't allowed to.
-  mutating func consume(_ bytes: UInt64) -> Bool {
-    let (sum, overflow) = consumed.addingReportingOverflow(bytes)
-    guard !overflow, sum <= granted else { return false }
-    consumed = sum
-    return true
-  }
-
-  mutating func release(_ bytes: UInt64) { released += bytes }
-
-  /// The new total when it is worth a frame: a quarter of the limit came back, or the host has less than half of it left.
-  mutating func grant(limit: UInt64) -> UInt64? {
-    // The host shares it out by what it was told at first.
-    let limit = max(limit, first)
-    let total = released + limit
-    guard total > granted, total - granted >= limit / 4 || granted - consumed < limit / 2 else { return nil }
-    granted = total
-    return total
-  }
 }

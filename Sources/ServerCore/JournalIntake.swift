@@ -76,11 +76,14 @@ struct JournalIntake<H: TreeHasher> where H.Value == Digest {
     return length
   }
 
+  /// What encoded records occupy, about: each is an array.
+  static func footprint(of records: ArraySlice<[UInt8]>) -> Int { records.reduce(64 * records.count) { $0 + $1.count } }
+
   private mutating func trim() -> Int {
     let keep = connection == nil ? held.length : min(held.length, shown)
     let count = Int(keep - base)
     guard count > 0 else { return 0 }
-    let bytes = waiting.prefix(count).reduce(0) { $0 + $1.count }
+    let bytes = Self.footprint(of: waiting[..<count])
     waiting.removeFirst(count)
     base = keep
     waitingBytes -= bytes

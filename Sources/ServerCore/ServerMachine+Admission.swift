@@ -4,7 +4,7 @@ import JournalStore
 import MerkleLog
 import WireProtocol
 
-// Admission (W5, mutual mode), the life of a connection, credit (P2).
+// Admission (W5, mutual mode), the life of a connection.
 
 extension ServerMachine where H.Value == Digest {
   static var protocolVersion: UInt16 { 1 }
@@ -102,7 +102,8 @@ extension ServerMachine where H.Value == Digest {
   private mutating func open(_ id: ConnectionID, _ hello: Hello, journal: Int, tally: Int) {
     tallies[tally].connections += 1
     journals[journal].connect(id)
-    let credit = CreditLine(first: creditLimit)
+    let credit = CreditLine(base: newBase)
+    bases += credit.base
     let held = journals[journal].held
     let facts = SessionFacts(host: hello.host, tally: tally, journal: journal)
     connections[id]?.session = Session(facts: facts, credit: credit)
@@ -151,6 +152,7 @@ extension ServerMachine where H.Value == Digest {
     guard let session = connection.session else { return }
     for index in session.owned.sorted() { abandon(index, of: id) }
     let facts = session.facts
+    forgetCredit(of: id, session.credit)
     tallies[facts.tally].connections -= 1
     waitingRecordBytes -= journals[facts.journal].disconnect()
     removeIfEmpty(journal: facts.journal)
@@ -184,58 +186,5 @@ extension ServerMachine where H.Value == Digest {
       connections[id]?.hasSent = false
     }
     heartbeatDue = connections.isEmpty ? nil : now + heartbeatPeriod
-  }
-
-  // MARK: Credit
-
-  /// What one connection may have on its way. What was granted earlier can't be taken back, hence the second bound,
-  /// `hasRoom`, on what is really held.
-  ///
-  /// Never less than an extent, which is verified as a whole, and the quarter that `Credit.release` may keep back: less
-  /// could never bring one to its end.
-  var creditLimit: UInt64 {
-    let share = max(0, settings.totalCredit) / max(1, connections.count)
-    return UInt64(
-      max(1, limits.payloadFrameSize, limits.extentSize + limits.extentSize / 2, min(limits.connectionCredit, share)))
-  }
-
-  /// Whether a host may have `more` bytes in memory: its own bound always, and while all together are beyond theirs
-  /// no more than its share, so that no host starves another (P6).
-  func hasRoom(tally: Int, more: UInt64) -> Bool {
-    let own = tallies[tally].pending + more
-    if own > UInt64(max(limits.connectionCredit, limits.payloadFrameSize, limits.extentSize)) { return false }
-    return pendingBytes + more <= UInt64(max(0, settings.totalCredit)) || own <= creditLimit
-  }
-
-  /// Bytes of a connection were committed or dropped.
-  mutating func release(_ bytes: UInt64, to id: ConnectionID?) {
-    guard bytes > 0, let id, let isDue = connections[id]?.session?.isCreditDue else { return }
-    connections[id]?.session?.credit.release(bytes)
-    if isDue { return }
-    connections[id]?.session?.isCreditDue = true
-    creditDue.append(id)
-  }
-
-  /// At most one frame a step for each connection.
-  mutating func grantCredit() {
-    guard !creditDue.isEmpty else { return }
-    let limit = creditLimit
-    for id in creditDue {
-      connections[id]?.session?.isCreditDue = false
-      guard let total = connections[id]?.session?.credit.grant(limit: limit) else { continue }
-      send(.credit(total: total), to: id)
-    }
-    creditDue.removeAll(keepingCapacity: true)
-  }
-
-  /// Received bytes are held, or no longer held.
-  mutating func hold(_ bytes: UInt64, tally: Int) {
-    pendingBytes += bytes
-    tallies[tally].pending += bytes
-  }
-
-  mutating func unhold(_ bytes: UInt64, tally: Int) {
-    pendingBytes -= bytes
-    tallies[tally].pending -= bytes
   }
 }

@@ -186,6 +186,8 @@ extension ServerMachine where H.Value == Digest {
       strings[index].bulk = nil
       strings[index].syncedUpTo = end
       out.append(.free(done.row.key, below: end))
+    } else {
+      unfolded += bytes
     }
     tallies[strings[index].tally].bytes += bytes
     unhold(bytes, tally: strings[index].tally)

@@ -6,11 +6,22 @@ import MerkleLog
 /// A name under `latest`, and the file that has it: the one with the greatest birth time (P1).
 struct LatestName: Hashable {
   var host: HostName
+  /// As it is stored: several paths may come to one name.
   var path: BytePath
 }
-struct Newest: Hashable {
-  var born: WallTime
-  var file: FileUUID
+
+/// A host's word on a birth counts up to the moment when it was first heard: a file 'born in 2262' gives way to the next
+/// one that this server hears of.
+struct Newest: Hashable, Comparable {
+  let born: WallTime
+  let file: FileUUID
+
+  init(_ row: StoredString) {
+    born = min(row.born, row.received)
+    file = row.key.key.file
+  }
+
+  static func < (l: Newest, r: Newest) -> Bool { (l.born, l.file) < (r.born, r.file) }
 }
 
 // Plain files (P1): made after the row that announces them is durable, named in the row that is committed next.
@@ -42,11 +53,8 @@ extension ServerMachine where H.Value == Digest {
       strings[index].row.stored = name
       markRowDirty(index)
       out.append(.report(.born(key.key, stored: name)))
-      let row = strings[index].row
-      noteNewest(row)
-      if isNewest(row) {
-        out.append(.link(host: key.key.host, path: StoredName<H>.latest(row.path), to: name))
-      }
+      noteNewest(strings[index].row)
+      linkIfNewest(strings[index].row)
       advance(index)
     case .taken:
       create(index, attempt: attempt + 1)
@@ -59,14 +67,16 @@ extension ServerMachine where H.Value == Digest {
   }
 
   mutating func noteNewest(_ row: StoredString) {
-    let name = LatestName(host: row.key.key.host, path: row.path)
-    let candidate = Newest(born: row.born, file: row.key.key.file)
-    if let present = newest[name], (present.born, present.file) > (candidate.born, candidate.file) { return }
-    newest[name] = candidate
+    let name = latestName(of: row)
+    newest[name] = newest[name].map { max($0, Newest(row)) } ?? Newest(row)
   }
 
-  func isNewest(_ row: StoredString) -> Bool {
-    newest[LatestName(host: row.key.key.host, path: row.path)]
-      == Newest(born: row.born, file: row.key.key.file)
+  mutating func linkIfNewest(_ row: StoredString) {
+    let name = latestName(of: row)
+    if newest[name] == Newest(row) { out.append(.link(host: name.host, path: name.path, to: row.stored)) }
+  }
+
+  private func latestName(of row: StoredString) -> LatestName {
+    LatestName(host: row.key.key.host, path: StoredName<H>.latest(row.path))
   }
 }

@@ -22,6 +22,8 @@ extension ServerMachine where H.Value == Digest {
       return violated(id, "a payload frame beyond its bounds or its credit")
     }
     hold(UInt64(header.length), tally: session.tally)
+    holdFrame(id)
+    defer { consumed(id) }
     let frame = StringIntake.Waiting(connection: id, header: header, payload: payload)
     if connections[id]?.session?.refused.contains(header.file) != false {
       drop(frame, tally: session.tally)
@@ -32,7 +34,9 @@ extension ServerMachine where H.Value == Digest {
     guard let index = stringIndex[FileKey(host: session.host, file: header.file)] else {
       return refuseUnknown(frame, session)
     }
-    if strings[index].comparing == nil, strings[index].waiting.isEmpty {
+    if !hasRoom(id) {
+      refuse(frame, index, .busy, "too much payload is on its way")
+    } else if strings[index].comparing == nil, strings[index].waiting.isEmpty {
       take(frame, to: index)
     } else if strings[index].owner != id {
       refuse(frame, index, .busy, "another connection is delivering this file")
@@ -47,8 +51,10 @@ extension ServerMachine where H.Value == Digest {
 
   /// Frames of one file that may wait for a comparison.
   private static var framesWaiting: Int { 256 }
-  /// An honest host has none of them; each is remembered until its connection ends.
+  /// An honest host sends of no unknown files: each costs this of the allowance, and is remembered until its connection
+  /// ends, hence only so many.
   private static var unknownFileCost: Int { 64 }
+  private static var unknownFiles: Int { 1_024 }
 
   /// Decides on a frame. False when it must wait (it is then in `waiting`).
   @discardableResult
@@ -62,8 +68,9 @@ extension ServerMachine where H.Value == Digest {
     } else if offset == received {
       own(index, by: frame.connection)
       strings[index].received = end
+      unholdFrame(frame.connection)
       out.append(.admit(frame.payload, strings[index].row.key, offset: offset))
-    } else if offset > received, strings[index].row.gapFrom.map({ $0 < end }) ?? false {
+    } else if offset > received, strings[index].row.gap.map({ $0.lower < end }) ?? false {
       // What came before it was given up when the gap was recorded; this was on its way by then (J4).
       refuse(frame, index, .busy, "earlier payload was given up with a gap")
     } else if offset > received {
@@ -102,8 +109,6 @@ extension ServerMachine where H.Value == Digest {
     }
     if let blocked { return (.diskFull, blocked) }
     if let failure = strings[index].failure { return (.diskFull, failure) }
-    // The frame itself is counted already.
-    if !hasRoom(tally: strings[index].tally, more: 0) { return (.busy, "too much payload is on its way") }
     return nil
   }
 
@@ -128,6 +133,7 @@ extension ServerMachine where H.Value == Digest {
     case true:
       let dropping = committed - frame.header.offset
       strings[index].received = end
+      unholdFrame(frame.connection)
       unhold(dropping, tally: strings[index].tally)
       release(dropping, to: frame.connection)
       out.append(
@@ -150,6 +156,7 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func drop(_ frame: StringIntake.Waiting, tally: Int) {
     out.append(.drop(frame.payload))
+    unholdFrame(frame.connection)
     unhold(UInt64(frame.header.length), tally: tally)
     release(UInt64(frame.header.length), to: frame.connection)
   }
@@ -169,6 +176,8 @@ extension ServerMachine where H.Value == Digest {
     report(index, code, text)
     guard connections[id]?.session != nil else { return }
     connections[id]?.session?.refused.insert(file)
+    strings[index].isSetAside = true
+    noteOwed(index)
     refusals += 1
     let refusal = Refusal(file: file, code: code, length: strings[index].committed, text: text)
     send(.refusal(refusal), to: id)
@@ -185,6 +194,9 @@ extension ServerMachine where H.Value == Digest {
     drop(frame, tally: session.tally)
     let file = frame.header.file
     guard charge(Self.unknownFileCost, to: frame.connection) else { return }
+    guard connections[frame.connection]?.session?.refused.count ?? 0 < Self.unknownFiles else {
+      return violated(frame.connection, "payload of too many unknown files")
+    }
     connections[frame.connection]?.session?.refused.insert(file)
     connections[frame.connection]?.session?.isReported = true
     refusals += 1
@@ -204,7 +216,8 @@ extension ServerMachine where H.Value == Digest {
 
   // MARK: Resume (W2)
 
-  static var queriesInFlight: Int { 64 }
+  /// A host asks one at a time.
+  static var queriesInFlight: Int { 4 }
 
   mutating func query(_ files: [FileUUID], on id: ConnectionID) {
     guard let session = connections[id]?.session?.facts else { return }
@@ -216,11 +229,12 @@ extension ServerMachine where H.Value == Digest {
     for file in files {
       connections[id]?.session?.refused.remove(file)
       guard let index = stringIndex[FileKey(host: session.host, file: file)] else { continue }
+      strings[index].isSetAside = false
+      noteOwed(index)
       // The host begins anew: what it sent and no promise reaches is void.
       if strings[index].owner == id { abandon(index, of: id) }
       guard mustSettle(index, before: id) else { continue }
-      query.waiting.insert(index)
-      strings[index].resumers.append(id)
+      if query.waiting.insert(index).inserted { strings[index].resumers.append(id) }
     }
     connections[id]?.session?.queries.append(query)
     answerQueries(id)

@@ -18,6 +18,7 @@ extension ServerMachine where H.Value == Digest {
     verifyNext(index)
     writeNext(index)
     if nextPoint(index, logged: logged) != nil { enqueue(index) }
+    noteOwed(index)
     settle(index)
   }
 
@@ -84,7 +85,13 @@ extension ServerMachine where H.Value == Digest {
 
   /// What was met is committed, the host is told what is held, and looks at its file again.
   private mutating func refuseRoot(_ index: Int, at length: UInt64) {
-    strings[index].refusal = (.rootMismatch, "the bytes up to \(length) don't have the recorded root")
+    giveUp(index, .rootMismatch, "the bytes up to \(length) don't have the recorded root")
+  }
+
+  /// What isn't verified is discarded, and its file refused when what is verified is committed.
+  mutating func giveUp(_ index: Int, _ code: RefusalCode, _ text: String) {
+    strings[index].refusal = (code, text)
+    strings[index].isSetAside = true
     if let owner = strings[index].owner {
       connections[owner]?.session?.refused.insert(strings[index].row.key.key.file)
     }
@@ -181,6 +188,7 @@ extension ServerMachine where H.Value == Digest {
       let bytes = end - strings[index].written
       strings[index].written = end
       if isFold {
+        unfolded -= bytes
         out.append(.free(key, below: end))
         noteUnsynced(index, bytes)
       }

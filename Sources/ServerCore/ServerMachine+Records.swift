@@ -30,7 +30,7 @@ extension ServerMachine where H.Value == Digest {
       let (records, frontier) = try checked(fresh, frame.checkpoint, session)
       journals[session.journal].frontier = frontier
       journals[session.journal].checkpoint = frame.checkpoint
-      let bytes = fresh.reduce(0) { $0 + $1.count }
+      let bytes = JournalIntake<H>.footprint(of: fresh)
       journals[session.journal].waiting.append(contentsOf: fresh)
       journals[session.journal].waitingBytes += bytes
       waitingRecordBytes += bytes
@@ -70,7 +70,7 @@ extension ServerMachine where H.Value == Digest {
       throw Refused(code: .journalFork, text: "record \(frame.first + UInt64(index)) differs from the one taken")
     }
     let fresh = frame.encoded[repeated...]
-    let size = fresh.reduce(0) { $0 + $1.count }
+    let size = JournalIntake<H>.footprint(of: fresh)
     // A host keeps to its window, so that only a store that takes no commits brings this about.
     let isBeyondWindow = waiting.count + fresh.count > limits.recordWindow + limits.recordsPerFrame
     if isBeyondWindow { throw violation("more than \(limits.recordWindow) records wait") }
@@ -145,13 +145,19 @@ extension ServerMachine where H.Value == Digest {
     case .fileClosed(let closed):
       let key = FileKey(host: session.host, file: closed.file)
       promise(key, closed.length, closed.root)
-      guard let index = stringIndex[key] else { return }
-      if strings[index].row.closed == nil { tallies[strings[index].tally].open -= 1 }
-      strings[index].row.closed = closed.reason
-      markRowDirty(index)
+      // A statement, not a bar: said of less than is recorded by now, it is out of date.
+      guard let index = stringIndex[key], closed.length >= strings[index].row.recorded else { return }
+      noteClosed(index, closed.reason)
     case .gap(let gap): apply(gap, of: session)
     case .rotated, .unknown: break
     }
+  }
+
+  private mutating func noteClosed(_ index: Int, _ reason: FileClosed.Reason?) {
+    let wasOpen = strings[index].row.closed == nil
+    if wasOpen != (reason == nil) { tallies[strings[index].tally].open += wasOpen ? -1 : 1 }
+    strings[index].row.closed = reason
+    markRowDirty(index)
   }
 
   /// The first birth of a file is the one whose facts count; later ones (a journal lost and begun anew names the same
@@ -161,7 +167,8 @@ extension ServerMachine where H.Value == Digest {
     guard stringIndex[key] == nil else { return }
     let row = StoredString(
       key: StringKey(key: key, string: 0), identity: born.identity, isDerived: born.isDerived, path: born.path,
-      born: born.born, parent: born.parent, committed: 0, root: H.empty, synced: 0, stored: BytePath([]), recorded: 0)
+      born: born.born, received: wall, parent: born.parent, committed: 0, root: H.empty, synced: 0,
+      stored: BytePath([]), recorded: 0)
     markRowDirty(add(StringIntake(row: row, plain: .none, tally: session.tally)))
   }
 
@@ -171,7 +178,9 @@ extension ServerMachine where H.Value == Digest {
     let key = FileKey(host: session.host, file: file)
     promise(key, gap.provenLength, gap.provenRoot)
     guard let index = stringIndex[key] else { return }
-    strings[index].row.gapFrom = min(strings[index].row.gapFrom ?? gap.lower, gap.lower)
+    let known = strings[index].row.gap
+    strings[index].row.gap = StoredGap(
+      lower: min(known?.lower ?? gap.lower, gap.lower), upper: max(known?.upper ?? gap.upper, gap.upper))
     markRowDirty(index)
     // The rest of a half-sent extent won't come.
     endTail(index)
@@ -183,7 +192,8 @@ extension ServerMachine where H.Value == Digest {
     guard let index = stringIndex[key], length > 0 else { return }
     if length > strings[index].row.recorded {
       strings[index].row.recorded = length
-      markRowDirty(index)
+      // Whatever closed it, it goes on.
+      noteClosed(index, nil)
     }
     let isContradicted: Bool
     if length <= strings[index].committed {
@@ -196,6 +206,7 @@ extension ServerMachine where H.Value == Digest {
         isContradicted = false
         strings[index].newPromises.append(Promise(key: key, length: length, root: root))
         markRowDirty(index)
+        noteOwed(index)
         // Bytes may have come first; and one that isn't met may be passed over now.
         if strings[index].received > strings[index].verified { advance(index) }
       }

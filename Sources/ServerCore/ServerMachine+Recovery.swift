@@ -84,10 +84,7 @@ extension ServerMachine where H.Value == Digest {
     strings[index].plain = .named
     strings[index].syncedUpTo = strings[index].committed
     if strings[index].logged > 0 { markRowDirty(index) }
-    let row = strings[index].row
-    if isNewest(row) {
-      out.append(.link(host: row.key.key.host, path: StoredName<H>.latest(row.path), to: row.stored))
-    }
+    linkIfNewest(strings[index].row)
     advance(index)
   }
 

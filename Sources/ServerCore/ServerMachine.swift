@@ -16,6 +16,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   enum Phase: Hashable { case new, repairing, serving, stopping, halted }
   var phase = Phase.new
   var now = Instant(nanoseconds: 0)
+  var wall = WallTime(nanoseconds: 0)
   var out: [ServerEffect] = []
 
   var connections: [ConnectionID: Connection] = [:]
@@ -56,7 +57,14 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   // Payload in memory that isn't committed
   var pendingBytes: UInt64 = 0
   var refusals: UInt64 = 0
-  /// Connections whose payload was committed or dropped in this step.
+  /// Committed bytes of the log that their plain files don't have yet: they are in memory too.
+  var unfolded: UInt64 = 0
+  // Credit (`ServerMachine+Credit`): the sums of bases and allotments, who has a turn, who waits for one, and whose
+  // payload came, was committed or was dropped in this step
+  var bases: UInt64 = 0
+  var allotted: UInt64 = 0
+  var turns: [ConnectionID] = []
+  var waitingTurns: [ConnectionID] = []
   var creditDue: [ConnectionID] = []
 
   package init(settings: ServerSettings, verifier: any SignatureVerifier) {
@@ -65,10 +73,12 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   }
 
   /// Takes one input and appends the effects that follow from it, in the order in which they are to be performed.
+  /// `wall` bounds what hosts say of births, and decides nothing else.
   package mutating func step(
     _ input: ServerInput, at now: Instant, wall: WallTime, into effects: inout [ServerEffect]
   ) {
     self.now = max(now, self.now)
+    self.wall = wall
     take(input)
     fireDeadlines()
     commitIfDue()
@@ -111,7 +121,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   package var nextDeadline: Instant? {
     if phase == .halted || phase == .stopping { return nil }
     var next: Instant?
-    for deadline in [commitRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue] {
+    for deadline in [commitRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue, turnDeadline] {
       if let deadline { next = min(next ?? deadline, deadline) }
     }
     return next

@@ -88,8 +88,8 @@ package enum ServerEffect: Hashable, Sendable {
   case sync([SyncTarget])
   /// `log` names queued bytes that ride inside the commit. One at a time. -> committed
   case commit(ServerBatch, log: [LogRange])
-  /// Points `latest/<host>/<path>` to the plain file, unless a younger one is there. `path` is relative and escaped
-  /// already. Sent for the newest file of a path only, and again after every start. Failures are reported only.
+  /// Points `latest/<host>/<path>` to the plain file. `path` is relative and escaped already. Sent for the newest file
+  /// of a path only, and again after every start; performed in this order. Failures are reported only.
   case link(host: HostName, path: BytePath, to: BytePath)
   /// The store must not go on: exit for the service manager (P4).
   case halt(String)

@@ -41,4 +41,6 @@ struct HostTally {
   var bytes: UInt64 = 0
   var records: UInt64 = 0
   var pending: UInt64 = 0
+  /// Promised and not received, as far as it may still come.
+  var owed: UInt64 = 0
 }

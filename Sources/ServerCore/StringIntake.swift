@@ -80,6 +80,12 @@ struct StringIntake {
   var syncedUpTo: UInt64
 
   var owner: ConnectionID?
+  /// Its share of what its host owes.
+  var owed: UInt64 = 0
+  /// As its owner has it.
+  var isUnfinished = false
+  /// It was refused, and nobody asked for it anew.
+  var isSetAside = false
   /// Frames that wait for a comparison or for a fold before it.
   var waiting: [Waiting] = []
   var comparing: Waiting?

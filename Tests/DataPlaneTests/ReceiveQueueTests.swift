@@ -152,4 +152,27 @@ import Testing
       #expect(string.queue.bytes(offset: 150, length: 10) == Array(bytes[150..<160]))
     }
   }
+
+  @Test func `What is held occupies what it holds, whatever the pieces it came in (P2)`() {
+    for piece in [1, 7, 900, 40_000] {
+      var queue = ByteQueue()
+      var offset = 0
+      while offset < 200_000 {
+        queue.append(ArraySlice([UInt8](repeating: 7, count: piece)), at: UInt64(offset))
+        offset += piece
+      }
+      #expect(queue.footprint <= 2 * offset + 2_000)
+      #expect(queue.bytes(150_000..<150_010) == [UInt8](repeating: 7, count: 10))
+      // A rest doesn't keep what went before it, or came behind it.
+      queue.free(below: UInt64(offset - 10))
+      #expect(queue.footprint <= 200)
+      #expect(queue.bytes(UInt64(offset - 10)..<UInt64(offset)) == [UInt8](repeating: 7, count: 10))
+    }
+    var queue = ByteQueue()
+    queue.append([UInt8](repeating: 1, count: 256 << 10).dropFirst(262_100), at: 0, of: 256 << 10)
+    queue.append([UInt8](repeating: 2, count: 256 << 10)[...], at: 44)
+    queue.discard(from: 50)
+    #expect(queue.footprint <= 300)
+    #expect(queue.bytes(0..<50) == [UInt8](repeating: 1, count: 44) + [UInt8](repeating: 2, count: 6))
+  }
 }

@@ -37,7 +37,8 @@ func storedString(
 ) -> StoredString {
   StoredString(
     key: key, identity: identity, isDerived: true, path: BytePath("/var/log/a b"), born: WallTime(nanoseconds: 1),
-    parent: nil, committed: committed, root: digest(committed), synced: synced ?? committed,
+    received: WallTime(nanoseconds: 2), parent: nil, committed: committed, root: digest(committed),
+    synced: synced ?? committed,
     stored: BytePath("files/x@\(key.key.file.bytes.high)"), recorded: committed)
 }
 

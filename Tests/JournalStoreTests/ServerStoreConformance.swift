@@ -113,7 +113,7 @@ import Testing
     }
     rows[3].parent = Parent(file: uuid(8), length: 4, root: digest(3), why: .truncated)
     rows[3].closed = .vanished
-    rows[3].gapFrom = 0
+    rows[3].gap = StoredGap(lower: 0, upper: .max)
     rows[3].isDerived = false
     rows[3].path = BytePath([0xFE, 0x0A])
     try test.store.commit(ServerBatch { $0.strings = rows.reversed() })

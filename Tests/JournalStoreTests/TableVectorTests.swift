@@ -19,9 +19,10 @@ private enum Vectors {
     + "b6b7b8b9babbbcbdbebf202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
   static let storedString =
     "030000000000020005000000009c3f21d717979cfdfacc3f00000000000a2f7661722f6c6f672f6117979cfdfacc3f00"
-    + "0100112233445546778899aabbccddeeff0000000000001000202122232425262728292a2b2c2d2e2f30313233343536"
-    + "3738393a3b3c3d3e3f010000000000011000a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbd"
-    + "bebf00000000000100000000001666696c65732f776562312f7661722f6c6f672f61407800000000000111700000"
+    + "17979cfe362a00000100112233445546778899aabbccddeeff0000000000001000202122232425262728292a2b2c2d2e"
+    + "2f303132333435363738393a3b3c3d3e3f010000000000011000a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5"
+    + "b6b7b8b9babbbcbdbebf00000000000100000000001666696c65732f776562312f7661722f6c6f672f61407800000000"
+    + "00011170000100000000000101d00000000000011170"
   static let stringKey = "77656231000f0e0d0c0b0a8908870605040302010000000000"
   static let logKey = "77656231000f0e0d0c0b0a89088706050403020100000000000000000000010000"
   static let promiseKey =
@@ -71,8 +72,10 @@ private enum Vectors {
     let string = StoredString(
       key: key, identity: identity, isDerived: false, path: BytePath("/var/log/a"),
       born: WallTime(nanoseconds: 1_699_999_999_004_000_000),
+      received: WallTime(nanoseconds: 1_700_000_000_000_000_000),
       parent: Parent(file: FileUUID(journal.bytes), length: 4096, root: tail, why: .truncated), committed: 69_632,
-      root: root, synced: 65_536, stored: BytePath("files/web1/var/log/a@x"), recorded: 70_000)
+      root: root, synced: 65_536, stored: BytePath("files/web1/var/log/a@x"), recorded: 70_000,
+      gap: StoredGap(lower: 66_000, upper: 70_000))
     #expect(encoded { $0.write(string) }.hex == Vectors.storedString)
   }
 

@@ -48,7 +48,29 @@ import Testing
     #expect(outside.content(outside.root.appending(Array("victim".utf8))) == [])
   }
 
-  @Test func `latest points to the youngest, replaces no file, and leads to the plain file (P1)`() throws {
+  @Test func `Directories that hosts name are remembered within a bound`() throws {
+    var paths = RecentPaths(limit: 100_000)
+    let first = BytePath("files/web1/0")
+    for number in 0..<20_000 {
+      paths.insert(BytePath("files/web1/\(number)"))
+      // What is asked about stays.
+      let isKept = paths.contains(first)
+      #expect(isKept)
+    }
+    #expect(paths.count <= 1_300)
+    paths.remove(first)
+    let isKept = paths.contains(first)
+    #expect(!isKept)
+
+    let acts = try LinuxFiles()
+    let root = try LogRoot(acts.root)
+    let deep = BytePath([UInt8](repeating: UInt8(ascii: "d"), count: 300).flatMap { [$0, UInt8(ascii: "/")] } + [0x65])
+    _ = try root.makeDirectories(deep)
+    _ = try root.makeDirectories(deep)
+    _ = try root.directory(deep)
+  }
+
+  @Test func `latest points where it is told, replaces no file, and leads to the plain file (P1)`() throws {
     let acts = try LinuxFiles()
     let plane = try plane(acts)
     let host = try #require(HostName("web1"))
@@ -59,7 +81,7 @@ import Testing
       #expect(plane.create(try key(UInt64(number)), stored(time)) == .created)
       try acts.append(acts.root.appending(stored(time).bytes), [UInt8(number)])
       #expect(plane.link(host: host, path: path, to: stored(time)) == nil)
-      #expect(acts.content(link) == [UInt8(max(2, number))])
+      #expect(acts.content(link) == [UInt8(number)])
     }
     // One that leads there already isn't made anew, as each start would for every file.
     func inode() throws -> UInt64? {

@@ -80,6 +80,9 @@ final class FakeHost {
   private(set) var durable: [Int: UInt64] = [:]
   private var credit: UInt64 = 0
   private var spent: UInt64 = 0
+  private var firstCredit: UInt64 = 0
+  /// The file that is under way and doesn't fit whole.
+  private var long: Int?
   var complaints: [String] = []
   private(set) var refusals: [Refusal] = []
   var chunk = 48
@@ -224,7 +227,19 @@ final class FakeHost {
     guard outbox.count < 6, case .sent(let from) = progress[index], let to = offered[index], from < to,
       spent < credit
     else { return }
-    let most = min(UInt64(min(chunk, limits.payloadFrameSize)), to - from, credit - spent)
+    var share = credit - spent
+    if to - from > min(share, UInt64(limits.payloadFrameSize)) {
+      // Of those that don't fit whole one at a time, and half of the first credit is for the others (W1).
+      if let long, long != index, case .sent(let end) = progress[long], end > durable[long] ?? 0,
+        end < offered[long] ?? 0
+      {
+        return
+      }
+      long = index
+      share -= min(share, firstCredit / 2)
+    }
+    guard share > 0 else { return }
+    let most = min(UInt64(min(chunk, limits.payloadFrameSize)), to - from, share)
     let count = UInt64.random(in: 1...most, using: &generator)
     let header = PayloadHeader(file: files[index].uuid, offset: from, length: Int(count))
     outbox.append(.payload(header, Array(files[index].bytes[Int(from)..<Int(from + count)])))
@@ -237,6 +252,8 @@ final class FakeHost {
     case .welcome(let welcome):
       isWelcome = true
       credit = welcome.credit
+      firstCredit = welcome.credit
+      long = nil
       sentRecords = welcome.journalLength
       durableRecords = welcome.journalLength
       if welcome.journalLength > 0, welcome.checkpoint != checkpoint(at: welcome.journalLength) {

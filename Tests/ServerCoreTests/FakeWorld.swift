@@ -38,6 +38,8 @@ final class FakeWorld {
   var generator: SeededGenerator
   var mode: Mode
   var now = Instant(nanoseconds: 1_000_000_000)
+  /// 2027-01-15.
+  var wall = WallTime(nanoseconds: 1_800_000_000_000_000_000)
 
   private var lanes: [(lane: Lane, queue: [Operation])] = []
   private var queues: [StringKey: ReceiveQueue<MixHasher>] = [:]
@@ -128,6 +130,7 @@ final class FakeWorld {
 
   private(set) var answers: [ConnectionID: [Frame]] = [:]
   private(set) var closed: [ConnectionID: RefusalCode] = [:]
+  private(set) var sent: [ConnectionID: UInt64] = [:]
 
   func send(_ frame: Frame, on id: ConnectionID) { feed(.received(id, frame)) }
 
@@ -135,6 +138,7 @@ final class FakeWorld {
     let payload = PayloadID(nextPayload)
     nextPayload += 1
     held[payload] = bytes
+    sent[id, default: 0] += UInt64(max(0, header.length))
     feed(.receivedPayload(id, header, payload))
   }
 
@@ -154,6 +158,38 @@ final class FakeWorld {
     return false
   }
 
+  /// All hosts side by side: each sends what it may, then everything happens. For many of them.
+  func runInRounds(_ rounds: Int = 20_000, others: () -> Void = {}) -> Bool {
+    for _ in 0..<rounds {
+      if !complaints.isEmpty || !disk.complaints.isEmpty { return false }
+      if isSettled { return true }
+      var isIdle = true
+      for index in hosts.indices where hosts[index].connection == nil { connect(index) }
+      for index in hosts.indices {
+        hosts[index].pump(&generator, now: now)
+        while !hosts[index].outbox.isEmpty {
+          isIdle = false
+          deliver(from: index)
+          mostPending = max(mostPending, machine.status.pendingBytes)
+        }
+      }
+      others()
+      while !lanes.isEmpty {
+        isIdle = false
+        performNext()
+      }
+      for (id, frame) in toHosts {
+        guard let index = links[id] else { continue }
+        isIdle = false
+        hosts[index].receive(frame, now: now)
+        complaints += hosts[index].complaints
+      }
+      toHosts = []
+      if isIdle, !letTimePass() { return false }
+    }
+    return false
+  }
+
   /// Performs everything that can be without hosts doing more.
   func drain(turns: Int = 100_000) {
     for _ in 0..<turns where !lanes.isEmpty { performNext() }
@@ -167,7 +203,7 @@ final class FakeWorld {
 
   var isSettled: Bool {
     hosts.allSatisfy(\.isSettled) && lanes.isEmpty && machine.status.loggedBytes == 0
-      && machine.status.pendingBytes == 0
+      && machine.status.pendingBytes == 0 && machine.status.failing == 0
   }
 
   private func turn() -> Bool {
@@ -223,7 +259,7 @@ final class FakeWorld {
 
   func feed(_ input: ServerInput) {
     var effects: [ServerEffect] = []
-    machine.step(input, at: now, wall: WallTime(nanoseconds: 0), into: &effects)
+    machine.step(input, at: now, wall: wall, into: &effects)
     for effect in effects {
       if self.effects == crashAt {
         crashAt = nil

@@ -44,6 +44,9 @@ struct ScriptedClient {
     return lengths.last { $0.file == host.files[index].uuid }?.length ?? 0
   }
 
+  /// Payload bytes that reached the server.
+  var sent: UInt64 { world.sent[id] ?? 0 }
+
   var credit: UInt64 {
     frames.compactMap {
       if case .credit(let total) = $0 { total } else if case .welcome(let welcome) = $0 { welcome.credit } else { nil }

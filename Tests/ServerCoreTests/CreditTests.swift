@@ -1,0 +1,112 @@
+import HostCore
+import JournalModel
+import Testing
+import WireProtocol
+
+@testable import ServerCore
+
+/// Credit divides what memory there is (P2): with any number of hosts it stays within the pool, and everybody gets on.
+@Suite struct CreditTests {
+  private static var limits: Limits {
+    var limits = smallLimits()
+    limits.leafSize = 64
+    limits.extentSize = 512
+    limits.payloadFrameSize = 32
+    limits.connectionCredit = 4_096
+    return limits
+  }
+  private static let pool = 64 << 10
+
+  /// A backlog of whole extents beside a few lines.
+  private static func host(_ number: Int) -> FakeHost {
+    let host = FakeHost("web\(number)", limits: limits)
+    host.chunk = 32
+    host.bear(FakeHost.uuid(UInt64(number * 4 + 1)), "/backlog")
+    host.bear(FakeHost.uuid(UInt64(number * 4 + 2)), "/other")
+    host.bear(FakeHost.uuid(UInt64(number * 4 + 3)), "/lines")
+    for part in 0..<2 { host.write(0, text(512, number + part)) }
+    host.write(1, text(300, number))
+    for part in 0..<3 { host.write(2, text(9, part)) }
+    return host
+  }
+
+  @Test func `1,000 hosts that catch up at once stay within the pool, and all get on (P2 P6)`() {
+    let hosts = (0..<1_000).map(Self.host)
+    let world = FakeWorld(hosts: hosts, limits: Self.limits, totalCredit: Self.pool)
+    world.start()
+    let isSettled = world.runInRounds()
+    #expect(isSettled)
+    #expect(world.mostPending <= Self.pool && world.mostPending > Self.pool / 4)
+    // Turns end by what was sent, not by their time: nobody is refused.
+    #expect(hosts.allSatisfy { $0.refusals.isEmpty })
+    #expect(world.verdict() == [])
+  }
+
+  @Test func `hosts that take credit and stall keep nobody else from getting on (P2 P6)`() {
+    let hosts = (0..<100).map(Self.host)
+    let world = FakeWorld(hosts: hosts, limits: Self.limits, totalCredit: 8 << 10)
+    world.start()
+    // Each begins an extent and takes a turn for it, then only pings.
+    let stalling = (1_000..<1_100).map(Self.host).map { host in
+      let client = ScriptedClient(world, host)
+      client.sendRecords()
+      client.payload(0, 0..<32)
+      client.settle()
+      return client
+    }
+    func stall() {
+      for client in stalling where client.closed == nil {
+        client.send(.ping(nonce: 1))
+        let sent = client.sent
+        if client.credit > sent, sent < 480 { client.payload(0, Int(sent)..<(Int(sent) + 1)) }
+      }
+    }
+    let isSettled = world.runInRounds(others: stall)
+    #expect(isSettled)
+    #expect(world.mostPending <= 8 << 10)
+    #expect(world.verdict() == [])
+  }
+
+  @Test func `a line is taken while others have all turns (F4 P6)`() {
+    let world = FakeWorld.empty(Self.limits, totalCredit: 8 << 10)
+    let busy = (0..<50).map(Self.host).map { host in
+      let client = ScriptedClient(world, host)
+      client.sendRecords()
+      client.payload(0, 0..<32)
+      return client
+    }
+    #expect(busy.contains { $0.credit > 1_000 })
+    let other = ScriptedClient(world, Self.host(99))
+    other.sendRecords()
+    other.payload(2, 0..<27)
+    other.settle()
+    #expect(other.durable(2) == 27)
+    #expect(world.problems == [])
+  }
+
+  @Test func `frames that wait are counted with what they occupy (P2)`() {
+    let limits = smallLimits()
+    let world = FakeWorld.empty(limits, totalCredit: 1 << 20)
+    let host = FakeHost("web1", limits: limits)
+    for file in 0..<100 {
+      host.bear(FakeHost.uuid(UInt64(file)), "/\(file)")
+      host.write(file, text(20, file))
+    }
+    let client = ScriptedClient(world, host)
+    for first in stride(from: 0, to: host.records.count, by: 8) {
+      client.send(host.recordFrame(UInt64(first)..<UInt64(min(first + 8, host.records.count))))
+      client.settle()
+    }
+    for file in 0..<100 {
+      client.payload(file, 0..<20)
+      client.settle()
+    }
+    // Held bytes again, one at a time: each waits until it was compared.
+    for _ in 0..<50 { for file in 0..<100 where client.closed == nil { client.payload(file, 0..<1) } }
+    #expect(client.refusals.contains(.busy))
+    #expect(client.refusals.allSatisfy { $0 == .busy })
+    client.settle()
+    #expect(world.machine.status.pendingBytes == 0)
+    #expect(world.problems == [])
+  }
+}
