@@ -112,7 +112,8 @@ extension HostStatus {
     hung = Array(waits.sorted { ($0.since, $0.path) < ($1.since, $1.path) }.prefix(Self.mostListed))
     self.settlements = settlements.map { Settlement($0, follower) }
     isSettled =
-      waits.isEmpty && follower.journal.expectedLength == journalLength && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }
+      waits.isEmpty && follower.journal.expectedLength == journalLength
+      && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }
   }
 }
 

@@ -13,7 +13,8 @@ package struct Mount: Hashable, Sendable {
   /// it too.
   package var isRemote: Bool {
     let kind = type.prefix { $0 != "." }
-    return ["fuse", "fuseblk", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "gfs2", "ocfs2"].contains(kind)
+    return ["fuse", "fuseblk", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "gfs2", "ocfs2"]
+      .contains(kind)
   }
 
   package func hash(into hasher: inout Hasher) { hasher.combine(number) }
@@ -86,7 +87,8 @@ extension Mount {
   init?(_ line: ArraySlice<UInt8>) {
     let fields = line.split(separator: UInt8(ascii: " "))
     guard fields.count > 6, let number = Int(String(decoding: fields[0], as: UTF8.self)),
-      let dash = fields.dropFirst(6).firstIndex(where: { $0.elementsEqual([UInt8(ascii: "-")]) }), dash + 1 < fields.count
+      let dash = fields.dropFirst(6).firstIndex(where: { $0.elementsEqual([UInt8(ascii: "-")]) }),
+      dash + 1 < fields.count
     else { return nil }
     self.number = number
     point = BytePath(Self.unescaped(fields[4]))

@@ -12,7 +12,8 @@ extension Node {
     hanging = workers.review(at: now, limit: configuration.limits.hungAfter)
     let subjects = Set(hanging.map(\.lane.subject))
     for subject in subjects.subtracting(before) {
-      logger.warning("doesn't answer; what is on it waits, all else goes on", metadata: ["what": "\(name(of: subject))"])
+      logger.warning(
+        "doesn't answer; what is on it waits, all else goes on", metadata: ["what": "\(name(of: subject))"])
     }
     for subject in before.subtracting(subjects) {
       logger.notice("answers again", metadata: ["what": "\(name(of: subject))"])
@@ -35,7 +36,8 @@ extension Node {
       let seconds = Double((now - hung.since).nanoseconds) / 1e9
       if case .names(let server) = subject {
         guard status.servers.indices.contains(server.value) else { continue }
-        status.servers[server.value].lastError = "its address isn't found: no name server has answered for \(Int(seconds)) s"
+        status.servers[server.value].lastError =
+          "its address isn't found: no name server has answered for \(Int(seconds)) s"
         continue
       }
       let entry = NodeStatus.Hanging(

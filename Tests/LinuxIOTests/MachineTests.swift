@@ -72,7 +72,9 @@ import Testing
   }
 
   /// Work that waits until the gate opens, and a count of what began.
-  private func hang(_ pool: WorkerPool<TestLane, Int>, _ lane: TestLane, keys: Range<Int>, behind gate: Monitor<Bool>) -> Monitor<Int> {
+  private func hang(_ pool: WorkerPool<TestLane, Int>, _ lane: TestLane, keys: Range<Int>, behind gate: Monitor<Bool>)
+    -> Monitor<Int>
+  {
     let begun = Monitor(0)
     for key in keys {
       pool.submit(lane, key) {
