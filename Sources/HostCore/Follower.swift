@@ -36,7 +36,7 @@ final class Follower {
   var listings: UInt64 = 0
   var timers = Heap<Instant, Timer>()
 
-  var readQueues = ReadQueues()
+  var readQueues: ReadQueues
   var reads = Unanswered<FileID>()
   var listingsUnderWay = Unanswered<BytePath>()
 
@@ -49,6 +49,7 @@ final class Follower {
     settings: HostSettings, source: IdentitySource, files: FileTable, journal: JournalWriter, deliveries: [Delivery]
   ) {
     limits = settings.limits
+    readQueues = ReadQueues(limits: settings.limits)
     excluded = settings.excluded
     patterns = FollowPatterns(settings.follow)
     self.source = source

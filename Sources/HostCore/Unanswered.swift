@@ -43,30 +43,28 @@ struct ReadQueues {
     var underWay = 0
     var hung = 0
   }
-  /// Reads of one file system under way at once; the others wait their turn (F4).
-  static let atOnce = 8
-  /// Reads called hung leave their place to others, so many at most: the rest of a file system that hangs altogether
-  /// waits behind them.
-  static let mostHung = 8
-
+  private let atOnce: Int
   private var queues: [UInt64: Queue] = [:]
   /// In the order in which they were first seen.
   private var order: [UInt64] = []
   private var last = 0
   private var places: [FileID: UInt64] = [:]
 
+  init(limits: Limits) { atOnce = max(1, limits.readsAtOnce) }
+
   mutating func append(_ id: FileID, on fileSystem: UInt64) {
     if queues[fileSystem] == nil { order.append(fileSystem) }
     queues[fileSystem, default: Queue()].waiting.append(id)
   }
 
-  /// The next file whose turn it is, of each file system in turn.
+  /// The next file whose turn it is, of each file system in turn. Reads called hung leave their place to others, as many
+  /// as may be under way: the rest of a file system that hangs altogether waits behind them.
   mutating func next() -> (FileID, on: UInt64)? {
     for step in 0..<order.count {
       let position = (last + 1 + step) % order.count
       let fileSystem = order[position]
       guard let queue = queues[fileSystem], !queue.waiting.isEmpty,
-        queue.underWay - min(queue.hung, Self.mostHung) < Self.atOnce,
+        queue.underWay - min(queue.hung, atOnce) < atOnce,
         let id = queues[fileSystem]?.waiting.popFirst()
       else { continue }
       last = position
