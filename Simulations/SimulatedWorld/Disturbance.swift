@@ -20,6 +20,9 @@ package enum Disturbance: Hashable, Sendable {
   /// Lost for ever, replaced by an empty one.
   case replace(server: Int, pause: UInt64)
 
+  /// One of the host's file systems answers nothing.
+  case hang(host: Int, fileSystem: Int, duration: UInt64)
+
   // The network.
   /// Deliveries end beside the boundaries of frames.
   case boundaries(host: Int, server: Int, duration: UInt64)
@@ -48,6 +51,7 @@ extension Disturbance: CustomStringConvertible {
       "overwrite host\(host) \(path) \(position) \(count)"
     case .compress(let host, let path, let delay): "compress host\(host) \(path) \(delay)"
     case .spoil(let node, let file, let page, let duration): "spoil \(node) \(file) \(page) \(duration)"
+    case .hang(let host, let fileSystem, let duration): "hang host\(host) \(fileSystem) \(duration)"
     case .rot(let server, let file, let position): "rot server\(server) \(file) \(position)"
     case .misplace(let server, let isLost): "misplace server\(server) \(isLost ? "lost" : "misdirected")"
     case .backUp(let server): "backup server\(server)"
@@ -84,6 +88,9 @@ extension Disturbance: CustomStringConvertible {
     case "compress":
       guard let host = r.host(), let path = r.word(), let delay = r.time() else { return nil }
       return .compress(host: host, path: path, delay: delay)
+    case "hang":
+      guard let host = r.host(), let fileSystem = r.int(), fileSystem >= 0, let time = r.time() else { return nil }
+      return .hang(host: host, fileSystem: fileSystem, duration: time)
     case "spoil":
       guard let node = r.node(), let file = r.int(), file >= 0, let page = r.int(), page >= 0, let time = r.time()
       else {
@@ -153,6 +160,7 @@ extension Disturbance {
     case .dribble: "single bytes"
     case .swizzle: "swizzle-clog"
     case .runClock(_, let permille, _): permille == 0 ? "clock freeze" : "clock drift"
+    case .hang: "hang host"
     case .overwrite, .spoil, .rot, .misplace, .restore, .replace, .cutFrame, .drain, .configure, .attack:
       nil
     }

@@ -37,7 +37,7 @@ struct DisturbanceGenerator {
       ("replace", 5, replace),
       ("boundaries", 20, boundaries), ("dribble", 10, dribble), ("cutFrame", 40, cutFrame), ("drain", 30, drain),
       ("swizzle", 15, swizzle), ("longClog", 3, longClog), ("runClock", 30, runClock), ("configure", 8, configure),
-      ("attack", 30, attack),
+      ("attack", 30, attack), ("hang", 25, hang),
     ]
   }
 
@@ -115,6 +115,12 @@ struct DisturbanceGenerator {
 
   private static func stale(_ g: inout Self) -> [(UInt64, Operation)] {
     [(0, .fault(.host(g.host()), .stale, duration: 0))]
+  }
+
+  /// For moments, or for as long as work may take before it is called hung, and longer.
+  private static func hang(_ g: inout Self) -> [(UInt64, Operation)] {
+    let duration = g.random.chance(500_000) ? g.duration() : g.random.below(30_000) * g.millisecond
+    return [(0, .disturb(.hang(host: g.host(), fileSystem: g.random.within(1...2), duration: duration)))]
   }
 
   private static func syncs(_ g: inout Self) -> [(UInt64, Operation)] {

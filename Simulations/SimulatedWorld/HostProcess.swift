@@ -25,6 +25,8 @@ final class HostProcess: SimulatedProcess {
   /// Names older than this one stood before the process began.
   private(set) var firstEra = 0
   private(set) var settledTokens: Set<UInt64> = []
+  /// Work that waits for a file system that hangs.
+  private var held: [() -> Void] = []
 
   init(host: SimulatedHost, world: World) {
     self.host = host
@@ -35,7 +37,9 @@ final class HostProcess: SimulatedProcess {
       disk: host.disk, watches: watches, limits: world.limits,
       random: RandomStream(seed: world.plan.seed, entity: "host\(host.index)", purpose: "plane.\(host.lives)"),
       storedLeaves: { try store.leaves(of: $0, count: $1) })
-    machine = HostMachine(settings: host.settings)
+    var settings = host.settings
+    if world.mutant == .callNothingHung { settings.limits.hungAfter = Interval(nanoseconds: .max / 4) }
+    machine = HostMachine(settings: settings)
     servers = host.configured
     super.init(world: world, node: .host(host.index))
     watches.queueLimit = Int(world.plan.knobs[.hintQueue])
@@ -62,6 +66,41 @@ final class HostProcess: SimulatedProcess {
     watches.faults.loss = host.hintFaults.loss > 0 ? host.hintFaults.loss : world.plan.knobs[.hintLoss]
     watches.faults.duplicate =
       host.hintFaults.duplicate > 0 ? host.hintFaults.duplicate : world.plan.knobs[.hintDuplicate]
+  }
+
+  /// Holds work on a file system that hangs; `giveUp` is what the machine is told instead when that takes too long.
+  private func holds(
+    _ fileSystem: @escaping () -> UInt64?, giveUp: (() -> Void)? = nil
+  ) -> (@escaping () -> Void) -> Bool {
+    { [self] work in
+      guard host.hangs(fileSystem()) else { return false }
+      world.mark(.hung)
+      held.append(work)
+      if let giveUp { after(world.limits.hungAfter.nanoseconds, giveUp) }
+      return true
+    }
+  }
+
+  private func fileSystem(of directory: BytePath) -> () -> UInt64? {
+    { [host] in host.disk.inode(directory)?.fileSystem }
+  }
+  private func fileSystem(of id: FileID) -> () -> UInt64? { { [plane] in plane.inode(of: id)?.fileSystem } }
+
+  /// A file system answers again.
+  func releaseHeld() {
+    let works = held
+    held = []
+    for work in works { work() }
+  }
+
+  /// What the machine hears of its question: the answer, or what it is told instead.
+  private final class Once {
+    private var isTold = false
+    func tell(_ answer: () -> Void) {
+      guard !isTold else { return }
+      isTold = true
+      answer()
+    }
   }
 
   override func befall(_ fault: Strike.Fault?) {
@@ -154,19 +193,9 @@ final class HostProcess: SimulatedProcess {
     let plane = plane
     if takeReset() { return breakConnection(effect) }
     switch effect {
-    case .watch(let directory):
-      job(.names, disk) {
-        plane.watch(directory)
-      } answer: { [self] in
-        input(.listed($0))
-      }
+    case .watch(let directory): list(directory, nil) { plane.watch(directory) }
     case .unwatch(let directory): plane.unwatch(directory)
-    case .list(let directory, let names):
-      job(.names, disk) {
-        plane.list(directory, names: names)
-      } answer: { [self] in
-        input(.listed($0))
-      }
+    case .list(let directory, let names): list(directory, names) { plane.list(directory, names: names) }
     case .attach(let id, let file, let inode, let path):
       plane.attach(id, file: file, inode: inode, path: path)
       world.oracle.attached(host.index, file, inode)
@@ -176,13 +205,13 @@ final class HostProcess: SimulatedProcess {
       plane.reborn(id, as: next, file: file)
     case .release(let id): plane.release(id)
     case .ingest(let id, let from, let root, let limit):
-      job(.file(id), disk) {
+      job(.file(id), disk, holds: holds(fileSystem(of: id))) {
         plane.ingest(id, from: from, root: root, limit: limit)
       } answer: { [self] in
         input(.ingested(id, $0))
       }
     case .probeWriters(let id):
-      job(.file(id), disk) { [self] in
+      job(.file(id), disk, holds: holds(fileSystem(of: id))) { [self] in
         befalling == nil ? plane.probeWriters(id) : nil
       } answer: { [self] in
         input(.writersProbed(id, hasWriters: $0))
@@ -200,14 +229,27 @@ final class HostProcess: SimulatedProcess {
         input(.headVerified(id, $0))
       }
     case .computeRoot(let connection, let id, let length):
-      job(.free, disk) {
+      let once = Once()
+      let giveUp = { [self] in once.tell { input(.rootComputed(connection, id, length: length, nil)) } }
+      job(.free, disk, holds: holds(fileSystem(of: id), giveUp: giveUp)) {
         plane.computeRoot(id, length: length)
-      } answer: { [self] in
-        input(.rootComputed(connection, id, length: length, mutations.root($0, at: length)))
+      } answer: { [self] root in
+        once.tell { input(.rootComputed(connection, id, length: length, mutations.root(root, at: length))) }
       }
     case .halt(let reason): world.halted(node, reason)
     case .settled(let token): settledTokens.insert(token)
     case .report(let report): world.oracle.reported(host.index, report)
+    }
+  }
+
+  private func list(_ directory: BytePath, _ names: [[UInt8]]?, _ work: @escaping () -> Listing) {
+    let once = Once()
+    let absent = { [self] in
+      once.tell { input(.listed(Listing(directory: directory, names: names, outcome: .missing, isWatched: false))) }
+    }
+    let giveUp = world.mutant == .hungIsAbsence ? absent : nil
+    job(.names, world.plan.knobs[.diskLatency], holds: holds(fileSystem(of: directory), giveUp: giveUp), work) {
+      [self] listing in once.tell { input(.listed(listing)) }
     }
   }
 
@@ -330,26 +372,39 @@ final class HostProcess: SimulatedProcess {
 
   private func sendPayload(_ id: ConnectionID, _ file: FileID, _ header: PayloadHeader) {
     let plane = plane
-    job(.free, world.plan.knobs[.diskLatency]) { () -> Result<[UInt8], PayloadUnavailable> in
+    let once = Once()
+    let giveUp = { [self] in
+      once.tell {
+        input(.payloadUnavailable(id, file, offset: header.offset, reason: "its file system doesn't answer"))
+      }
+    }
+    let holds = holds(fileSystem(of: file), giveUp: giveUp)
+    job(.free, world.plan.knobs[.diskLatency], holds: holds) { () -> Result<[UInt8], PayloadUnavailable> in
       do throws(PayloadUnavailable) {
         return .success(try plane.read(file, offset: header.offset, length: header.length))
       } catch { return .failure(error) }
-    } answer: { [self] in
-      switch $0 {
-      case .failure(let error):
-        guard sessions[id] != nil else { return }
-        if world.mutant == .waitForUnreadable { return after(50_000_000) { [self] in sendPayload(id, file, header) } }
-        input(.payloadUnavailable(id, file, offset: header.offset, reason: error.reason))
-      case .success(let bytes):
-        let isLost = world.mutant == .loseSentPayload && world.chance(.mutation)
-        let frame = isLost ? [] : Frame.payload(header).encoded() + bytes
-        if let server = sessions[id]?.server { mutations.sent(header, to: server.value) }
-        world.oracle.sendsPayload(id, header.length)
-        sessions[id]?.connection.send(frame, .toServer) { [self] in
-          run { [self] in
-            guard sessions[id] != nil else { return }
-            input(.payloadSent(id, file, end: header.end))
-          }
+    } answer: { [self] bytes in
+      once.tell { sent(bytes, id, file, header) }
+    }
+  }
+
+  private func sent(
+    _ bytes: Result<[UInt8], PayloadUnavailable>, _ id: ConnectionID, _ file: FileID, _ header: PayloadHeader
+  ) {
+    switch bytes {
+    case .failure(let error):
+      guard sessions[id] != nil else { return }
+      if world.mutant == .waitForUnreadable { return after(50_000_000) { [self] in sendPayload(id, file, header) } }
+      input(.payloadUnavailable(id, file, offset: header.offset, reason: error.reason))
+    case .success(let bytes):
+      let isLost = world.mutant == .loseSentPayload && world.chance(.mutation)
+      let frame = isLost ? [] : Frame.payload(header).encoded() + bytes
+      if let server = sessions[id]?.server { mutations.sent(header, to: server.value) }
+      world.oracle.sendsPayload(id, header.length)
+      sessions[id]?.connection.send(frame, .toServer) { [self] in
+        run { [self] in
+          guard sessions[id] != nil else { return }
+          input(.payloadSent(id, file, end: header.end))
         }
       }
     }

@@ -8,6 +8,7 @@ package struct Knobs: Hashable, Sendable {
     case leafSize, extentSize, payloadFrameSize, connectionCredit, totalCredit, recordsPerFrame, recordBytesPerFrame
     case recordWindow, resumePage, logPayloadSize, logCapacity, syncSlice, tailSize
     case coalescing, rescanInterval, pollInterval, backoffFirst, backoffLast, heartbeat, silence, retry
+    case readsAtOnce, hungAfter
     // The world: bytes, nanoseconds, millionths.
     case pageSize, birthStep, hintQueue, watchLimit
     case hintLoss, hintDuplicate, hintLatency
@@ -64,6 +65,8 @@ package struct Knobs: Hashable, Sendable {
     case .heartbeat: 5_000 * millisecond
     case .silence: 20_000 * millisecond
     case .retry: 5_000 * millisecond
+    case .readsAtOnce: 8
+    case .hungAfter: 5_000 * millisecond
     case .pageSize: 64
     case .birthStep: 4 * millisecond
     case .hintQueue: 64
@@ -103,6 +106,8 @@ package struct Knobs: Hashable, Sendable {
     limits.heartbeat = Interval(nanoseconds: self[.heartbeat])
     limits.silence = Interval(nanoseconds: self[.silence])
     limits.retry = Interval(nanoseconds: self[.retry])
+    limits.readsAtOnce = Int(self[.readsAtOnce])
+    limits.hungAfter = Interval(nanoseconds: self[.hungAfter])
     return limits
   }
 }

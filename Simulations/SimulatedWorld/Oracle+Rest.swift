@@ -40,10 +40,10 @@ extension Oracle {
   }
 
   /// Files that a pattern finds now and whose bytes are not all journaled under their living uuid.
-  func unread(_ host: SimulatedHost) -> [String] {
+  func unread(_ host: SimulatedHost, where isMeant: (SimulatedDisk.Inode) -> Bool = { _ in true }) -> [String] {
     var result: [String] = []
     var seen: Set<ObjectIdentifier> = []
-    for (path, inode) in livingFiles(host) where seen.insert(ObjectIdentifier(inode)).inserted {
+    for (path, inode) in livingFiles(host) where seen.insert(ObjectIdentifier(inode)).inserted && isMeant(inode) {
       let candidates = ordered(host.index).filter { $0.inode === inode && $0.isBorn }
       if inode.isOverwritten || candidates.contains(where: \.isMixed) { continue }
       let isComplete = candidates.contains {

@@ -82,7 +82,8 @@ package final class Oracle {
       inodes[host][all[indexed[host]].key] = all[indexed[host]]
       indexed[host] += 1
     }
-    return inodes[host][key]
+    // One of two file systems, whichever the host says: its inode numbers are unique on both.
+    return inodes[host][key] ?? inodes[host][InodeKey(filesystem: 3 - key.filesystem, identity: key.identity)]
   }
 
   func attached(_ host: Int, _ file: FileUUID, _ key: InodeKey) {

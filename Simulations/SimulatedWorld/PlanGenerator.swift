@@ -21,6 +21,10 @@ package struct PlanGenerator {
     var options = RandomStream(seed: seed, entity: "plan", purpose: "options")
     var plan = Plan(seed: seed)
     Self.drawKnobs(&plan.knobs, &options)
+    // From a stream of their own: what else is drawn stays as it was.
+    var hanging = RandomStream(seed: seed, entity: "plan", purpose: "options of hanging")
+    plan.knobs[.readsAtOnce] = hanging.pick([1, 2, 8])
+    plan.knobs[.hungAfter] = hanging.pick([1_000_000_000, 5_000_000_000])
     hosts = Int(plan.knobs[.hosts])
     servers = Int(plan.knobs[.servers])
     end = plan.knobs[.loadEnd]

@@ -55,8 +55,11 @@ package final class SimulatedDisk {
       modified = birth
     }
 
+    /// Which of the disk's file systems it is on.
+    package internal(set) var fileSystem: UInt64 = 1
+
     package var key: InodeKey {
-      InodeKey(filesystem: 1, identity: InodeIdentity(number: number, generation: generation, birth: birth))
+      InodeKey(filesystem: fileSystem, identity: InodeIdentity(number: number, generation: generation, birth: birth))
     }
   }
 
@@ -103,6 +106,8 @@ package final class SimulatedDisk {
   package var pageSize = 64
   package var birthStep: Int64 = 4_000_000
   var reusesNumbers = true
+  /// File systems mounted on the root's directories; all else is on 1.
+  var mounts: [[UInt8]: UInt64] = [:]
   /// Wall time, for birth and modification.
   package var clock: () -> WallTime = { WallTime(nanoseconds: 0) }
   /// Called after each change that inotify would report.
@@ -222,6 +227,7 @@ package final class SimulatedDisk {
   private func add(_ inode: Inode, to directory: Inode, name: [UInt8]) -> Entry {
     let entry = Entry(parent: directory, name: name, inode: inode)
     directory.entries[name] = entry
+    if inode.links == 0 { inode.fileSystem = directory === root ? mounts[name] ?? 1 : directory.fileSystem }
     inode.links += 1
     inode.namedIn = era
     if isWriteThrough { directory.durableEntries[name] = inode }
@@ -294,6 +300,7 @@ package final class SimulatedDisk {
     guard source.inode.kind == .regular else { throw .isDirectory }
     let (directory, name) = try parent(of: to)
     guard directory.entries[name] == nil else { throw .exists }
+    guard directory.fileSystem == source.inode.fileSystem else { throw .crossed }
     _ = add(source.inode, to: directory, name: name)
     watcher?.changed(directory, name)
   }
@@ -311,6 +318,7 @@ package final class SimulatedDisk {
     let (directory, name) = try parent(of: to)
     let oldName = source.name
     guard !oldName.isEmpty, let oldParent = source.parent else { throw .denied }
+    guard directory.fileSystem == source.inode.fileSystem else { throw .crossed }
     if let target = directory.entries[name] {
       if target.inode === source.inode { return }
       guard target.inode.kind != .directory else { throw .isDirectory }

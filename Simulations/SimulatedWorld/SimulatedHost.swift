@@ -25,6 +25,8 @@ package final class SimulatedHost {
   var hintFaults = WatchQueue.Faults()
   var hintsDelayed: (until: UInt64, by: UInt64) = (0, 0)
   var writers: [Int: Writer] = [:]
+  /// File systems that don't answer, until when.
+  var hangsUntil: [UInt64: UInt64] = [:]
   private unowned let world: World
 
   /// A writer keeps one descriptor, also when its file is renamed or unlinked.
@@ -44,6 +46,7 @@ package final class SimulatedHost {
     disk = SimulatedDisk(seed: seed, name: "host\(index)", isWriteThrough: true)
     disk.pageSize = Int(world.plan.knobs[.pageSize])
     disk.reusesNumbers = world.plan.knobs[.steady] == 0
+    disk.mounts = [Array("srv".utf8): 2]
     disk.birthStep = Int64(world.plan.knobs[.birthStep])
     var random = RandomStream(seed: seed, entity: "host\(index)", purpose: "identity")
     let journal = JournalID(UUIDBytes(high: random.next(), low: random.next()).marked(version: 4))
@@ -100,6 +103,9 @@ package final class SimulatedHost {
     return checkpoint
   }
 
+  func hangs(_ fileSystem: UInt64?) -> Bool {
+    fileSystem.flatMap { hangsUntil[$0] }.map { $0 > world.kernel.now.nanoseconds } ?? false
+  }
   func has(_ fault: FaultKind) -> Bool { (faultUntil[fault] ?? 0) > world.kernel.now.nanoseconds }
   /// A fault that strikes once.
   func take(_ fault: FaultKind) -> Bool { once.remove(fault) != nil }

@@ -117,7 +117,7 @@ package final class SimulatedHostPlane: HostDataPlane {
       entries.append(entry(directory, name))
     }
     if mutant == .forgetEntries, entries.contains(where: { $0.facts == nil }) { entries.removeAll() }
-    return .entries(entries, filesystem: 1)
+    return .entries(entries, filesystem: fileSystem(inode))
   }
 
   private func entry(_ directory: BytePath, _ name: [UInt8]) -> DirectoryEntry {
@@ -145,10 +145,15 @@ package final class SimulatedHostPlane: HostDataPlane {
       mode: inode.mode)
   }
 
+  private func fileSystem(_ inode: SimulatedDisk.Inode) -> UInt64 { mutant == .oneFileSystem ? 1 : inode.fileSystem }
+
   private func key(_ inode: SimulatedDisk.Inode) -> InodeKey {
-    guard mutant == .identityByNumber else { return inode.key }
+    guard mutant == .identityByNumber else {
+      return InodeKey(filesystem: fileSystem(inode), identity: inode.key.identity)
+    }
     let birth = WallTime(nanoseconds: 0)
-    return InodeKey(filesystem: 1, identity: InodeIdentity(number: inode.number, generation: 0, birth: birth))
+    return InodeKey(
+      filesystem: inode.fileSystem, identity: InodeIdentity(number: inode.number, generation: 0, birth: birth))
   }
 
   package func hints() -> [WatchHint] { watches.drain() }

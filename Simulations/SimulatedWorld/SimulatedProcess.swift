@@ -70,7 +70,12 @@ class SimulatedProcess {
 
   /// Work of a worker thread: done after a latency, answered after another, in order within its lane. A pause of the
   /// process stops its workers as well.
-  func job<T>(_ lane: Lane, _ typical: UInt64, _ work: @escaping () -> T, answer: @escaping (T) -> Void) {
+  ///
+  /// - Parameter holds: takes what goes on with the work, when it can't be done now.
+  func job<T>(
+    _ lane: Lane, _ typical: UInt64, holds: ((@escaping () -> Void) -> Bool)? = nil, _ work: @escaping () -> T,
+    answer: @escaping (T) -> Void
+  ) {
     let strike = struck
     struck = nil
     let latency = world.latency(node, typical)
@@ -81,15 +86,16 @@ class SimulatedProcess {
       busyUntil[lane] = done
       pending[lane, default: 0] += 1
     }
-    world.kernel.at(Instant(nanoseconds: begin)) { [self] in
-      run { [self] in
-        let result = under(strike, work)
-        if lane != .free { pending[lane, default: 0] -= 1 }
-        guard isAlive else { return }
-        if let strike, strike.isDeath { return world.strikeDown(node, byPowerCut: strike == .powerCutUnanswered) }
-        world.kernel.at(Instant(nanoseconds: done)) { [self] in run { answer(result) } }
-      }
+    func perform() {
+      if let holds, holds({ [self] in run(perform) }) { return }
+      let result = under(strike, work)
+      if lane != .free { pending[lane, default: 0] -= 1 }
+      guard isAlive else { return }
+      if let strike, strike.isDeath { return world.strikeDown(node, byPowerCut: strike == .powerCutUnanswered) }
+      let answered = max(done, world.kernel.now.nanoseconds)
+      world.kernel.at(Instant(nanoseconds: answered)) { [self] in run { answer(result) } }
     }
+    world.kernel.at(Instant(nanoseconds: begin)) { [self] in run(perform) }
   }
 
   /// The world as the work finds it under a strike.

@@ -33,6 +33,19 @@ extension World {
     }
   }
 
+  /// Nothing on the file system is answered; what was asked is when it comes back.
+  func hang(_ host: SimulatedHost, _ fileSystem: UInt64, for duration: UInt64) {
+    let until = kernel.now.nanoseconds + duration
+    host.hangsUntil[fileSystem] = max(until, host.hangsUntil[fileSystem] ?? 0)
+    kernel.after(duration) { host.process?.run { host.process?.releaseHeld() } }
+  }
+
+  /// Everything answers again.
+  func unhang(_ host: SimulatedHost) {
+    host.hangsUntil = [:]
+    host.process?.run { host.process?.releaseHeld() }
+  }
+
   // MARK: Media and servers
 
   func disturb(_ disturbance: Disturbance) {
@@ -40,6 +53,8 @@ extension World {
     case .spoil(let node, let file, let page, let duration):
       guard exists(node), let mend = disk(node).spoil(file: file, page: page, isOnce: duration == 0) else { return }
       if duration > 0 { kernel.after(duration, mend) }
+    case .hang(let host, let fileSystem, let duration):
+      if exists(.host(host)) { hang(hosts[host], UInt64(fileSystem), for: duration) }
     case .rot(let server, let file, let position):
       guard maySuffer(server) else { return }
       servers[server].disk.rot(file: file, position: position)

@@ -33,7 +33,7 @@ extension World {
     isCalm = false
   }
 
-  private func writeEverywhere(_ host: SimulatedHost) {
+  func writeEverywhere(_ host: SimulatedHost) {
     for (path, _) in oracle.livingFiles(host) {
       guard let descriptor = try? host.disk.open(path, writing: true) else { continue }
       try? host.disk.append(descriptor, Payload.bytes(.unique, host: host.index, writer: 99, sequence: 1, count: 9))
@@ -41,23 +41,25 @@ extension World {
     }
   }
 
-  private func expectPrompt(within wait: UInt64, _ how: String) {
+  func expectPrompt(
+    within wait: UInt64, _ how: String, where isMeant: (SimulatedDisk.Inode) -> Bool = { _ in true }
+  ) {
     let bound = wait + (hosts.map(workTime).max() ?? 0)
     advance(to: kernel.now.nanoseconds + bound)
     for host in hosts {
-      guard let path = oracle.unread(host).first else { continue }
+      guard let path = oracle.unread(host, where: isMeant).first else { continue }
       oracle.fail(.promptness, "\(how), but not journaled within \(bound / 1_000_000) ms: \(path)")
     }
   }
 
   /// The most that the work takes: a scan under way and the one that an overflow asks for, each behind another request to
-  /// every directory; then a read of every file, eight at once; the pace of a file; a commit under way and the next ones.
+  /// every directory; then a read of every file, so many at once; the pace of a file; a commit under way and the next ones.
   private func workTime(_ host: SimulatedHost) -> UInt64 {
     let disk = 2 * plan.knobs[.diskLatency]
     let directories = host.disk.directoryCount(below: ["/log", "/srv"])
     let files = oracle.livingFiles(host).count
     let listings = 4 * UInt64(directories + 4) * disk
-    let reads = 3 * UInt64(files / 8 + 1) * disk
+    let reads = 3 * UInt64(files / Int(plan.knobs[.readsAtOnce]) + 1) * disk
     return 2 * plan.knobs[.hintLatency] + listings + reads + 2 * plan.knobs[.coalescing]
       + 8 * plan.knobs[.commitLatency]
   }

@@ -91,7 +91,10 @@ package final class World {
     if let back = effects?.backAt, back > 0 { rest(from: back) }
     if oracle.failure == nil { oracle.checkAtRest() }
     atRest(self)
-    if isSettled, !isSteady { probePromptness() }
+    if isSettled, !isSteady {
+      probePromptness()
+      probeHanging()
+    }
     return outcome(load: loadEnd)
   }
 
@@ -221,6 +224,7 @@ package final class World {
       host.faultUntil = [:]
       host.once = []
       host.hintFaults = WatchQueue.Faults()
+      unhang(host)
       for inode in host.disk.deniedInodes { host.disk.allow(inode) }
       host.disk.mendPages()
       host.process?.applyFaults()
@@ -360,6 +364,7 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
   case syncFailedInCreate, syncFailedInRepair, unreadableInVerify, unreadableInRepair
+  case hung
   case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused
 }
 

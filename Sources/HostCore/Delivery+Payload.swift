@@ -31,13 +31,20 @@ extension Delivery {
     isDue = true
   }
 
-  /// One frame at a time, the next file's turn after it (F4).
+  /// One frame of a file system at a time, the next file's turn after it (F4).
   func sendPayload(_ connection: ConnectionID, _ turn: inout Turn) {
     // A file that was put off tries again, one for each pass: the pass that finds nothing under way can't refuse it.
-    if inFlight == nil, let id = postponed.popFirst() { turns.append(id) }
-    while inFlight == nil, let id = turns.first {
+    if let id = postponed.popFirst() { turns.append(id) }
+    while let id = turns.first {
       guard let cursor = cursors[id], let file = files[id], cursor.isInTurns else {
         _ = turns.popFirst()
+        continue
+      }
+      // The one that its frame under way has, should the file have moved to another since.
+      let fileSystem = inFlight.first { $0.value.file == id }?.key ?? file.inode.filesystem
+      guard inFlight[fileSystem] == nil else {
+        _ = turns.popFirst()
+        behind[fileSystem, default: Fifo()].append(id)
         continue
       }
       guard cursor.state == .active, cursor.sent < cursor.promised, file.isAttached else {
@@ -59,7 +66,7 @@ extension Delivery {
       let header = PayloadHeader(file: file.uuid, offset: cursor.sent, length: Int(length))
       cursor.sent += length
       spent &+= length
-      inFlight = (id, cursor.sent)
+      inFlight[fileSystem] = (id, cursor.sent)
       noteSent(turn)
       turn.emit(.sendPayload(connection, id, header))
     }
@@ -98,20 +105,27 @@ extension Delivery {
   private func isLong(_ id: FileID) -> Bool { cursors[id].map { isLong($0) } ?? false }
 
   func payloadSent(_ id: ConnectionID, _ file: FileID, end: UInt64, _ turn: inout Turn) {
-    guard connection == id, let sent = inFlight, sent.file == file, sent.end == end else { return }
-    inFlight = nil
-    isDue = true
+    guard connection == id, landed(file, where: { $0 == end }) != nil else { return }
     noteSent(turn)
     if let cursor = cursors[file] { takeTurn(file, cursor) }
+  }
+
+  /// The file's frame isn't under way any more: its end, if there was one that ends where it should. The next file of
+  /// its file system gets its turn.
+  private func landed(_ file: FileID, where isEnd: (UInt64) -> Bool) -> UInt64? {
+    guard let (fileSystem, sent) = inFlight.first(where: { $0.value.file == file }), isEnd(sent.end) else { return nil }
+    inFlight[fileSystem] = nil
+    if let next = behind[fileSystem]?.popFirst() { turns.append(next) }
+    if behind[fileSystem]?.isEmpty == true { behind[fileSystem] = nil }
+    isDue = true
+    return sent.end
   }
 
   func payloadUnavailable(
     _ id: ConnectionID, _ fileID: FileID, offset: UInt64, _ reason: String, _ turn: inout Turn
   ) {
-    guard connection == id, let sent = inFlight, sent.file == fileID, offset < sent.end else { return }
-    inFlight = nil
-    isDue = true
-    spent = spent &- (sent.end - offset)
+    guard connection == id, let end = landed(fileID, where: { offset < $0 }) else { return }
+    spent = spent &- (end - offset)
     guard let file = files[fileID], let cursor = cursors[fileID] else { return }
     if file.isAttached { turn.checks.append(fileID) }
     guard cursor.state == .active else { return }

@@ -92,12 +92,14 @@ extension Delivery {
   func askNext(_ turn: inout Turn) {
     guard askedPage.isEmpty, !toAsk.isEmpty, comparisons < limits.resumePage else { return }
     var page: [FileUUID] = []
-    while page.count < max(1, limits.resumePage), let id = toAsk.popFirst() {
+    var rest = toAsk.count
+    while page.count < max(1, limits.resumePage), rest > 0, let id = toAsk.popFirst() {
+      rest -= 1
       guard let file = files[id], let cursor = cursors[id], cursor.state == .unasked else { continue }
       // A frame from before would arrive behind the question, and be taken for what follows the answer (W2).
-      guard inFlight?.file != id else {
+      guard !inFlight.values.contains(where: { $0.file == id }) else {
         toAsk.append(id)
-        break
+        continue
       }
       cursor.state = .asked
       askedPage.append(id)

@@ -60,7 +60,10 @@ final class Delivery {
   /// Files in turn that wait until one of those under way is acknowledged: see `mayBegin`.
   var postponed = Fifo<FileID>()
   var underWay: [FileID] = []
-  var inFlight: (file: FileID, end: UInt64)?
+  /// Frames that are being read and sent, one for each file system: one that hangs keeps no other's payload waiting.
+  var inFlight: [UInt64: (file: FileID, end: UInt64)] = [:]
+  /// Files whose turn came while a frame of their file system was under way.
+  var behind: [UInt64: Fifo<FileID>] = [:]
   var credit: UInt64 = 0
   /// What the server let be under way when the connection began.
   var firstCredit: UInt64 = 0
@@ -147,7 +150,8 @@ final class Delivery {
     turns.removeAll()
     postponed.removeAll()
     underWay.removeAll()
-    inFlight = nil
+    inFlight.removeAll()
+    behind.removeAll()
     retries.removeAll()
     guard reportedDown != reason else { return }
     reportedDown = reason

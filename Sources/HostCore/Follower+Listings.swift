@@ -5,6 +5,7 @@ extension Follower {
   func listed(_ listing: Listing, _ turn: inout Turn) {
     guard let directory = directories[listing.directory], directory.isAsked else { return }
     directory.isAsked = false
+    listingsUnderWay.answer(directory.path)
     guard !directory.isRemoved else { return succeed(directory, &turn) }
     directory.isWatched = listing.isWatched
     switch listing.outcome {

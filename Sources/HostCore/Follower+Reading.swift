@@ -24,7 +24,7 @@ extension Follower {
     case .queued: break
     case .idle:
       file.reading = .queued
-      readQueue.append(file.id)
+      readQueues.append(file.id, on: file.inode.filesystem)
     }
   }
 
@@ -36,16 +36,19 @@ extension Follower {
 
   /// Starts the reads whose turn it is.
   func pump(_ turn: inout Turn) {
-    while readsUnderWay.count < Self.readsAtOnce, !journal.isFull, let id = readQueue.popFirst() {
+    while !journal.isFull, let (id, fileSystem) = readQueues.next() {
       guard let file = files[id], file.reading == .queued else { continue }
       file.reading = .underWay
-      readsUnderWay.insert(id)
+      readQueues.begin(id, on: fileSystem)
+      reads.ask(id, at: turn.now)
       turn.emit(.ingest(id, from: file.length, root: file.root, limit: limits.extentSize))
     }
   }
 
   func ingested(_ id: FileID, _ answer: IngestAnswer, _ turn: inout Turn) {
-    guard readsUnderWay.remove(id) != nil, let file = files[id] else { return }
+    let wasUnderWay = readQueues.end(id, wasHung: reads.isHung(id))
+    reads.answer(id)
+    guard wasUnderWay, let file = files[id] else { return }
     file.reading = .idle
     let again = file.readsAgain
     file.readsAgain = false

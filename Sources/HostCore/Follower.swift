@@ -22,9 +22,6 @@ final class Follower {
     var lastEnded: UInt64 = 0
     var lastClean: UInt64 = 0
   }
-  /// Reads under way at once; the others wait their turn (F4).
-  static let readsAtOnce = 8
-
   let limits: Limits
   let excluded: Set<InodeKey>
   let patterns: FollowPatterns
@@ -39,8 +36,9 @@ final class Follower {
   var listings: UInt64 = 0
   var timers = Heap<Instant, Timer>()
 
-  var readQueue = Fifo<FileID>()
-  var readsUnderWay: Set<FileID> = []
+  var readQueues: ReadQueues
+  var reads = Unanswered<FileID>()
+  var listingsUnderWay = Unanswered<BytePath>()
 
   /// Files that lost their last name, until that is certain or a name turns up.
   var missing: [FileID] = []
@@ -51,6 +49,7 @@ final class Follower {
     settings: HostSettings, source: IdentitySource, files: FileTable, journal: JournalWriter, deliveries: [Delivery]
   ) {
     limits = settings.limits
+    readQueues = ReadQueues(limits: settings.limits)
     excluded = settings.excluded
     patterns = FollowPatterns(settings.follow)
     self.source = source
@@ -81,11 +80,12 @@ final class Follower {
 
   /// A scan that is due begins when the one under way has ended.
   var nextDeadline: Instant? {
-    guard !scan.isUnderWay, let due = scan.due else { return timers.leastKey }
-    return min(due, timers.leastKey ?? due)
+    let hung = [reads.oldest, listingsUnderWay.oldest].compactMap { $0 }.min().map { $0 + limits.hungAfter }
+    return [timers.leastKey, scan.isUnderWay ? nil : scan.due, hung].compactMap { $0 }.min()
   }
 
   func tick(_ turn: inout Turn) {
+    callHung(&turn)
     // What becomes due meanwhile waits for the next tick.
     var rest = timers.count
     while rest > 0, let (due, timer) = timers.pop(if: { $0 <= turn.now }) {
@@ -134,7 +134,21 @@ final class Follower {
   }
 
   func request(_ directory: Directory, _ turn: inout Turn) {
-    if let effect = directory.nextRequest() { turn.emit(effect) }
+    guard let effect = directory.nextRequest() else { return }
+    listingsUnderWay.ask(directory.path, at: turn.now)
+    turn.emit(effect)
+  }
+
+  /// A file system that doesn't answer keeps neither other reads nor the scan waiting; it is no sign that anything of it
+  /// is gone (D10).
+  private func callHung(_ turn: inout Turn) {
+    guard turn.now.nanoseconds >= limits.hungAfter.nanoseconds else { return }
+    let limit = Instant(nanoseconds: turn.now.nanoseconds - limits.hungAfter.nanoseconds)
+    while let id = reads.nextHung(askedBy: limit) { readQueues.hangs(id) }
+    while let path = listingsUnderWay.nextHung(askedBy: limit) {
+      if let directory = directories[path] { discharge(directory, isClean: false) }
+    }
+    endScanIfDone(&turn)
   }
 }
 
@@ -178,6 +192,7 @@ extension Follower {
     }
     directory.wantEverything()
     request(directory, &turn)
+    if listingsUnderWay.isHung(directory.path) { discharge(directory, isClean: false) }
   }
 
   func discharge(_ directory: Directory, isClean: Bool) {

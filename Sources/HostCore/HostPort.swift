@@ -84,11 +84,15 @@ package enum HostEffect: Hashable, Sendable {
   case send(ConnectionID, Frame)
   /// Sends the records as one frame with a checkpoint signed over `upTo` records (J2).
   case sendRecords(ConnectionID, from: UInt64, upTo: UInt64)
-  /// At most one at a time for each connection. -> payloadSent, payloadUnavailable (or disconnected)
+  /// At most one at a time for each connection and file system; behind the records whose sending was asked for before,
+  /// in any order among themselves. One that can't be
+  /// read within `Limits.hungAfter` is unavailable, and nothing of it is sent later. -> payloadSent, payloadUnavailable (or
+  /// disconnected)
   case sendPayload(ConnectionID, FileID, PayloadHeader)
   /// Is the server's head, with the host's own checkpoint, on the local journal? -> headVerified
   case verifyHead(ConnectionID, length: UInt64, Checkpoint)
-  /// The tree's root at a length not beyond the journaled one, nil if it can't be had any more. Asked and
+  /// The tree's root at a length not beyond the journaled one, nil if it can't be had any more, or within
+  /// `Limits.hungAfter`. Asked and
   /// answered for one connection alone: what a neighbour was told neither hurries nor delays it (G3). -> rootComputed
   case computeRoot(ConnectionID, FileID, length: UInt64)
   case settled(token: UInt64)

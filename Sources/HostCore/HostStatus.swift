@@ -23,6 +23,12 @@ package struct HostStatus: Hashable, Sendable {
     /// Refusals since this process began.
     package var refusals: UInt64
   }
+  /// A file or directory whose file system doesn't answer.
+  package struct Hung: Hashable, Sendable {
+    package var path: BytePath
+    package var isDirectory: Bool
+    package var since: Instant
+  }
   package struct Unsettled: Hashable, Sendable {
     package var file: FileUUID
     package var path: BytePath
@@ -47,7 +53,8 @@ package struct HostStatus: Hashable, Sendable {
   }
   package static let mostListed = 100
 
-  /// Every byte and record journaled is durable on every server, or in a gap.
+  /// Every byte and record journaled is durable on every server, or in a gap; and nothing hangs, which may hold bytes
+  /// that nobody knows of.
   package var isSettled: Bool
   package var journalLength: UInt64
   package var journalBlocked: String?
@@ -68,6 +75,9 @@ package struct HostStatus: Hashable, Sendable {
   /// Files that were seen and can't be read: at most `mostListed`; `unreadableCount` counts all.
   package var unreadable: [WaitingFile]
   package var unreadableCount: Int
+  /// What was asked and isn't answered within `Limits.hungAfter`, the oldest first: at most `mostListed` of `hungCount`.
+  package var hung: [Hung]
+  package var hungCount: Int
   package var settlements: [Settlement]
 }
 
@@ -93,9 +103,17 @@ extension HostStatus {
     unreadable = unread.prefix(Self.mostListed).compactMap { file in
       file.unreadable.map { WaitingFile(file: file.uuid, path: file.path, reason: $0) }
     }
+    let waits =
+      follower.listingsUnderWay.hungSince.map { Hung(path: $0.key, isDirectory: true, since: $0.since) }
+      + follower.reads.hungSince.compactMap { read in
+        follower.files[read.key].map { Hung(path: $0.path, isDirectory: false, since: read.since) }
+      }
+    hungCount = waits.count
+    hung = Array(waits.sorted { ($0.since, $0.path) < ($1.since, $1.path) }.prefix(Self.mostListed))
     self.settlements = settlements.map { Settlement($0, follower) }
     isSettled =
-      follower.journal.expectedLength == journalLength && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }
+      waits.isEmpty && follower.journal.expectedLength == journalLength
+      && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }
   }
 }
 

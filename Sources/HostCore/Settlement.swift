@@ -78,7 +78,9 @@ struct Settlement {
       HostStatus.Lack(server: nil, noted: length, durable: file.committedLength, reason: reason)
     }
     if !file.isAttached, file.gapFrom == nil, file.committedLength < length { return here("not found") }
-    if file.committedLength < length || file.looks < target.looks { return here(file.unreadable ?? "being read") }
+    if file.committedLength < length || file.looks < target.looks {
+      return here(follower.reads.isHung(file.id) ? "its file system doesn't answer" : file.unreadable ?? "being read")
+    }
     let owed = min(length, file.gapStart)
     guard let delivery = follower.deliveries.first(where: { $0.durable(file.id) < owed }) else { return nil }
     return HostStatus.Lack(

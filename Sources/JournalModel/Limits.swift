@@ -44,6 +44,10 @@ package struct Limits: Sendable, Hashable {
   package var allowancePerSecond = 256
   /// Retry of a refused file, a failed commit, a failed read.
   package var retry = Interval.seconds(5)
+  /// Reads of one file system under way at once; the others wait their turn (F4).
+  package var readsAtOnce = 8
+  /// What isn't answered within this time (a read, a listing, a name server) is called hung: nothing waits for it.
+  package var hungAfter = Interval.seconds(5)
 
   package init() {}
 }

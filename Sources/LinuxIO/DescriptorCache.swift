@@ -23,11 +23,14 @@ struct DescriptorCache<Key: Hashable> {
     return entries[position].descriptor
   }
 
-  mutating func insert(_ descriptor: Descriptor, _ key: Key, isPinned: Bool = false) {
-    remove(key)
-    while !hasRoom, evict() {}
+  /// Returns those that were let go for it: they are closed when the caller lets go of them.
+  @discardableResult
+  mutating func insert(_ descriptor: Descriptor, _ key: Key, isPinned: Bool = false) -> [(key: Key, Descriptor)] {
+    var gone = remove(key).map { [(key, $0)] } ?? []
+    while !hasRoom, let evicted = evict() { gone.append(evicted) }
     positions[key] = entries.count
     entries.append(Entry(key: key, descriptor: descriptor, isPinned: isPinned))
+    return gone
   }
 
   mutating func setPinned(_ key: Key, _ isPinned: Bool) {
@@ -40,24 +43,26 @@ struct DescriptorCache<Key: Hashable> {
     positions[next] = position
   }
 
-  mutating func remove(_ key: Key) {
-    guard let position = positions.removeValue(forKey: key) else { return }
+  @discardableResult
+  mutating func remove(_ key: Key) -> Descriptor? {
+    guard let position = positions.removeValue(forKey: key) else { return nil }
     entries.swapAt(position, entries.count - 1)
-    entries.removeLast()
+    let removed = entries.removeLast()
     if position < entries.count { positions[entries[position].key] = position }
+    return removed.descriptor
   }
 
-  /// Lets one go; false when all are pinned.
-  mutating func evict() -> Bool {
+  /// Lets one go; nil when all are pinned.
+  mutating func evict() -> (key: Key, Descriptor)? {
     for _ in 0..<(2 * entries.count) {
       if hand >= entries.count { hand = 0 }
       if !entries[hand].isPinned, !entries[hand].wasUsed {
-        remove(entries[hand].key)
-        return true
+        let key = entries[hand].key
+        return remove(key).map { (key, $0) }
       }
       entries[hand].wasUsed = false
       hand += 1
     }
-    return false
+    return nil
   }
 }

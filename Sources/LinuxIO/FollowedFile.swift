@@ -12,13 +12,16 @@ final class FollowedFile: Sendable {
   }
   let file: FileUUID
   let inode: InodeKey
+  /// The file system that its bytes come from.
+  let mount: Mount
   let place: Monitor<Place>
   /// Locked while an ingest runs.
   let ingestor: Monitor<Ingestor<SHA256Tree>>
 
-  init(file: FileUUID, inode: InodeKey, place: Place, limits: Limits) {
+  init(file: FileUUID, inode: InodeKey, mount: Mount, place: Place, limits: Limits) {
     self.file = file
     self.inode = inode
+    self.mount = mount
     self.place = Monitor(place)
     ingestor = Monitor(Ingestor(limits: limits))
   }

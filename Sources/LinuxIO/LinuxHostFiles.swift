@@ -5,9 +5,12 @@ package import JournalModel
 
 /// The files and directories of this machine, as `HostCore` follows them.
 ///
-/// Every call is safe from every thread. Calls that read block on the disk; `hints` doesn't.
+/// Every call is safe from every thread. Calls that list, open or read block on the disk, for ever where a file system
+/// hangs. `hints`, `attach`, `relocate`, `reborn` and `release` don't: what they have to open or close is given to `aside`.
 package final class LinuxHostFiles: HostDataPlane, Sendable {
   package typealias StoredLeaves = @Sendable (FileUUID, UInt64) throws -> [Digest]
+  /// Runs what may hang with that file system, in order with the other work about the file.
+  package typealias Aside = @Sendable (Mount, FileID, @escaping @Sendable () -> Void) -> Void
 
   private struct State {
     var files: [FileID: FollowedFile] = [:]
@@ -18,6 +21,10 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   private let limits: Limits
   private let storedLeaves: StoredLeaves
   private let scratch = ScratchBuffers(byteCount: 256 << 10)
+  private let aside: Aside
+  package let mounts = MountTable()
+  /// The file systems of directories as they were last listed: a path alone may lead through links.
+  private let places = Monitor((generation: UInt64(0), mounts: [BytePath: Mount]()))
 
   /// Readable when `hints` has something; nil when the machine gave no inotify instance.
   package let notificationDescriptor: Int32?
@@ -27,9 +34,10 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   ///   - descriptorLimit: how many files are held open at most, pinned ones apart.
   package init(
     limits: Limits, descriptorLimit: Int = LinuxHostFiles.defaultDescriptorLimit(),
-    storedLeaves: @escaping StoredLeaves
+    storedLeaves: @escaping StoredLeaves, aside: @escaping Aside = { _, _, work in work() }
   ) {
     self.limits = limits
+    self.aside = aside
     self.storedLeaves = storedLeaves
     state = Monitor(State(descriptors: DescriptorCache(limit: descriptorLimit)))
     notificationDescriptor = watches.withLock { $0.descriptor?.number }
@@ -48,24 +56,36 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   // MARK: Names
 
   package func watch(_ path: BytePath) -> Listing {
-    list(path, names: nil) { directory in
-      // Held over both, so that no event is read before its watch is known.
-      watches.withLock { $0.watch(path, directory.descriptor) }
+    list(path, names: nil) { directory, fileSystem in
+      if fileSystem.isNotified {
+        // Held over both, so that no event is read before its watch is known.
+        return watches.withLock { $0.watch(path, directory.descriptor) }
+      }
+      // The loop needs the table, and this may hang. What is told before the watch is known, the listing shows.
+      guard let inotify = watches.withLock({ $0.descriptor }) else { return false }
+      let number = WatchTable.place(inotify, on: directory.descriptor)
+      return watches.withLock { $0.note(path, number) }
     }
   }
 
-  package func unwatch(_ directory: BytePath) { watches.withLock { $0.unwatch(directory) } }
-
-  package func list(_ path: BytePath, names: [[UInt8]]?) -> Listing {
-    list(path, names: names) { _ in watches.withLock { $0.isWatched(path) } }
+  package func unwatch(_ directory: BytePath) {
+    watches.withLock { $0.unwatch(directory) }
+    places.withLock { $0.mounts[directory] = nil }
   }
 
-  private func list(_ path: BytePath, names: [[UInt8]]?, isWatched: (Directory) -> Bool) -> Listing {
+  package func list(_ path: BytePath, names: [[UInt8]]?) -> Listing {
+    list(path, names: names) { _, _ in watches.withLock { $0.isWatched(path) } }
+  }
+
+  private func list(
+    _ path: BytePath, names: [[UInt8]]?, isWatched: (Directory, FileSystem) -> Bool
+  ) -> Listing {
     var listing = Listing(directory: path, names: names, outcome: .missing, isWatched: false)
     do {
       let directory = try Directory(path)
+      note(directory, at: path)
       let fileSystem = try FileSystem.of(directory.descriptor)
-      listing.isWatched = isWatched(directory) && fileSystem.isNotified
+      listing.isWatched = isWatched(directory, fileSystem) && fileSystem.isNotified
       listing.outcome = .entries(try directory.entries(names), filesystem: fileSystem.identifier)
     } catch {
       let isMissing = error.code == ENOENT || error.code == ENOTDIR
@@ -76,43 +96,76 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     return listing
   }
 
+  private func note(_ directory: Directory, at path: BytePath) {
+    guard let real = directory.descriptor.path() else { return }
+    let mount = mounts.mount(of: real)
+    places.withLock { if $0.mounts[path] != mount { $0.mounts[path] = mount } }
+  }
+
+  /// The file system of a directory, as far as is known without asking it.
+  package func mount(ofDirectory path: BytePath) -> Mount {
+    let generation = mounts.generation
+    let known: Mount? = places.withLock { places in
+      if places.generation != generation { places = (generation, [:]) }
+      return places.mounts[path]
+    }
+    return known ?? mounts.mount(of: path)
+  }
+
+  /// The file system of an attached file.
+  package func mount(of id: FileID) -> Mount { state.withLock { $0.files[id]?.mount } ?? .unknown }
+
   package func hints() -> [WatchHint] { watches.withLock { $0.hints() } }
 
   // MARK: Files
 
   package func attach(_ id: FileID, file: FileUUID, inode: InodeKey, path: BytePath) {
-    let followed = FollowedFile(file: file, inode: inode, place: .init(path: path), limits: limits)
+    let mount = mount(ofDirectory: path.directory)
+    let followed = FollowedFile(file: file, inode: inode, mount: mount, place: .init(path: path), limits: limits)
     let hasRoom = state.withLock { state in
       state.files[id] = followed
       return state.descriptors.hasRoom
     }
     // Opened early where that costs no other file its descriptor: a name may be gone a moment later (S11).
-    if hasRoom { _ = descriptor(id) }
+    if hasRoom { aside(mount, id) { [self] in _ = descriptor(id) } }
   }
 
   package func relocate(_ id: FileID, path: BytePath, isPinned: Bool) {
-    let isHeld = state.withLock { state in
+    let (file, isHeld) = state.withLock { state in
       state.files[id]?.place.withLock { $0 = FollowedFile.Place(path: path, isPinned: isPinned) }
       state.descriptors.setPinned(id, isPinned)
-      return state.descriptors.descriptor(id) != nil
+      return (state.files[id], state.descriptors.descriptor(id) != nil)
     }
-    if isPinned, !isHeld { _ = descriptor(id) }
+    if let file, isPinned, !isHeld { aside(file.mount, id) { [self] in _ = descriptor(id) } }
   }
 
   package func reborn(_ id: FileID, as next: FileID, file: FileUUID) {
     state.withLock { state in
       guard let old = state.files.removeValue(forKey: id) else { return }
       state.files[next] = FollowedFile(
-        file: file, inode: old.inode, place: old.place.withLock { $0 }, limits: limits)
+        file: file, inode: old.inode, mount: old.mount, place: old.place.withLock { $0 }, limits: limits)
       state.descriptors.rename(id, to: next)
     }
   }
 
   package func release(_ id: FileID) {
-    state.withLock { state in
-      state.files[id] = nil
-      state.descriptors.remove(id)
+    let (file, held) = state.withLock { ($0.files.removeValue(forKey: id), $0.descriptors.remove(id)) }
+    // The last to have it frees the bytes of a removed file, which takes its time on any disk.
+    if let file, let held { aside(file.mount, id) { withExtendedLifetime(held) {} } }
+  }
+
+  /// Closes descriptors that were let go on behalf of a file of `mount`.
+  private func close(_ gone: [(key: FileID, Descriptor)], insteadOf mount: Mount) {
+    for (id, descriptor) in gone {
+      let other = self.mount(of: id)
+      if other.isRemote, other != mount { aside(other, id) { withExtendedLifetime(descriptor) {} } }
     }
+  }
+
+  private func evict(insteadOf mount: Mount) -> Bool {
+    guard let gone = state.withLock({ $0.descriptors.evict() }) else { return false }
+    close([gone], insteadOf: mount)
+    return true
   }
 
   /// The file with its descriptor, opened if it isn't. Nil when it isn't attached.
@@ -121,16 +174,15 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     guard let file = known else { return nil }
     if let held { return (file, .open(held)) }
     var opening = file.open()
-    if case .failed(let error) = opening, [EMFILE, ENFILE].contains(error.code),
-      state.withLock({ $0.descriptors.evict() })
-    {
+    if case .failed(let error) = opening, [EMFILE, ENFILE].contains(error.code), evict(insteadOf: file.mount) {
       opening = file.open()
     }
     guard case .open(let opened) = opening else { return (file, opening) }
-    state.withLock { state in
-      guard state.files[id] === file else { return }
-      state.descriptors.insert(opened, id, isPinned: file.place.withLock { $0.isPinned })
+    let gone = state.withLock { state in
+      state.files[id] === file
+        ? state.descriptors.insert(opened, id, isPinned: file.place.withLock { $0.isPinned }) : []
     }
+    close(gone, insteadOf: file.mount)
     return (file, opening)
   }
 

@@ -61,15 +61,15 @@ final class PlainFiles: Sendable {
   }
 
   func keep(_ file: Descriptor, _ path: BytePath) {
-    state.withLock { $0.descriptors.insert(file, path, isPinned: $0.dirty[path] != nil) }
+    _ = state.withLock { $0.descriptors.insert(file, path, isPinned: $0.dirty[path] != nil) }
   }
 
-  func forget(_ path: BytePath) { state.withLock { $0.descriptors.remove(path) } }
+  func forget(_ path: BytePath) { _ = state.withLock { $0.descriptors.remove(path) } }
 
   /// If all descriptors are held by un-synced files, syncs them.
   private func makeRoom() throws {
     let isFull = state.withLock { state in
-      while !state.descriptors.hasRoom { if !state.descriptors.evict() { return true } }
+      while !state.descriptors.hasRoom { if state.descriptors.evict() == nil { return true } }
       return false
     }
     if isFull { try syncEverything() }

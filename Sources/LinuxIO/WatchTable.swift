@@ -27,8 +27,16 @@ struct WatchTable {
   /// Watches the directory that is open, under the path that led to it. False at the watch limit and the like.
   mutating func watch(_ path: BytePath, _ directory: Descriptor) -> Bool {
     guard let descriptor else { return false }
+    return note(path, Self.place(descriptor, on: directory))
+  }
+
+  /// Asks the file system for permission, which may hang. Negative when no watch stands.
+  static func place(_ inotify: Descriptor, on directory: Descriptor) -> Int32 {
     // By the descriptor, so that the directory that is watched is the one that is listed.
-    let number = inotify_add_watch(descriptor.number, "/proc/self/fd/\(directory.number)", Self.events)
+    inotify_add_watch(inotify.number, "/proc/self/fd/\(directory.number)", events)
+  }
+
+  mutating func note(_ path: BytePath, _ number: Int32) -> Bool {
     if watches[path] != number { unwatch(path) }
     guard number >= 0 else { return false }
     watches[path] = number

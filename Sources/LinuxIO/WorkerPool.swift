@@ -1,94 +1,182 @@
 import Glibc
+package import JournalModel
 
-/// Threads for calls that block on the disk or hash much. Work with equal keys runs one after another in the order of
-/// submission; different keys run side by side, first come, first served.
-package final class WorkerPool<Key: Hashable & Sendable>: Sendable {
+/// What work waits for: work of one lane never takes the threads of another.
+package protocol WorkLane: Hashable, Sendable {
+  /// How much of it runs at once.
+  var width: Int { get }
+  /// There may be any number of such lanes (one for each file system, one for each server): together they are bounded.
+  var isOneOfMany: Bool { get }
+}
+
+/// Threads for calls that block on the disk or hash much, made on demand. Work with equal keys runs one after another in
+/// the order of submission, whatever its lanes; different keys run side by side, first come, first served within a lane,
+/// lanes in turn.
+///
+/// Work that takes longer than a bound is *hung* (`review`): its thread no longer counts, and as many again may hang before
+/// the rest of its lane waits behind them. Nothing waits for a hung thread, neither a submission nor the end.
+package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
   package typealias Work = @Sendable () -> Void
 
-  private struct State {
-    /// Waiting work; a key is in it while it is ready, running or waiting.
-    var queues: [Key: Queue<Work>] = [:]
+  /// A lane with work that hangs.
+  package struct Hung: Hashable, Sendable {
+    package var lane: Lane
+    /// When the oldest of it began.
+    package var since: Instant
+    package var count: Int
+    /// How much waits behind it.
+    package var waiting: Int
+  }
+
+  private struct LaneState {
     var ready = Queue<Key>()
     var waiting = 0
-    /// Somebody waits for room.
-    var isCrowded = false
+    var running = 0
+    var hung = 0
+    var isInTurns = false
+  }
+  private struct Running {
+    var lane: Lane
+    var since: Instant
+    var isHung = false
+  }
+  private struct State {
+    /// Waiting work; a key is in it while it is ready, running or waiting.
+    var queues: [Key: Queue<(lane: Lane, work: Work)>] = [:]
+    var lanes: [Lane: LaneState] = [:]
+    /// Lanes that have a ready key and room for it.
+    var turns = Queue<Lane>()
+    var running: [UInt64: Running] = [:]
+    var lastTicket: UInt64 = 0
+    /// Running work of lanes that are one of many.
+    var ofMany = 0
+    /// Threads that wait for work, and whether the one that holds the lock will look for some.
+    var idle = 0
+    var isLooking = false
     var isStopping = false
   }
 
+  /// Threads that lanes of which there are many have together; each of them may have one besides.
+  private static var mostOfMany: Int { 64 }
+  /// Threads that are kept for later.
+  private static var mostIdle: Int { 8 }
+
   private let state = Monitor(State())
-  private let capacity: Int
-  private let threads: Monitor<[pthread_t]>
 
-  /// - Parameter capacity: how much work may wait; beyond that `submit` blocks its caller.
-  package init(threads count: Int, capacity: Int = 65_536) throws(SystemError) {
-    self.capacity = capacity
-    threads = Monitor([])
-    for _ in 0..<count {
-      let thread = try Self.start { [state] in Self.run(state) }
-      threads.withLock { $0.append(thread) }
+  package init() {}
+
+  /// Never blocks. Work tells of its end by itself, as its last act.
+  package func submit(_ lane: Lane, _ key: Key, _ work: @escaping Work) {
+    state.withLock { state in
+      state.lanes[lane, default: LaneState()].waiting += 1
+      guard state.queues[key] == nil else {
+        state.queues[key]?.append((lane, work))
+        return
+      }
+      state.queues[key] = Queue()
+      state.queues[key]?.append((lane, work))
+      makeReady(key, in: lane, &state)
     }
   }
 
-  /// Work tells of its end by itself, as its last act.
-  package func submit(_ key: Key, _ work: @escaping Work) {
-    state.waiting { [capacity, monitor = state] state -> Void? in
-      guard state.waiting < capacity else {
-        state.isCrowded = true
-        return nil
+  /// Calls hung what has been running for `limit`, and says what hangs. What isn't asked for hangs unnoticed, and keeps
+  /// the rest of its lane waiting.
+  package func review(at now: Instant, limit: Interval) -> [Hung] {
+    state.withLock { state in
+      var found: [Lane: Hung] = [:]
+      for (ticket, work) in state.running where now.nanoseconds >= work.since.nanoseconds + limit.nanoseconds {
+        if !work.isHung {
+          state.running[ticket]?.isHung = true
+          state.lanes[work.lane]?.hung += 1
+        }
+        var hung = found[work.lane] ?? Hung(lane: work.lane, since: work.since, count: 0, waiting: 0)
+        hung.count += 1
+        hung.since = min(hung.since, work.since)
+        hung.waiting = state.lanes[work.lane]?.waiting ?? 0
+        found[work.lane] = hung
       }
-      state.waiting += 1
-      if state.queues[key] == nil {
-        state.queues[key] = Queue()
-        state.ready.append(key)
-        // One thread for each key that becomes ready. Under the lock, so that it isn't one that just began to wait for
-        // room.
-        if state.isCrowded { monitor.wakeAll() } else { monitor.wakeOne() }
-      }
-      state.queues[key]?.append(work)
-      return ()
+      for lane in found.keys { takeTurn(lane, &state) }
+      return Array(found.values)
     }
   }
 
-  /// Does what was submitted, then ends the threads and waits for them. Nothing may be submitted after it.
+  /// Whether nothing of the lanes waits or runs.
+  package func isIdle(_ isMeant: (Lane) -> Bool) -> Bool {
+    state.withLock { state in
+      !state.lanes.contains { isMeant($0.key) && $0.value.waiting + $0.value.running > 0 }
+    }
+  }
+
+  /// Threads end when they find no more work. Nothing may be submitted after it.
   package func stop() {
     state.withLock { $0.isStopping = true }
     state.wakeAll()
-    let all = threads.withLock { threads in
-      defer { threads = [] }
-      return threads
-    }
-    for thread in all { pthread_join(thread, nil) }
   }
 
-  private static func run(_ state: Monitor<State>) {
-    while let (key, work) = next(state) {
-      work()
-      // A key that is put back wakes nobody: this thread takes one from there now.
-      state.withLock { state in
-        if state.queues[key]?.isEmpty == true { state.queues[key] = nil } else { state.ready.append(key) }
-      }
-    }
+  // MARK: Turns, under the lock
+
+  private func makeReady(_ key: Key, in lane: Lane, _ state: inout State) {
+    state.lanes[lane]?.ready.append(key)
+    takeTurn(lane, &state)
   }
 
-  private static func next(_ state: Monitor<State>) -> (Key, Work)? {
-    state.waiting { [monitor = state] state -> (Key, Work)?? in
-      guard let key = state.ready.popFirst() else {
-        // A key that runs puts itself back when it has more work, by a thread that then looks again.
-        return state.isStopping ? .some(nil) : nil
-      }
-      guard let work = state.queues[key]?.popFirst() else { preconditionFailure("a ready key has work") }
-      state.waiting -= 1
-      if state.isCrowded {
-        state.isCrowded = false
-        monitor.wakeAll()
-      }
-      return (key, work)
+  /// Sees to it that somebody takes the lane's next key, if it has one and room.
+  private func takeTurn(_ lane: Lane, _ state: inout State) {
+    guard let found = state.lanes[lane], !found.isInTurns, !found.ready.isEmpty,
+      found.running < lane.width + min(found.hung, lane.width),
+      !lane.isOneOfMany || found.running == 0 || state.ofMany < Self.mostOfMany
+    else { return }
+    state.lanes[lane]?.isInTurns = true
+    state.turns.append(lane)
+    // One idle thread for each turn, so that none waits behind a thread that isn't back yet.
+    let needed = state.turns.count - (state.isLooking ? 1 : 0)
+    if needed <= 0 {
+      return
+    } else if needed <= state.idle {
+      self.state.wakeOne()
+    } else if !startThread(), state.idle == 0, state.running.isEmpty {
+      preconditionFailure("the machine gives no thread at all")
     }
   }
 
-  private static func start(_ body: @escaping Work) throws(SystemError) -> pthread_t {
+  private func next(_ state: inout State) -> (ticket: UInt64, key: Key, work: Work)? {
+    state.isLooking = false
+    guard let lane = state.turns.popFirst() else { return nil }
+    state.lanes[lane]?.isInTurns = false
+    guard let key = state.lanes[lane]?.ready.popFirst(), let (_, work) = state.queues[key]?.popFirst() else {
+      preconditionFailure("a lane in turn has a ready key, and a ready key has work")
+    }
+    state.lanes[lane]?.waiting -= 1
+    state.lanes[lane]?.running += 1
+    if lane.isOneOfMany { state.ofMany += 1 }
+    state.lastTicket += 1
+    state.running[state.lastTicket] = Running(lane: lane, since: Clocks.now())
+    takeTurn(lane, &state)
+    return (state.lastTicket, key, work)
+  }
+
+  private func ended(_ ticket: UInt64, _ key: Key, _ state: inout State) {
+    guard let done = state.running.removeValue(forKey: ticket) else { return }
+    let lane = done.lane
+    state.lanes[lane]?.running -= 1
+    if done.isHung { state.lanes[lane]?.hung -= 1 }
+    let wasCrowded = lane.isOneOfMany && state.ofMany >= Self.mostOfMany
+    if lane.isOneOfMany { state.ofMany -= 1 }
+    if let following = state.queues[key]?.first {
+      makeReady(key, in: following.lane, &state)
+    } else {
+      state.queues[key] = nil
+    }
+    takeTurn(lane, &state)
+    if wasCrowded { for other in state.lanes.keys { takeTurn(other, &state) } }
+    if let left = state.lanes[lane], left.waiting + left.running == 0 { state.lanes[lane] = nil }
+  }
+
+  // MARK: Threads
+
+  private func startThread() -> Bool {
+    let box = Unmanaged.passRetained(ThreadBody { [self] in run() })
     var thread = pthread_t()
-    let box = Unmanaged.passRetained(ThreadBody(run: body))
     let code = pthread_create(
       &thread, nil,
       { raw in
@@ -98,9 +186,42 @@ package final class WorkerPool<Key: Hashable & Sendable>: Sendable {
       }, box.toOpaque())
     guard code == 0 else {
       box.release()
-      throw SystemError("pthread_create", code: code)
+      return false
     }
-    return thread
+    pthread_detach(thread)
+    return true
+  }
+
+  private func run() {
+    var done: (ticket: UInt64, key: Key)?
+    while let (ticket, key, work) = awaitWork(after: done) {
+      work()
+      done = (ticket, key)
+    }
+  }
+
+  /// Nil when this thread isn't needed any more.
+  private func awaitWork(after done: (ticket: UInt64, key: Key)?) -> (ticket: UInt64, key: Key, work: Work)? {
+    var done = done
+    var isIdle = false
+    return state.waiting { state -> (ticket: UInt64, key: Key, work: Work)?? in
+      if let last = done {
+        done = nil
+        state.isLooking = true
+        ended(last.ticket, last.key, &state)
+      }
+      if let found = next(&state) {
+        if isIdle { state.idle -= 1 }
+        return found
+      }
+      if state.isStopping || (!isIdle && state.idle >= Self.mostIdle) {
+        if isIdle { state.idle -= 1 }
+        return .some(nil)
+      }
+      if !isIdle { state.idle += 1 }
+      isIdle = true
+      return nil
+    }
   }
 }
 
@@ -115,6 +236,8 @@ struct Queue<Element> {
   private var elements: [Element?] = []
   private var head = 0
   var isEmpty: Bool { head == elements.count }
+  var count: Int { elements.count - head }
+  var first: Element? { isEmpty ? nil : elements[head] }
 
   mutating func append(_ element: Element) { elements.append(element) }
 

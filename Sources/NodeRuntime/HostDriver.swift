@@ -24,7 +24,7 @@ final class HostDriver: @unchecked Sendable {
   private let destinations: [Destination]
   private let tls: TLSContext
   private let loop: EventLoop
-  private let workers: WorkerPool<WorkKey>
+  private let workers: Workers
   private let connections: ConnectionNumbers
   private let report: (HostReport) -> Void
   private let halt: (String) -> Void
@@ -38,13 +38,25 @@ final class HostDriver: @unchecked Sendable {
   /// How long hints may keep others waiting.
   private static let hintShare = Interval.milliseconds(5)
   private var effects: [HostEffect] = []
+  /// What leaves a connection behind the records that were asked for before it (W1).
+  private struct Order {
+    var recordsAsked = 0
+    var recordsSent = 0
+    var behind: [(after: Int, send: () -> Void)] = []
+  }
+  private var orders: [ConnectionID: Order] = [:]
+  /// Reads on behalf of a server, and what the machine is told when one takes too long.
+  private var reads: [UInt64: (since: Instant, file: FileID, giveUp: HostInput)] = [:]
+  private var lastRead: UInt64 = 0
+  /// Reads that were given up and still hang: a file is not read for anybody again meanwhile.
+  private var abandoned: [FileID: Int] = [:]
   /// Called when what existed at `settle` is on every server.
   var onSettled: (UInt64) -> Void = { _ in }
 
   init(
     settings: HostSettings, identity: JournalIdentity, key: JournalKey, store: LMDBHostStore<SHA256Tree>,
     files: LinuxHostFiles, destinations: [Destination], tls: TLSContext, loop: EventLoop,
-    workers: WorkerPool<WorkKey>, connections: ConnectionNumbers, report: @escaping (HostReport) -> Void,
+    workers: Workers, connections: ConnectionNumbers, report: @escaping (HostReport) -> Void,
     halt: @escaping (String) -> Void
   ) {
     machine = HostMachine(settings: settings)
@@ -109,7 +121,7 @@ final class HostDriver: @unchecked Sendable {
     case .sendRecords(let connection, let first, let end): sendRecords(connection, first..<end)
     case .sendPayload(let connection, let id, let header): sendPayload(connection, id, header)
     case .verifyHead(let connection, let length, let checkpoint):
-      ask(.connection(connection)) { [identity, store] in
+      ask(.journal, .connection(connection)) { [identity, store] in
         .headVerified(connection, Self.isHead(checkpoint, length, of: identity, store))
       }
     case .settled(let token): onSettled(token)
@@ -121,18 +133,61 @@ final class HostDriver: @unchecked Sendable {
   // MARK: Names and files
 
   /// Runs `work` where it may block, in order among work with the same key, and brings its answer to the machine.
-  private func ask(_ key: WorkKey, _ work: @escaping @Sendable () -> HostInput) {
-    workers.submit(key) { [loop] in
+  private func ask(_ lane: Lane, _ key: WorkKey, _ work: @escaping @Sendable () -> HostInput) {
+    workers.submit(lane, key) { [loop] in
       let answer = work()
       loop.post { [weak self] in self?.take(answer) }
     }
   }
 
+  /// Reads a file on behalf of a server. If that takes longer than `hungAfter`, the machine is told `giveUp` instead, and
+  /// the answer comes to nothing.
+  private func read<Answer: Sendable>(
+    _ id: FileID, for connection: ConnectionID, giveUp: HostInput, _ work: @escaping @Sendable () -> Answer,
+    answer: @escaping (HostDriver, Answer) -> Void
+  ) {
+    guard abandoned[id] == nil else { return take(giveUp) }
+    lastRead += 1
+    let number = lastRead
+    reads[number] = (Clocks.now(), id, giveUp)
+    let taken = Taken(answer)
+    workers.submit(.sending(files.mount(of: id)), .sending(connection, id)) { [loop] in
+      let result = work()
+      loop.post { [weak self] in
+        guard let self else { return }
+        guard reads.removeValue(forKey: number) == nil else { return taken.body(self, result) }
+        abandoned[id] = abandoned[id].flatMap { $0 > 1 ? $0 - 1 : nil }
+      }
+    }
+  }
+
+  /// What is called on the loop's thread only.
+  private struct Taken<Answer: Sendable>: @unchecked Sendable {
+    let body: (HostDriver, Answer) -> Void
+    init(_ body: @escaping (HostDriver, Answer) -> Void) { self.body = body }
+  }
+
+  /// Gives up reads that take too long.
+  func review(at now: Instant) {
+    let limit = machine.settings.limits.hungAfter
+    for number in reads.keys.sorted() {
+      guard let read = reads[number], read.since + limit <= now else { continue }
+      reads[number] = nil
+      abandoned[read.file, default: 0] += 1
+      take(read.giveUp)
+    }
+  }
+
+  func mount(of path: BytePath) -> Mount { files.mount(ofDirectory: path) }
+
   private func performOnNames(_ effect: HostEffect) {
     switch effect {
-    case .watch(let directory): ask(.directory(directory)) { [files] in .listed(files.watch(directory)) }
+    case .watch(let directory):
+      ask(.listings(mount(of: directory)), .directory(directory)) { [files] in .listed(files.watch(directory)) }
     case .list(let directory, let names):
-      ask(.directory(directory)) { [files] in .listed(files.list(directory, names: names)) }
+      ask(.listings(mount(of: directory)), .directory(directory)) { [files] in
+        .listed(files.list(directory, names: names))
+      }
     case .unwatch(let directory): files.unwatch(directory)
     default: break
     }
@@ -145,11 +200,19 @@ final class HostDriver: @unchecked Sendable {
     case .reborn(let id, let next, let file): files.reborn(id, as: next, file: file)
     case .release(let id): files.release(id)
     case .ingest(let id, let from, let root, let limit):
-      ask(.file(id)) { [files] in .ingested(id, files.ingest(id, from: from, root: root, limit: limit)) }
+      ask(.followed(files.mount(of: id)), .file(id)) { [files] in
+        .ingested(id, files.ingest(id, from: from, root: root, limit: limit))
+      }
     case .probeWriters(let id):
-      ask(.file(id)) { [files] in .writersProbed(id, hasWriters: files.probeWriters(id)) }
+      ask(.followed(files.mount(of: id)), .file(id)) { [files] in
+        .writersProbed(id, hasWriters: files.probeWriters(id))
+      }
     case .computeRoot(let connection, let id, let length):
-      ask(.file(id)) { [files] in .rootComputed(connection, id, length: length, files.computeRoot(id, length: length)) }
+      read(id, for: connection, giveUp: .rootComputed(connection, id, length: length, nil)) { [files] in
+        files.computeRoot(id, length: length)
+      } answer: { driver, root in
+        driver.take(.rootComputed(connection, id, length: length, root))
+      }
     default: break
     }
   }
@@ -171,7 +234,7 @@ final class HostDriver: @unchecked Sendable {
   }
 
   private func commit(_ batch: HostBatch) {
-    ask(.hostCommit) { [store] in
+    ask(.hostCommit, .hostCommit) { [store] in
       do throws(StoreError) { return .committed(try store.commit(batch)) } catch { return .commitFailed(error) }
     }
   }
@@ -187,7 +250,8 @@ final class HostDriver: @unchecked Sendable {
   /// Reads and signs on a worker, with the key of the connection's payload: what is sent later stays behind it (W1).
   private func sendRecords(_ connection: ConnectionID, _ range: Range<UInt64>) {
     let limits = machine.settings.limits
-    workers.submit(.connection(connection)) { [loop, identity, key, store] in
+    orders[connection, default: Order()].recordsAsked += 1
+    workers.submit(.journal, .connection(connection)) { [loop, identity, key, store] in
       // As many frames as the bounds of one ask for, each with a checkpoint of its own (J2).
       let frames = Result {
         try Records.frames(
@@ -210,7 +274,12 @@ final class HostDriver: @unchecked Sendable {
     do {
       for frame in try frames.get() { link.send(frame) }
     } catch {
-      link.close(.other, "the journal can't be read: \(error)")
+      return link.close(.other, "the journal can't be read: \(error)")
+    }
+    orders[connection]?.recordsSent += 1
+    while let order = orders[connection], let next = order.behind.first, next.after <= order.recordsSent {
+      orders[connection]?.behind.removeFirst()
+      next.send()
     }
   }
 
@@ -220,7 +289,7 @@ final class HostDriver: @unchecked Sendable {
     let destination = destinations[server.value]
     attempts[server, default: 0] += 1
     let attempt = attempts[server, default: 0]
-    workers.submit(.resolve(server)) { [loop] in
+    workers.submit(.names(server), .resolve(server)) { [loop] in
       let answer: Result<SocketAddress, TransportError>
       do throws(TransportError) {
         let found = try destination.address.resolve()
@@ -259,18 +328,28 @@ final class HostDriver: @unchecked Sendable {
     case .broken: break
     case .closed(let reason):
       links[link.id] = nil
+      orders[link.id] = nil
       take(.disconnected(server, link.wasOpen ? link.id : nil, reason: reason))
     }
   }
 
   private func sendPayload(_ connection: ConnectionID, _ id: FileID, _ header: PayloadHeader) {
-    // A key of its own per connection: reading for one server waits for no other's.
-    workers.submit(.connection(connection)) { [loop, files] in
+    let after = orders[connection]?.recordsAsked ?? 0
+    let giveUp = HostInput.payloadUnavailable(
+      connection, id, offset: header.offset, reason: "its file system doesn't answer")
+    read(id, for: connection, giveUp: giveUp) { [files] in
       let bytes: Result<[UInt8], PayloadUnavailable>
       do throws(PayloadUnavailable) {
         bytes = .success(try files.read(id, offset: header.offset, length: header.length))
       } catch { bytes = .failure(error) }
-      loop.post { [weak self] in self?.send(header, bytes, of: id, on: connection) }
+      return bytes
+    } answer: { driver, bytes in
+      guard driver.links[connection] != nil else { return }
+      guard driver.orders[connection]?.recordsSent ?? 0 < after else {
+        return driver.send(header, bytes, of: id, on: connection)
+      }
+      driver.orders[connection]?.behind.append(
+        (after, { [weak driver] in driver?.send(header, bytes, of: id, on: connection) }))
     }
   }
 

@@ -86,7 +86,8 @@ extension Node {
     let identity = try openJournal(store, key)
     let limits = configuration.limits
     let files = LinuxHostFiles(
-      limits: limits, storedLeaves: { file, count in try store.leaves(of: file, count: count) })
+      limits: limits, storedLeaves: { file, count in try store.leaves(of: file, count: count) },
+      aside: { [workers] mount, id, work in workers.submit(.followed(mount), .file(id), work) })
     let settings = HostSettings(
       host: identity.host, journal: identity.journal, publicKey: identity.publicKey,
       servers: section.servers.map(\.name.text), follow: section.follow, excluded: ownInodes(files), limits: limits,

@@ -71,6 +71,7 @@ extension Node: NodeControl {
     status.uptimeSeconds = seconds(Clocks.now() - began)
     if let host { add(host, to: &status) }
     if let server { add(server, to: &status) }
+    addHanging(to: &status)
     return status
   }
 

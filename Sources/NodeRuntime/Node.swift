@@ -11,7 +11,7 @@ import ServerCore
 package final class Node: @unchecked Sendable {
   let configuration: Configuration
   let loop: EventLoop
-  let workers: WorkerPool<WorkKey>
+  let workers = Workers()
   let connections = ConnectionNumbers()
   let reports: ReportLog
   let logger = LineLog.logger()
@@ -23,22 +23,26 @@ package final class Node: @unchecked Sendable {
   private var stopLimit: EventLoop.Timer?
   private var exitStatus: Int32 = 0
 
-  /// Threads for what may wait for a disk; hashing two files at a time is all that a small machine can do at once.
-  private static let workerCount = 6
+  /// What hangs, as last looked at.
+  var hanging: [Workers.Hung] = []
   /// How long a node that was asked to stop waits for its farewells to leave.
   private static let stopLimit = Interval.seconds(2)
+  /// How long commits and plain files that are under way then have to end; what hangs is left to the kernel.
+  private static let endLimit = Interval.milliseconds(1_500)
 
   /// Runs the node until SIGTERM or SIGINT; returns the process's exit status.
   package static func run(_ configuration: Configuration) throws -> Int32 {
     ignoreSIGPIPE()
-    return try Node(configuration).run()
+    let node = try Node(configuration)
+    let status = try node.run()
+    node.leave(status)
+    return status
   }
 
   private init(_ configuration: Configuration) throws {
     self.configuration = configuration
     reports = ReportLog(logger: logger, servers: configuration.host?.servers.map(\.name.text) ?? [])
     loop = try EventLoop()
-    workers = try WorkerPool(threads: Self.workerCount)
     try Self.makeDirectory(configuration.node.data, mode: 0o700, for: "node.data")
   }
 
@@ -60,15 +64,37 @@ package final class Node: @unchecked Sendable {
     let page = try configuration.status.map { try StatusServer(at: $0.listen, node: self) }
     defer { page?.stop() }
     flushReports()
+    review()
     ServiceManager.notify("READY=1")
     logger.notice(
       "started",
       metadata: ["name": "\(configuration.node.name)", "roles": "\(configuration.roles.joined(separator: ","))"])
     try loop.run(deadline: { [unowned self] in nextDeadline }, onDeadline: { [unowned self] in tick() })
-    workers.stop()
+    endWork()
     logger.notice("stopped")
     return exitStatus
   }
+
+  /// Waits for what is worth waiting for: a followed file or a name server isn't.
+  private func endWork() {
+    let limit = Clocks.now() + Self.endLimit
+    while !workers.isIdle({ !$0.isOneOfMany }), Clocks.now() < limit { usleep(1_000) }
+    workers.stop()
+  }
+
+  /// Ends the process here if file systems could keep it from ending.
+  private func leave(_ status: Int32) {
+    ProcessEnd.leave(status, isHung: !workers.isIdle { _ in true }, mounts: MountTable())
+  }
+
+  /// Looks at what hangs.
+  private func review() {
+    let now = Clocks.now()
+    reviewHanging(at: now)
+    host?.review(at: now)
+    nextReview = loop.schedule(after: .seconds(1)) { [unowned self] in review() }
+  }
+  private var nextReview: EventLoop.Timer?
 
   private var nextDeadline: Instant? {
     [host?.machine.nextDeadline, server?.machine.nextDeadline].compactMap { $0 }.min()

@@ -31,6 +31,8 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   package var uptimeSeconds: Double = 0
   /// What stops the node from going on (`journal blocked: ...`), if anything.
   package var alarms: [String] = []
+  /// File systems and disks that don't answer. Each is an alarm too.
+  package var hanging: [Hanging] = []
 
   package static let listed = 1_000
 
@@ -38,6 +40,21 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     self.name = name
     self.roles = roles
     self.settled = settled
+  }
+
+  package struct Hanging: Codable, Sendable, Hashable {
+    /// Where the file system is mounted, or what of the node's own waits for its disk.
+    package var what: String
+    package var type: String
+    package var seconds: Double
+    /// Directories and files that were asked for and don't answer.
+    package var count: Int
+    package init(what: String, type: String, seconds: Double, count: Int) {
+      self.what = what
+      self.type = type
+      self.seconds = seconds
+      self.count = count
+    }
   }
 
   package struct Server: Codable, Sendable, Hashable {

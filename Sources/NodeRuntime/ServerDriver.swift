@@ -18,7 +18,7 @@ final class ServerDriver: @unchecked Sendable {
   private let tls: TLSContext
   private let listener: SocketDescriptor
   private let loop: EventLoop
-  private let workers: WorkerPool<WorkKey>
+  private let workers: Workers
   private let connections: ConnectionNumbers
   private let report: (ServerReport) -> Void
   private let halt: (String) -> Void
@@ -47,7 +47,7 @@ final class ServerDriver: @unchecked Sendable {
   init(
     settings: ServerSettings, verifier: any SignatureVerifier, store: LMDBServerStore<SHA256Tree>,
     counter: StartCounter, files: LinuxServerFiles, tls: TLSContext, listener: consuming SocketDescriptor,
-    loop: EventLoop, workers: WorkerPool<WorkKey>, connections: ConnectionNumbers,
+    loop: EventLoop, workers: Workers, connections: ConnectionNumbers,
     report: @escaping (ServerReport) -> Void,
     halt: @escaping (String) -> Void, onLinkFailure: @escaping (HostName, BytePath, String) -> Void
   ) {
@@ -107,8 +107,8 @@ final class ServerDriver: @unchecked Sendable {
 
   // MARK: Bytes
 
-  private func ask(_ key: WorkKey, _ work: @escaping @Sendable () -> ServerInput) {
-    workers.submit(key) { [loop] in
+  private func ask(_ lane: Lane, _ key: WorkKey, _ work: @escaping @Sendable () -> ServerInput) {
+    workers.submit(lane, key) { [loop] in
       let answer = work()
       loop.post { [weak self] in self?.take(answer) }
     }
@@ -119,32 +119,35 @@ final class ServerDriver: @unchecked Sendable {
     let files = files
     switch effect {
     case .admit(let id, let key, let offset):
-      workers.submit(.string(key)) { files.admit(id, to: key, offset: offset) }
+      workers.submit(.received, .string(key)) { files.admit(id, to: key, offset: offset) }
     case .admitTail(let id, let key, let offset, let dropping):
-      workers.submit(.string(key)) { files.admitTail(id, to: key, offset: offset, dropping: dropping) }
-    case .discard(let key, let from): workers.submit(.string(key)) { files.discard(key, from: from) }
-    case .free(let key, let below): workers.submit(.string(key)) { files.free(key, below: below) }
+      workers.submit(.received, .string(key)) { files.admitTail(id, to: key, offset: offset, dropping: dropping) }
+    case .discard(let key, let from): workers.submit(.received, .string(key)) { files.discard(key, from: from) }
+    case .free(let key, let below): workers.submit(.received, .string(key)) { files.free(key, below: below) }
     case .compare(let id, let key, let stored, let offset, let count):
-      ask(.string(key)) {
+      ask(.plainFiles, .string(key)) {
         .compared(id, isEqual: files.compare(id, with: key, stored: stored, offset: offset, count: count))
       }
     case .verify(let key, let from, let root, let promises):
-      ask(.string(key)) { .verified(key, files.verify(key, from: from, root: root, promises: promises)) }
-    case .create(let key, let stored): ask(.string(key)) { .created(key, files.create(key, stored)) }
+      ask(.received, .string(key)) { .verified(key, files.verify(key, from: from, root: root, promises: promises)) }
+    case .create(let key, let stored):
+      ask(.plainFiles, .string(key)) { .created(key, files.create(key, stored)) }
     case .write(let key, let stored, let from, let end, let sync):
-      ask(.string(key)) { .written(key, upTo: end, files.write(key, stored, from: from, upTo: end, sync: sync)) }
+      ask(.plainFiles, .string(key)) {
+        .written(key, upTo: end, files.write(key, stored, from: from, upTo: end, sync: sync))
+      }
     default: break
     }
   }
 
   private func syncAll(_ targets: [ServerEffect.SyncTarget]) {
-    ask(.sync) { [files] in
+    ask(.sync, .sync) { [files] in
       .synced(targets.map { .init(key: $0.key, length: $0.length) }, files.sync(targets.map(\.stored)))
     }
   }
 
   private func link(_ host: HostName, _ path: BytePath, to stored: BytePath) {
-    workers.submit(.links) { [loop, files] in
+    workers.submit(.links, .links) { [loop, files] in
       guard let failure = files.link(host: host, path: path, to: stored) else { return }
       loop.post { [weak self] in self?.onLinkFailure(host, path, failure) }
     }
@@ -154,7 +157,7 @@ final class ServerDriver: @unchecked Sendable {
     // A repair that failed is tried again while others are served; the start's list is gone by then.
     let atStart = isServing ? nil : logAtStart.removeValue(forKey: row.key) ?? []
     let slice = UInt64(machine.settings.limits.syncSlice)
-    ask(.string(row.key)) { [store, files] in
+    ask(.plainFiles, .string(row.key)) { [store, files] in
       do {
         let ranges = try atStart ?? store.logRanges().filter { $0.key == row.key }
         let log = try ranges.map { (offset: $0.offset, bytes: try store.logPayload(of: row.key, offset: $0.offset)) }
@@ -183,12 +186,12 @@ final class ServerDriver: @unchecked Sendable {
   private func advanceCounter() {
     guard machine.mayCountOn else { return }
     // In the commits' order: the store takes one at a time. A full disk is tried again with the next commit.
-    workers.submit(.serverCommit) { [counter, store] in try? counter.advance(store) }
+    workers.submit(.serverCommit, .serverCommit) { [counter, store] in try? counter.advance(store) }
   }
 
   private func commit(_ batch: ServerBatch, _ log: [LogRange]) {
     advanceCounterSoon()
-    ask(.serverCommit) { [store, files] in
+    ask(.serverCommit, .serverCommit) { [store, files] in
       var batch = batch
       batch.log = log.map {
         ServerBatch.LogPayload(

@@ -7,6 +7,7 @@ package struct SettleVerdict: Sendable, Hashable {
   package init(_ result: SettleResult, allowGaps: Bool) {
     var reasons = result.unsettled.filter { !allowGaps || !result.isRefused($0) }.map(\.line)
     let isReached = result.reached || allowGaps && !result.unsettled.isEmpty && reasons.isEmpty
+    if !isReached { reasons += result.status.hanging.map(\.line) }
     if !isReached, reasons.isEmpty {
       reasons += result.status.servers.filter { $0.lagBytes > 0 || $0.lagEvents > 0 }.map {
         "\($0.name): \($0.lagBytes) bytes and \($0.lagEvents) records behind"

@@ -1,5 +1,6 @@
 import HostCore
 import JournalModel
+import LinuxIO
 
 /// What work is about: work with equal keys runs in the order in which it was given.
 enum WorkKey: Hashable, Sendable {
@@ -7,8 +8,42 @@ enum WorkKey: Hashable, Sendable {
   case file(FileID)
   case string(StringKey)
   case connection(ConnectionID)
+  /// A file's bytes for one server.
+  case sending(ConnectionID, FileID)
   case resolve(ServerIndex)
   /// One commit at a time for each store.
   case hostCommit, serverCommit
   case sync, links
 }
+
+/// What work waits for (G3): what hangs in one lane delays nothing in another.
+enum Lane: WorkLane {
+  case hostCommit, serverCommit
+  /// The journal's records and checkpoints, for sending.
+  case journal
+  /// Hashing of received bytes.
+  case received
+  /// Plain files, their syncs and links, each apart: a commit waits for none of them.
+  case plainFiles, sync, links
+  /// Directories, followed files, and these for sending, by file system.
+  case listings(Mount), followed(Mount), sending(Mount)
+  /// Addresses of a server.
+  case names(ServerIndex)
+
+  var width: Int {
+    switch self {
+    case .hostCommit, .serverCommit, .sync, .links, .names: 1
+    case .journal, .received, .listings: 2
+    case .plainFiles, .followed, .sending: 4
+    }
+  }
+
+  var isOneOfMany: Bool {
+    switch self {
+    case .listings, .followed, .sending, .names: true
+    case .hostCommit, .serverCommit, .journal, .received, .plainFiles, .sync, .links: false
+    }
+  }
+}
+
+typealias Workers = WorkerPool<Lane, WorkKey>

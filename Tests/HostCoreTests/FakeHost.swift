@@ -176,7 +176,36 @@ final class FakeHost {
 
   // MARK: Effects
 
+  /// Nothing below this path is answered; `hangsWhenSending`: no read for a server.
+  var hangs: String?
+  var hangsWhenSending = false
+  private var hung: [HostEffect] = []
+
+  func heal() {
+    hangs = nil
+    let effects = hung
+    hung = []
+    for effect in effects { perform(effect) }
+    run()
+  }
+
+  private func isHung(_ effect: HostEffect) -> Bool {
+    guard let hangs else { return false }
+    if hangsWhenSending {
+      guard case .sendPayload = effect else { return false }
+    }
+    let path: BytePath? =
+      switch effect {
+      case .watch(let directory), .list(let directory, _): directory
+      case .ingest(let id, _, _, _), .probeWriters(let id), .computeRoot(_, let id, _), .sendPayload(_, let id, _):
+        attached[id]?.path
+      default: nil
+      }
+    return path.map { text($0).hasPrefix(hangs) } ?? false
+  }
+
   private func perform(_ effect: HostEffect) {
+    guard !isHung(effect) else { return hung.append(effect) }
     switch effect {
     case .watch(let directory):
       if !files.refusesWatches, let real = files.resolve(text(directory)), real == text(directory) {

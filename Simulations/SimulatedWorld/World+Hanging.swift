@@ -1,0 +1,81 @@
+import HostCore
+import JournalModel
+import JournalStore
+
+// What a file system that doesn't answer may do: nothing to anybody else (G3), and to its own files nothing but delay
+// (D10). Looked at when all is at rest, so that the bounds are exact.
+
+extension World {
+  private static let hung: UInt64 = 2
+  private static let tokenWhileHung: UInt64 = 2
+
+  func probeHanging() {
+    guard oracle.failure == nil, effects == nil else { return }
+    isCalm = true
+    let closings = hosts.map { oracle.closings($0) }
+    for host in hosts { hang(host, Self.hung, for: 3_600_000_000_000) }
+    for host in hosts { writeEverywhere(host) }
+    expectPromptElsewhere(within: plan.knobs[.pollInterval], "beside a file system that hangs")
+    // The first scan meets it, the second waits for the first.
+    for name in ["beside", "behind"] {
+      for host in hosts { makeUnheard("/log/\(name).log", host) }
+      expectPromptElsewhere(within: plan.knobs[.hungAfter], "after an overflow beside a file system that hangs")
+    }
+    for host in hosts { host.process?.run { host.process?.input(.settle(token: Self.tokenWhileHung)) } }
+    advance(to: kernel.now.nanoseconds + 120_000_000_000)
+    for host in hosts {
+      if host.process?.settledTokens.contains(Self.tokenWhileHung) ?? false {
+        oracle.fail(.promptness, "host \(host.index) says settled while a file system hangs")
+      }
+      if let path = oracle.undelivered(host, except: Self.hung).first {
+        oracle.fail(.promptness, "beside a file system that hangs, but not delivered within 2 min: \(path)")
+      }
+    }
+    for host in hosts { unhang(host) }
+    let deadline = kernel.now.nanoseconds + plan.knobs[.settleWithin]
+    while oracle.failure == nil, !isSettledAgain, kernel.now.nanoseconds < deadline {
+      advance(to: kernel.now.nanoseconds + 1_000_000_000)
+    }
+    if !isSettledAgain { oracle.fail(.liveness, "after a file system hung: " + oracle.unsettled()) }
+    if hosts.map({ oracle.closings($0) }) != closings {
+      oracle.fail(.lost, "what hung was taken for gone (D10)")
+    }
+    isCalm = false
+  }
+
+  private var isSettledAgain: Bool {
+    hosts.allSatisfy { $0.process?.settledTokens.contains(Self.tokenWhileHung) ?? false }
+  }
+
+  private func makeUnheard(_ path: String, _ host: SimulatedHost) {
+    let watcher = host.disk.watcher
+    host.disk.watcher = nil
+    _ = try? host.disk.create(BytePath(path))
+    host.disk.watcher = watcher
+    host.process?.overflowHints()
+  }
+
+  private func expectPromptElsewhere(within wait: UInt64, _ how: String) {
+    expectPrompt(within: wait, how) { $0.fileSystem != Self.hung }
+  }
+}
+
+extension Oracle {
+  /// How many files of the host ended.
+  func closings(_ host: SimulatedHost) -> Int { ordered(host.index).count { $0.closed != nil } }
+
+  /// Living files whose journaled bytes some server lacks.
+  func undelivered(_ host: SimulatedHost, except fileSystem: UInt64) -> [String] {
+    ordered(host.index).compactMap { known in
+      guard known.isBorn, known.closed == nil, let inode = known.inode, inode.fileSystem != fileSystem,
+        !inode.isOverwritten,
+        isLiving(known, host), !known.isMixed
+      else { return nil }
+      let isLacking = world.servers.contains { server in
+        !mayWait(host, known, at: server)
+          && Int(row(server, host, known)?.committed ?? 0) < known.journaled
+      }
+      return isLacking ? known.file.text : nil
+    }
+  }
+}
