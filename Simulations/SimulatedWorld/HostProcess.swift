@@ -154,9 +154,9 @@ final class HostProcess: SimulatedProcess {
     let plane = plane
     if takeReset() { return breakConnection(effect) }
     switch effect {
-    case .watch(let directory):
+    case .watch(let directory, let isBase):
       job(.names, disk) {
-        plane.watch(directory)
+        plane.watch(directory, isBase: isBase)
       } answer: { [self] in
         input(.listed($0))
       }

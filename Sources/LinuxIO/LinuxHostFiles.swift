@@ -17,19 +17,26 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   private let watches = Monitor(WatchTable())
   private let limits: Limits
   private let storedLeaves: StoredLeaves
+  private let own: OwnFiles?
+  private let user = geteuid()
   private let scratch = ScratchBuffers(byteCount: 256 << 10)
 
   /// Readable when `hints` has something; nil when the machine gave no inotify instance.
   package let notificationDescriptor: Int32?
+  /// Exceptional (EPOLLPRI), once, when something was mounted or unmounted; nil without procfs.
+  package var mountDescriptor: Int32? { mounts?.number }
+  private let mounts = try? Descriptor.open(BytePath("/proc/self/mountinfo"), O_RDONLY)
 
   /// - Parameters:
   ///   - storedLeaves: hashes of the first n complete leaves as the journal has them, or an error.
+  ///   - own: what is never followed.
   ///   - descriptorLimit: how many files are held open at most, pinned ones apart.
   package init(
-    limits: Limits, descriptorLimit: Int = LinuxHostFiles.defaultDescriptorLimit(),
+    limits: Limits, own: OwnFiles? = nil, descriptorLimit: Int = LinuxHostFiles.defaultDescriptorLimit(),
     storedLeaves: @escaping StoredLeaves
   ) {
     self.limits = limits
+    self.own = own
     self.storedLeaves = storedLeaves
     state = Monitor(State(descriptors: DescriptorCache(limit: descriptorLimit)))
     notificationDescriptor = watches.withLock { $0.descriptor?.number }
@@ -44,33 +51,83 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   // MARK: Names
 
-  package func watch(_ path: BytePath) -> Listing {
-    list(path, names: nil) { directory in
+  package func watch(_ path: BytePath, isBase: Bool) -> Listing {
+    list(path, names: nil, tracing: isBase ? .directory(path) : nil) { directory, inode in
       // Held over both, so that no event is read before its watch is known.
-      watches.withLock { $0.watch(path, directory.descriptor) }
+      watches.withLock { $0.watch(path, directory.descriptor, inode) }
     }
   }
 
   package func unwatch(_ directory: BytePath) { watches.withLock { $0.unwatch(directory) } }
 
   package func list(_ path: BytePath, names: [[UInt8]]?) -> Listing {
-    list(path, names: names) { _ in watches.withLock { $0.isWatched(path) } }
+    list(path, names: names, tracing: nil) { _, inode in
+      watches.withLock { table in
+        if table.isWatched(path, inode) { return true }
+        table.unwatch(path)
+        return false
+      }
+    }
   }
 
-  private func list(_ path: BytePath, names: [[UInt8]]?, isWatched: (Directory) -> Bool) -> Listing {
+  private func list(
+    _ path: BytePath, names: [[UInt8]]?, tracing goal: WatchTable.Goal?, isWatched: (Directory, InodeKey) -> Bool
+  ) -> Listing {
     var listing = Listing(directory: path, names: names, outcome: .missing, isWatched: false)
     do {
-      let directory = try Directory(path)
+      let way = try walk(path.bytes, from: nil, tracing: goal) { listing.isWayWatched = $0 }
+      let directory = try Directory(way.end)
       let fileSystem = try FileSystem.of(directory.descriptor)
-      listing.isWatched = isWatched(directory) && fileSystem.isNotified
-      listing.outcome = .entries(try directory.entries(names), filesystem: fileSystem.identifier)
+      let place = try InodeFacts.of(directory.descriptor)
+      listing.place = place
+      listing.lent = way.lent
+      listing.isWatched = isWatched(directory, place.inode) && fileSystem.isNotified
+      let areWatched = listing.isWatched
+      var entries = try directory.entries(names) { name throws(SystemError) in
+        let goal = WatchTable.Goal.link(directory: path, name: name)
+        let mustTrace = areWatched && (names == nil || !watches.withLock { $0.isTraced(goal) })
+        return try walk(name, from: directory.descriptor, tracing: mustTrace ? goal : nil)
+      }
+      markOwn(&entries, at: directory.descriptor.path(), &listing)
+      listing.outcome = .entries(entries, filesystem: fileSystem.identifier)
     } catch {
       let isMissing = error.code == ENOENT || error.code == ENOTDIR
       listing.outcome = isMissing ? .missing : .failed("\(error)")
-      if isMissing { unwatch(path) }
-      listing.isWatched = watches.withLock { $0.isWatched(path) }
+      if isMissing { watches.withLock { $0.lose(path) } }
+      listing.isWatched = !isMissing && watches.withLock { $0.isWatched(path) }
     }
     return listing
+  }
+
+  /// Walks a way and, for the sake of a goal, watches its steps; `traced` is told whether all of them are watched.
+  private func walk(
+    _ path: [UInt8], from start: Descriptor?, tracing goal: WatchTable.Goal?, traced: (Bool) -> Void = { _ in }
+  ) throws(SystemError) -> Way {
+    guard let goal, var tracing = watches.withLock({ $0.tracing(goal) }) else {
+      return try Way.walk(path, from: start, user: user) { _, _ in }
+    }
+    // The first step of a link is its own name, in a directory that is watched.
+    var isOwnName = start != nil
+    defer {
+      watches.withLock { $0.end(tracing) }
+      traced(tracing.isComplete)
+    }
+    return try Way.walk(path, from: start, user: user) { directory, name in
+      defer { isOwnName = false }
+      guard !isOwnName else { return }
+      let isNotified = (try? FileSystem.of(directory).isNotified) ?? false
+      watches.withLock { $0.step(&tracing, in: directory, name, isNotified: isNotified) }
+    }
+  }
+
+  private func markOwn(_ entries: inout [DirectoryEntry], at path: BytePath?, _ listing: inout Listing) {
+    guard let own else { return }
+    // After the entries were looked at: a key that was renewed meanwhile is known by now.
+    own.refresh()
+    listing.isOwn = own.holds(listing.place?.inode, at: path)
+    for index in entries.indices {
+      entries[index].isOwn = listing.isOwn || own.holds(entries[index].facts?.inode, at: entries[index].realPath)
+    }
   }
 
   package func hints() -> [WatchHint] { watches.withLock { $0.hints() } }

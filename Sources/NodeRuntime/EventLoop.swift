@@ -5,7 +5,7 @@ import Synchronization
 /// The one thread of a node that owns machines, sockets and timers: epoll (level-triggered), an eventfd by which other
 /// threads hand it work, and a heap of timers. Everything but `post` and `stop` belongs to that thread.
 final class EventLoop: @unchecked Sendable {
-  enum Interest { case read, write, both }
+  enum Interest { case read, write, both, exceptional }
 
   /// Cancelled by letting go of it.
   final class Timer {
@@ -121,6 +121,7 @@ extension EventLoop.Interest {
     switch self {
     case .read: Epoll.readable
     case .write: Epoll.writable
+    case .exceptional: Epoll.exceptional
     case .both: Epoll.readable | Epoll.writable
     }
   }

@@ -61,6 +61,9 @@ final class HostDriver: @unchecked Sendable {
     if let descriptor = files.notificationDescriptor {
       try loop.watch(descriptor, for: .read) { [unowned self] in takeHints() }
     }
+    if let descriptor = files.mountDescriptor {
+      try loop.watch(descriptor, for: .exceptional) { [unowned self] in take(.hinted(.mounted)) }
+    }
     let length = try store.length()
     take(
       .started(
@@ -116,7 +119,8 @@ final class HostDriver: @unchecked Sendable {
 
   private func performOnNames(_ effect: HostEffect) {
     switch effect {
-    case .watch(let directory): ask(.directory(directory)) { [files] in .listed(files.watch(directory)) }
+    case .watch(let directory, let isBase):
+      ask(.directory(directory)) { [files] in .listed(files.watch(directory, isBase: isBase)) }
     case .list(let directory, let names):
       ask(.directory(directory)) { [files] in .listed(files.list(directory, names: names)) }
     case .unwatch(let directory): files.unwatch(directory)

@@ -142,7 +142,7 @@ final class FakeFileSystem {
     switch hint {
     case .modified(let directory, _), .changed(let directory, _), .lost(let directory):
       if watches.contains(text(directory)) || hint == .lost(directory: directory) { hints.append(hint) }
-    case .overflow: hints.append(hint)
+    case .overflow, .mounted: hints.append(hint)
     }
   }
 

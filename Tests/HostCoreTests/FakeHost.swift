@@ -178,7 +178,7 @@ final class FakeHost {
 
   private func perform(_ effect: HostEffect) {
     switch effect {
-    case .watch(let directory):
+    case .watch(let directory, _):
       if !files.refusesWatches, let real = files.resolve(text(directory)), real == text(directory) {
         files.watches.insert(real)
       }
