@@ -71,6 +71,7 @@ final class HostProcess: SimulatedProcess {
   }
 
   func overflowHints() { watches.overflow() }
+  func noteMount() { watches.mounted() }
 
   /// Every hint comes, and comes once; those that are late come now.
   func calm() {

@@ -141,6 +141,13 @@ package final class WatchQueue {
     if wasEmpty { wake() }
   }
 
+  /// Something was mounted somewhere, which no watch sees.
+  func mounted() {
+    let wasEmpty = queue.isEmpty
+    queue.append(.mounted)
+    if wasEmpty { wake() }
+  }
+
   func changed(_ directory: SimulatedDisk.Inode, _ name: [UInt8]) {
     guard let watch = watches[ObjectIdentifier(directory)] else { return }
     for path in watch.paths { push(.changed(directory: path, name: name)) }

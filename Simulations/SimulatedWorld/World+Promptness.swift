@@ -26,6 +26,15 @@ extension World {
     }
     // Directories that can't be watched, and targets of links, are polled.
     expectPrompt(within: plan.knobs[.pollInterval], "hinted or polled")
+    // A volume is mounted over a base: no watch says so, only that something was mounted somewhere.
+    for host in hosts {
+      let watcher = host.disk.watcher
+      host.disk.watcher = nil
+      deploy("c", on: host)
+      host.disk.watcher = watcher
+      host.process?.noteMount()
+    }
+    expectPrompt(within: 0, "after a mount")
     for host in hosts {
       let watcher = host.disk.watcher
       host.disk.watcher = nil

@@ -56,7 +56,7 @@ package struct DirectoryEntry: Hashable, Sendable {
   package var realPath: BytePath?
   /// A random uuid of this entry's own, drawn by the world: used if the file needs one (D2).
   package var freshUUID: UUIDBytes
-  /// Why there are no facts; nil for a symbolic link that leads nowhere.
+  /// Why there are no facts; nil for what vanished and for a symbolic link that leads nowhere.
   package var trouble: String?
   /// The first link on a symbolic link's way, itself included, that lends rights.
   package var lent: LentLink?

@@ -14,7 +14,7 @@ extension Follower {
       directory.filesystem = filesystem
       report(directory, listing.isWatched ? nil : "", &turn)
       note(listing, of: directory, &turn)
-      take(entries, of: directory, asked: listing.names, &turn)
+      take(isBarred(directory) ? [] : entries, of: directory, asked: listing.names, &turn)
     case .missing:
       lose(directory, &turn)
       // What leads to it is watched by a watch only.
@@ -52,9 +52,13 @@ extension Follower {
     if isElsewhere, listing.names != nil { directory.wantEverything() }
     // That of any other is said with its name in its parent.
     guard directory.parent == nil else { return }
-    let isLent = directory.lent != nil && !patterns.mayFollow(below: directory.position, isLent: true)
-    let why: Unfollowed? = directory.isOwn ? .own : isLent ? directory.lent.map(Unfollowed.init) : nil
-    note(why, [], in: directory, &turn)
+    let why = directory.isOwn ? .own : directory.lent.map(Unfollowed.init)
+    note(isBarred(directory) ? why : nil, [], in: directory, &turn)
+  }
+
+  /// Nothing in it may be followed by this path, whatever it is (D9).
+  private func isBarred(_ directory: Directory) -> Bool {
+    directory.isOwn || directory.lent != nil && !patterns.mayFollow(below: directory.position, isLent: true)
   }
 
   /// Says once why a name isn't followed, or forgets that it wasn't. The empty name stands for a base itself.
@@ -90,7 +94,7 @@ extension Follower {
         guard !entry.isSymbolicLink || entry.trouble != nil else { continue }
         if !entry.isSymbolicLink { unexamined.append(entry.name) }
         keep(entry.name, in: directory)
-        if isWanted(entry, in: directory) { unfollowed[entry.name] = .unknown(entry.trouble ?? "not examined") }
+        if let trouble = entry.trouble, isWanted(entry, in: directory) { unfollowed[entry.name] = .unknown(trouble) }
         continue
       }
       let why: Unfollowed? =
@@ -154,7 +158,7 @@ extension Follower {
   }
 
   private func isOwn(_ entry: DirectoryEntry, _ facts: FileFacts, in directory: Directory) -> Bool {
-    entry.isOwn || directory.isOwn || excluded.contains(facts.inode)
+    entry.isOwn || excluded.contains(facts.inode)
   }
 
   /// An entry that couldn't be examined stays what it was (S07).
@@ -258,6 +262,9 @@ extension Follower {
     guard
       let position = patterns.descend(directory.position, into: entry.name, isLink: entry.isSymbolicLink)
     else { return nil }
+    let path = directory.path.appending(entry.name)
+    // A base speaks for itself.
+    if directory.children[entry.name] == nil, let other = directories[path], !other.isRemoved { return nil }
     // One that is known and mustn't be followed any more isn't stamped, and goes with those that aren't there.
     if isOwn(entry, facts, in: directory) { return .own }
     if let lending = lending(entry, facts, in: directory), !patterns.mayFollow(below: position, isLent: true) {
@@ -273,9 +280,7 @@ extension Follower {
       require(known.directory, &turn)
       return nil
     }
-    let path = directory.path.appending(entry.name)
     guard directory.canHold(entry.name) else { return .tooLong(path.bytes.count) }
-    if let other = directories[path], !other.isRemoved { return nil }
     let new = Directory(path: path, parent: directory, position: position)
     if let old = directories[path] {
       // Its answer is still due and must not be taken for the new one's.

@@ -144,12 +144,14 @@ final class Follower {
     }
   }
 
-  /// At once, but no more often than unwatched directories are polled: a machine may mount all day.
+  /// At once, but no more often than this: a machine may mount all day.
+  private static let placesInterval = Interval.milliseconds(100)
+
   private func wantPlaces(_ turn: inout Turn) {
     guard !arePlacesWanted else { return }
     arePlacesWanted = true
-    if let asked = placesAsked, turn.now < asked + limits.pollInterval {
-      timers.push(asked + limits.pollInterval, .places)
+    if let asked = placesAsked, turn.now < asked + Self.placesInterval {
+      timers.push(asked + Self.placesInterval, .places)
     } else {
       askPlaces(&turn)
     }

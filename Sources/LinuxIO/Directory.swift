@@ -69,9 +69,8 @@ struct Directory {
       if [EMFILE, ENFILE, ENOMEM].contains(error.code) { throw error }
       if isPartial, !entry.isSymbolicLink, error.code == ENOENT { return nil }
       entry.facts = nil
-      // A link that leads nowhere is no trouble: there is nothing to be followed.
-      let leadsNowhere = entry.isSymbolicLink && [ENOENT, ENOTDIR, ELOOP].contains(error.code)
-      entry.trouble = leadsNowhere ? nil : "\(error)"
+      // A name that goes while it is looked at, and a link that leads nowhere: there is nothing to be followed.
+      entry.trouble = [ENOENT, ENOTDIR, ELOOP].contains(error.code) ? nil : "\(error)"
     }
     return entry
   }

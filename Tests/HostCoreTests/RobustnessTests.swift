@@ -123,7 +123,7 @@ extension RobustnessTests.World {
       .hinted(
         pick([
           .modified(directory: directory(), name: name()), .changed(directory: directory(), name: name()),
-          .lost(directory: directory()), .overflow,
+          .lost(directory: directory()), .overflow, .mounted,
         ]))
     case 5: .listed(listing(directory(), chance(50) ? nil : [name()]))
     case 6: .ingested(file(), ingestAnswer(from: number()))
