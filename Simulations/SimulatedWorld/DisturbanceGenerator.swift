@@ -37,7 +37,7 @@ struct DisturbanceGenerator {
       ("replace", 5, replace),
       ("boundaries", 20, boundaries), ("dribble", 10, dribble), ("cutFrame", 40, cutFrame), ("drain", 30, drain),
       ("swizzle", 15, swizzle), ("longClog", 3, longClog), ("runClock", 30, runClock), ("configure", 8, configure),
-      ("attack", 30, attack), ("hang", 25, hang),
+      ("attack", 30, attack), ("hang", 25, hang), ("deploy", 25, deploy),
     ]
   }
 
@@ -54,6 +54,37 @@ struct DisturbanceGenerator {
       }
     }
     return result
+  }
+
+  /// A link on the path of a base moves on to the next release, by a chain of links now and then; or what holds it is
+  /// renamed away and made anew.
+  private static func deploy(_ g: inout DisturbanceGenerator) -> [(UInt64, Operation)] {
+    let host = g.random.below(g.hosts)
+    let release = "/rel/\(g.random.below(3))"
+    let writer = 20 + g.random.below(3)
+    let name = "x\(g.random.below(2)).log"
+    let pause = g.random.below(g.random.pick([1_000, 30 * g.millisecond, 2_000 * g.millisecond]))
+    var operations: [(UInt64, Operation)] = [
+      (0, .makeDirectory(host: host, path: release + "/log")), (0, .makeDirectory(host: host, path: "/cur")),
+    ]
+    if g.random.chance(300_000) {
+      operations += [
+        (pause, .rename(host: host, from: "/cur", to: "/old\(g.random.below(100))")),
+        (2 * pause, .makeDirectory(host: host, path: "/cur")),
+      ]
+    }
+    if g.random.chance(300_000) {
+      operations.append((2 * pause, .symbolicLink(host: host, target: release, path: "/rel/latest")))
+      operations.append((2 * pause, .symbolicLink(host: host, target: "/rel/latest", path: "/cur/now")))
+    } else {
+      operations.append((2 * pause, .symbolicLink(host: host, target: release, path: "/cur/now")))
+    }
+    let path = g.random.chance(500_000) ? "\(release)/log/\(name)" : "/cur/now/log/\(name)"
+    return operations + [
+      (3 * pause, .open(host: host, writer: writer, path: path)),
+      (3 * pause, .append(host: host, writer: writer, count: g.random.within(1...200), kind: .unique)),
+      (3 * pause + g.duration(), .append(host: host, writer: writer, count: g.random.within(1...200), kind: .unique)),
+    ]
   }
 
   private mutating func duration() -> UInt64 {

@@ -110,6 +110,7 @@ final class HostProcess: SimulatedProcess {
   }
 
   func overflowHints() { watches.overflow() }
+  func noteMount() { watches.mounted() }
 
   /// Every hint comes, and comes once; those that are late come now.
   func calm() {
@@ -193,7 +194,7 @@ final class HostProcess: SimulatedProcess {
     let plane = plane
     if takeReset() { return breakConnection(effect) }
     switch effect {
-    case .watch(let directory): list(directory, nil) { plane.watch(directory) }
+    case .watch(let directory, let isBase): list(directory, nil) { plane.watch(directory, isBase: isBase) }
     case .unwatch(let directory): plane.unwatch(directory)
     case .list(let directory, let names): list(directory, names) { plane.list(directory, names: names) }
     case .attach(let id, let file, let inode, let path):

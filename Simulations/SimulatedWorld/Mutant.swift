@@ -26,6 +26,8 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case ignoreOverflow
   /// A watch that the kernel refused is said to stand (F1).
   case believeRefusedWatch
+  /// Watches and directories are compared by path: what a path leads to is nobody's concern (F1).
+  case watchByPath
   /// After a restart the open leaf alone is compared: at a boundary of leaves nothing (D4).
   case openLeafOnly
   /// The file table forgets that an incarnation ended (D5, G7).

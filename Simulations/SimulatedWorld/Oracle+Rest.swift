@@ -78,6 +78,14 @@ extension Oracle {
         }
       }
     }
+    // A base that is reached by links.
+    let base = BytePath("/cur/now/log")
+    guard let directory = host.disk.inode(base), directory.kind == .directory else { return result }
+    for name in host.disk.names(of: directory) {
+      let child = base.appending(name)
+      guard let entry = host.disk.inode(child, followLast: false), entry.kind == .regular else { continue }
+      if SimulatedHost.isFollowed(child) { result.append((child, entry)) }
+    }
     return result
   }
 

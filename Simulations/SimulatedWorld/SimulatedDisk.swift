@@ -183,8 +183,10 @@ package final class SimulatedDisk {
     try walk(path, followLast: followLast).entry
   }
 
-  /// The entry and the real path that leads to it.
-  func walk(_ path: BytePath, followLast: Bool) throws(Failure) -> (entry: Entry, real: BytePath) {
+  /// The entry and the real path that leads to it. `visit` is told each directory and the name that is looked up in it next.
+  func walk(
+    _ path: BytePath, followLast: Bool, visit: (Inode, [UInt8]) -> Void = { _, _ in }
+  ) throws(Failure) -> (entry: Entry, real: BytePath) {
     var pending = Array(Self.components(path).reversed())
     var entry = Entry(parent: root, name: [], inode: root)
     var trail: [Entry] = []
@@ -197,6 +199,7 @@ package final class SimulatedDisk {
         entry = trail.last ?? Entry(parent: root, name: [], inode: root)
         continue
       }
+      visit(entry.inode, name)
       guard let next = entry.inode.entries[name] else { throw .notFound }
       if next.inode.kind == .symbolicLink, followLast || !pending.isEmpty {
         linksLeft -= 1

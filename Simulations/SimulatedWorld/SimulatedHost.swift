@@ -71,7 +71,7 @@ package final class SimulatedHost {
     settings.servers = configured.map { "logs\($0)" }
   }
 
-  static let patterns = ["/log/**/*.log*", "/log/current", "/srv/*/app*"]
+  static let patterns = ["/log/**/*.log*", "/log/current", "/srv/*/app*", "/cur/now/log/*.log"]
 
   /// Whether a name is followed: what `patterns` say, for the oracle.
   static func isFollowed(_ path: BytePath) -> Bool {
@@ -80,6 +80,8 @@ package final class SimulatedHost {
     switch components[0] {
     case Array("log".utf8): return last.contains(".log") || path == BytePath("/log/current")
     case Array("srv".utf8): return components.count == 3 && last.starts(with: Array("app".utf8))
+    case Array("cur".utf8):
+      return components.count == 4 && path.directory == BytePath("/cur/now/log") && last.ends(with: ".log")
     default: return false
     }
   }

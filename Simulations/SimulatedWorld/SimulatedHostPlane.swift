@@ -74,16 +74,24 @@ package final class SimulatedHostPlane: HostDataPlane {
 
   // MARK: Names
 
-  package func watch(_ directory: BytePath) -> Listing {
-    var isWatched = isWatched(directory)
+  package func watch(_ directory: BytePath, isBase: Bool) -> Listing {
+    let isWayWatched = !isBase || trace(directory.bytes, for: .directory(directory)) || mutant == .watchByPath
     if let inode = disk.inode(directory), inode.kind == .directory, !inode.isDenied {
-      isWatched = watches.watch(inode, directory) || mutant == .believeRefusedWatch
+      _ = watches.watch(inode, directory)
     }
     isListing = true
     interleave()
     var listing = list(directory, names: nil)
-    listing.isWatched = isWatched
+    listing.isWayWatched = isWayWatched
     return listing
+  }
+
+  /// Watches the way to the goal.
+  private func trace(_ path: [UInt8], for goal: WatchQueue.Goal) -> Bool {
+    guard mutant != .watchByPath else { return false }
+    var steps: [(SimulatedDisk.Inode, [UInt8])] = []
+    _ = try? disk.walk(BytePath(path), followLast: true) { steps.append(($0, $1)) }
+    return watches.trace(steps, for: goal)
   }
 
   package func unwatch(_ directory: BytePath) { watches.unwatch(directory) }
@@ -93,12 +101,20 @@ package final class SimulatedHostPlane: HostDataPlane {
     defer { isListing = false }
     var outcome = outcome(directory, names)
     if mutant == .failureIsAbsence, case .failed = outcome { outcome = .missing }
-    return Listing(
-      directory: directory, names: names, outcome: outcome, isWatched: isWatched(directory))
+    var listing = Listing(directory: directory, names: names, outcome: outcome, isWatched: isWatched(directory))
+    switch outcome {
+    case .entries: listing.place = mutant == .watchByPath ? nil : disk.inode(directory).map(facts)
+    case .missing: watches.lose(directory)
+    case .failed: break
+    }
+    return listing
   }
 
+  /// Whether the watch stands, and on what the path leads to now.
   private func isWatched(_ directory: BytePath) -> Bool {
-    watches.isWatched(directory) || mutant == .believeRefusedWatch
+    guard mutant != .believeRefusedWatch else { return true }
+    guard mutant != .watchByPath, let inode = disk.inode(directory) else { return watches.isWatched(directory) }
+    return watches.isWatched(directory, inode)
   }
 
   private func outcome(_ directory: BytePath, _ names: [[UInt8]]?) -> Listing.Outcome {
@@ -125,6 +141,8 @@ package final class SimulatedHostPlane: HostDataPlane {
     let fresh = UUIDBytes(high: random.next(), low: random.next()).marked(version: 4)
     let link = disk.inode(path, followLast: false)
     let isLink = link?.kind == .symbolicLink
+    let goal = WatchQueue.Goal.link(directory: directory, name: name)
+    if isLink, isWatched(directory), !watches.isTraced(goal) { _ = trace(path.bytes, for: goal) }
     guard let found = try? disk.walk(path, followLast: true) else {
       return DirectoryEntry(name: name, isSymbolicLink: isLink, facts: nil, freshUUID: fresh)
     }

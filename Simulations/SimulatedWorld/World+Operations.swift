@@ -128,6 +128,8 @@ extension World {
       if disk.inode(BytePath(escaped: path), followLast: false)?.kind == .symbolicLink {
         try disk.unlink(BytePath(escaped: path))
       }
+      // A path leads elsewhere, as after a rename of a directory.
+      if disk.inode(BytePath(escaped: target))?.kind == .directory { disk.era += 1 }
       try disk.symbolicLink(BytePath(escaped: target), at: BytePath(escaped: path))
     case .makeDirectory(_, let path): try disk.makeDirectories(BytePath(escaped: path))
     case .removeDirectory(_, let path): try disk.removeDirectory(BytePath(escaped: path))

@@ -15,11 +15,26 @@ extension World {
       host.process?.calm()
     }
     // A stale descriptor or a page that fails once shows itself at a read only, and costs a retry.
-    for host in hosts { writeEverywhere(host) }
+    for host in hosts {
+      writeEverywhere(host)
+      deploy("a", on: host)
+    }
     advance(to: kernel.now.nanoseconds + 4 * plan.knobs[.retry] + plan.knobs[.pollInterval])
-    for host in hosts { writeEverywhere(host) }
+    for host in hosts {
+      writeEverywhere(host)
+      deploy("b", on: host)
+    }
     // Directories that can't be watched, and targets of links, are polled.
     expectPrompt(within: plan.knobs[.pollInterval], "hinted or polled")
+    // A volume is mounted over a base: no watch says so, only that something was mounted somewhere.
+    for host in hosts {
+      let watcher = host.disk.watcher
+      host.disk.watcher = nil
+      deploy("c", on: host)
+      host.disk.watcher = watcher
+      host.process?.noteMount()
+    }
+    expectPrompt(within: 0, "after a mount")
     for host in hosts {
       let watcher = host.disk.watcher
       host.disk.watcher = nil
@@ -31,6 +46,21 @@ extension World {
     }
     expectPrompt(within: 0, "after an overflow")
     isCalm = false
+  }
+
+  /// A base begins to lead elsewhere, where a file waits already.
+  private func deploy(_ release: String, on host: SimulatedHost) {
+    let home = BytePath("/rel/probe-\(release)")
+    let link = BytePath("/cur/now")
+    try? host.disk.makeDirectories(home.appending(Array("log".utf8)))
+    try? host.disk.makeDirectories(link.directory)
+    if let file = try? host.disk.open(BytePath("/rel/probe-\(release)/log/new.log"), writing: true, creating: true) {
+      try? host.disk.append(file, Payload.bytes(.unique, host: host.index, writer: 98, sequence: 1, count: 9))
+      host.disk.close(file)
+    }
+    host.disk.era += 1
+    try? host.disk.unlink(link)
+    try? host.disk.symbolicLink(home, at: link)
   }
 
   func writeEverywhere(_ host: SimulatedHost) {
@@ -56,7 +86,7 @@ extension World {
   /// every directory; then a read of every file, so many at once; the pace of a file; a commit under way and the next ones.
   private func workTime(_ host: SimulatedHost) -> UInt64 {
     let disk = 2 * plan.knobs[.diskLatency]
-    let directories = host.disk.directoryCount(below: ["/log", "/srv"])
+    let directories = host.disk.directoryCount(below: ["/log", "/srv", "/cur"])
     let files = oracle.livingFiles(host).count
     let listings = 4 * UInt64(directories + 4) * disk
     let reads = 3 * UInt64(files / Int(plan.knobs[.readsAtOnce]) + 1) * disk

@@ -36,6 +36,10 @@ static const uint32_t linux_file_type = 0170000;  // S_IFMT and the like, which 
 static const uint32_t linux_regular_file = 0100000;
 static const uint32_t linux_directory = 0040000;
 static const uint32_t linux_symbolic_link = 0120000;
+static const uint32_t linux_fifo = 0010000;
+static const uint32_t linux_socket = 0140000;
+static const uint32_t linux_character_device = 0020000;
+static const uint32_t linux_block_device = 0060000;
 #define linux_handle_capacity 128
 
 // accept4(2): non-blocking, closed on exec.

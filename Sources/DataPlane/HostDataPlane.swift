@@ -6,8 +6,10 @@ package import JournalModel
 /// Calls are synchronous and may block on the disk; a driver decides where they run. Calls about different files may
 /// run at the same time on different threads, and `read` and `computeRoot` beside an `ingest` of the same file.
 package protocol HostDataPlane: AnyObject {
-  /// Places a watch on the directory if it can, then lists all of it, in this order (F1).
-  func watch(_ directory: BytePath) -> Listing
+  /// Places a watch on the directory if it can, then lists all of it, in this order (F1). What leads to it is watched
+  /// likewise, wherever a name decides where the path leads: for a base every component of its path, and always the way of
+  /// each symbolic link that is in it, also to what isn't there yet.
+  func watch(_ directory: BytePath, isBase: Bool) -> Listing
   func unwatch(_ directory: BytePath)
   /// `names` nil: all of it.
   func list(_ directory: BytePath, names: [[UInt8]]?) -> Listing

@@ -3,7 +3,12 @@ package import JournalModel
 // MARK: What the world shows
 
 package struct FileFacts: Hashable, Sendable {
-  package enum Kind: UInt8, Hashable, Sendable { case regular, directory, other }
+  package enum Kind: UInt8, Hashable, Sendable {
+    case regular, directory, fifo, socket, device
+    /// Looks like a regular file, but its bytes are made up when they are asked for (procfs and the like).
+    case synthetic
+    case other
+  }
   package var kind: Kind
   package var inode: InodeKey
   package var size: UInt64
@@ -27,6 +32,20 @@ package struct FileFacts: Hashable, Sendable {
   }
 }
 
+/// A symbolic link that would lend the node's rights to whoever made it (D9).
+package struct LentLink: Hashable, Sendable {
+  /// Where the link stands, if that can be told.
+  package var path: BytePath?
+  package var owner: UInt32
+  /// Who owns what it leads to.
+  package var target: UInt32
+  package init(path: BytePath?, owner: UInt32, target: UInt32) {
+    self.path = path
+    self.owner = owner
+    self.target = target
+  }
+}
+
 package struct DirectoryEntry: Hashable, Sendable {
   package var name: [UInt8]
   /// True for a symbolic link: `facts` are then its target's, nil when it leads nowhere.
@@ -37,6 +56,12 @@ package struct DirectoryEntry: Hashable, Sendable {
   package var realPath: BytePath?
   /// A random uuid of this entry's own, drawn by the world: used if the file needs one (D2).
   package var freshUUID: UUIDBytes
+  /// Why there are no facts; nil for what vanished and for a symbolic link that leads nowhere.
+  package var trouble: String?
+  /// The first link on a symbolic link's way, itself included, that lends rights.
+  package var lent: LentLink?
+  /// The node's own: never followed (D9).
+  package var isOwn = false
   package init(
     name: [UInt8], isSymbolicLink: Bool = false, facts: FileFacts?, realPath: BytePath? = nil, freshUUID: UUIDBytes
   ) {
@@ -63,6 +88,14 @@ package struct Listing: Hashable, Sendable {
   package var outcome: Outcome
   /// Whether a watch stands on the directory (it was placed before the listing).
   package var isWatched: Bool
+  /// For a base: whether watches tell when its path begins to lead elsewhere.
+  package var isWayWatched = true
+  /// The directory that the path led to.
+  package var place: FileFacts?
+  /// The first link on the path that lends rights (D9).
+  package var lent: LentLink?
+  /// The node's own, with all that is in it: never followed (D9).
+  package var isOwn = false
   package init(directory: BytePath, names: [[UInt8]]?, outcome: Outcome, isWatched: Bool) {
     self.directory = directory
     self.names = names
@@ -77,8 +110,10 @@ package enum WatchHint: Hashable, Sendable {
   case modified(directory: BytePath, name: [UInt8])
   /// A name came, went or changed its inode.
   case changed(directory: BytePath, name: [UInt8])
-  /// The watched directory itself went away or was moved, or its watch was lost.
+  /// The watched directory itself went away or was moved, its watch was lost, or the path to it may lead elsewhere.
   case lost(directory: BytePath)
+  /// A file system was mounted or unmounted somewhere: any path may lead elsewhere.
+  case mounted
   /// The queue overflowed: anything may have happened.
   case overflow
 }

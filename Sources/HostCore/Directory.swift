@@ -18,10 +18,11 @@ final class Directory {
   }
   /// What the next request will ask for.
   struct Wanted {
-    var watch = false
     var everything = false
     var names: [[UInt8]] = []
-    var isNothing: Bool { !watch && !everything && names.isEmpty }
+    /// Which directory the path leads to.
+    var place = false
+    var isNothing: Bool { !everything && !place && names.isEmpty }
   }
   /// More names than this are asked for as everything.
   static let namesAtOnce = 512
@@ -33,16 +34,25 @@ final class Directory {
   var condition = Condition.unknown
   /// The file system that held the directory when it was last listed.
   var filesystem: UInt64?
+  /// The directory itself, as it was last listed in full: its path may lead to another one by now.
+  var place: FileFacts?
+  /// A link on its path that lends rights, as last seen.
+  var lent: LentLink?
+  var isOwn = false
   var isWatched = false
+  /// For a base: watches tell when its path begins to lead elsewhere.
+  var isWayWatched = true
   var isRemoved = false
   /// Removed while an answer was due, and found again: takes this one's place when that answer has come.
   var successor: Directory?
   var names: [[UInt8]: Binding] = [:]
   var children: [[UInt8]: Child] = [:]
-  /// Symbolic links among the names, in the order in which they came: polled, since no watch sees their targets.
+  /// Symbolic links that a pattern finds, also those that lead nowhere: polled, since no watch sees their targets' bytes.
   var links: [[UInt8]] = []
   /// Names that the last listings showed but couldn't examine: looked at again, never taken as gone (D10, S07).
   var unexamined: [[UInt8]] = []
+  /// Names that a pattern finds and that aren't followed; the empty one stands for a base itself.
+  var unfollowed: [[UInt8]: Unfollowed] = [:]
   /// An answer is due; the scan that it counts for (0: none).
   var isAsked = false
   var askedForScan: UInt64 = 0
@@ -66,17 +76,18 @@ final class Directory {
       && !name.contains { $0 == 0 || $0 == UInt8(ascii: "/") }
   }
 
+  func path(of name: [UInt8]) -> BytePath { name.isEmpty ? path : path.appending(name) }
+
   func want(name: [UInt8]) {
-    guard !wanted.everything, !wanted.watch else { return }
+    guard !wanted.everything else { return }
     guard wantedNames.insert(name).inserted else { return }
     wanted.names.append(name)
     if wanted.names.count > Self.namesAtOnce { wantEverything() }
   }
 
-  /// Watches too where no watch stands.
+  /// With a watch: also one that stands may stand on what the path no longer leads to.
   func wantEverything() {
     wanted.everything = true
-    if !isWatched { wanted.watch = true }
     wanted.names = []
     wantedNames = []
   }
@@ -89,8 +100,8 @@ final class Directory {
       wanted = Wanted()
       wantedNames = []
     }
-    askedForScan = wanted.everything || wanted.watch ? neededByScan : 0
-    if wanted.watch { return .watch(directory: path) }
-    return .list(directory: path, names: wanted.everything ? nil : wanted.names)
+    askedForScan = wanted.everything ? neededByScan : 0
+    if wanted.everything { return .watch(directory: path, isBase: parent == nil) }
+    return .list(directory: path, names: wanted.names)
   }
 }

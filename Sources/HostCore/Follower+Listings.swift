@@ -8,14 +8,18 @@ extension Follower {
     listingsUnderWay.answer(directory.path)
     guard !directory.isRemoved else { return succeed(directory, &turn) }
     directory.isWatched = listing.isWatched
+    if listing.names == nil { directory.isWayWatched = listing.isWayWatched }
     switch listing.outcome {
     case .entries(let entries, let filesystem):
       directory.condition = .listed
       directory.filesystem = filesystem
       report(directory, listing.isWatched ? nil : "", &turn)
-      take(entries, of: directory, asked: listing.names, &turn)
+      note(listing, of: directory, &turn)
+      take(isBarred(directory) ? [] : entries, of: directory, asked: listing.names, &turn)
     case .missing:
       lose(directory, &turn)
+      // What leads to it is watched by a watch only.
+      if listing.names != nil { directory.wantEverything() }
     case .failed(let reason):
       directory.condition = .failed
       report(directory, reason, &turn)
@@ -39,6 +43,35 @@ extension Follower {
     turn.report(trouble.isEmpty ? .unwatched(directory.path) : .unreadable(directory.path, trouble))
   }
 
+  /// What the directory is now, and whether its path may be followed at all.
+  private func note(_ listing: Listing, of directory: Directory, _ turn: inout Turn) {
+    let isElsewhere = listing.place?.inode != directory.place?.inode
+    directory.place = listing.place
+    directory.lent = listing.lent
+    directory.isOwn = listing.isOwn || listing.place.map { excluded.contains($0.inode) } ?? false
+    // Of another directory than the one that was listed in full, what these names are says little.
+    if isElsewhere, listing.names != nil { directory.wantEverything() }
+    // That of any other is said with its name in its parent.
+    guard directory.parent == nil else { return }
+    let why = directory.isOwn ? .own : directory.lent.map(Unfollowed.init)
+    note(isBarred(directory) ? why : nil, [], in: directory, &turn)
+  }
+
+  /// Nothing in it may be followed by this path, whatever it is (D9).
+  private func isBarred(_ directory: Directory) -> Bool {
+    directory.isOwn || directory.lent != nil && !patterns.mayFollow(below: directory.position, isLent: true)
+  }
+
+  /// Says once why a name isn't followed, or forgets that it wasn't. The empty name stands for a base itself.
+  func note(_ why: Unfollowed?, _ name: [UInt8], in directory: Directory, _ turn: inout Turn) {
+    let before = directory.unfollowed[name]
+    guard why != before else { return }
+    if before?.isOwed == true { owedNames -= 1 }
+    if why?.isOwed == true { owedNames += 1 }
+    directory.unfollowed[name] = why
+    if let why { turn.report(.unfollowed(directory.path(of: name), why)) }
+  }
+
   // MARK: Entries
 
   /// What one listing changes. All of it is taken before any file's names are judged, so that a chain of renames within
@@ -54,22 +87,37 @@ extension Follower {
     directory.stamp = listings
     var changes = Changes()
     var unexamined: [[UInt8]] = []
+    var links: [[UInt8]] = []
+    var unfollowed: [[UInt8]: Unfollowed] = [:]
     for entry in entries {
+      if entry.isSymbolicLink, isWanted(entry, in: directory) { links.append(entry.name) }
       guard let facts = entry.facts else {
-        if !entry.isSymbolicLink {
-          unexamined.append(entry.name)
-          keep(entry.name, in: directory)
-        }
+        guard !entry.isSymbolicLink || entry.trouble != nil else { continue }
+        if !entry.isSymbolicLink { unexamined.append(entry.name) }
+        keep(entry.name, in: directory)
+        if let trouble = entry.trouble, isWanted(entry, in: directory) { unfollowed[entry.name] = .unknown(trouble) }
         continue
       }
-      switch facts.kind {
-      case .regular: name(entry, facts, in: directory, &changes, &turn)
-      case .directory: child(entry, facts, in: directory, &turn)
-      case .other: break
+      let why: Unfollowed? =
+        switch facts.kind {
+        case .regular: name(entry, facts, in: directory, &changes, &turn)
+        case .directory: child(entry, facts, in: directory, &turn)
+        default: facts.kind.nature.map { .kind($0) }
+        }
+      if let why, facts.kind == .directory || patterns.isFollowed(entry.name, in: directory.position) {
+        unfollowed[entry.name] = why
       }
     }
-    noteUnexamined(unexamined, in: directory, asked: asked)
+    Self.replace(&directory.unexamined, by: unexamined, asked: asked)
+    Self.replace(&directory.links, by: links, asked: asked)
     forgetUnseen(in: directory, asked: asked, &changes, &turn)
+    for name in asked ?? Array(directory.unfollowed.keys).sorted(by: { $0.lexicographicallyPrecedes($1) })
+    where unfollowed[name] == nil && !name.isEmpty {
+      note(nil, name, in: directory, &turn)
+    }
+    for (name, why) in unfollowed.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+      note(why, name, in: directory, &turn)
+    }
     for entry in changes.births {
       guard let facts = entry.facts, directory.names[entry.name] == nil else { continue }
       if let file = files[facts.inode] {
@@ -83,15 +131,35 @@ extension Follower {
     for id in changes.touched { if let file = files[id] { reviewNames(of: file, &turn) } }
   }
 
-  private func noteUnexamined(_ names: [[UInt8]], in directory: Directory, asked: [[UInt8]]?) {
-    guard !(names.isEmpty && directory.unexamined.isEmpty) else { return }
+  /// Names of one kind as a listing shows them, in place of those that it was asked for.
+  private static func replace(_ names: inout [[UInt8]], by found: [[UInt8]], asked: [[UInt8]]?) {
+    guard !(found.isEmpty && names.isEmpty) else { return }
     if let asked {
       let answered = Set(asked)
-      directory.unexamined.removeAll { answered.contains($0) }
+      names.removeAll { answered.contains($0) }
     } else {
-      directory.unexamined = []
+      names = []
     }
-    directory.unexamined += names
+    names += found
+  }
+
+  /// Whether a pattern may find the entry, or something below it.
+  private func isWanted(_ entry: DirectoryEntry, in directory: Directory) -> Bool {
+    patterns.isFollowed(entry.name, in: directory.position)
+      || patterns.descend(directory.position, into: entry.name, isLink: entry.isSymbolicLink) != nil
+  }
+
+  /// Why the name would lend the node's rights to whoever made it; nil where it wouldn't (D9).
+  private func lending(_ entry: DirectoryEntry, _ facts: FileFacts, in directory: Directory) -> Unfollowed? {
+    if let link = entry.lent ?? directory.lent { return Unfollowed(link) }
+    guard !entry.isSymbolicLink, facts.kind == .regular, let place = directory.place,
+      !facts.isReadable(byNamersIn: place, user: user)
+    else { return nil }
+    return .hardLink(owner: facts.owner)
+  }
+
+  private func isOwn(_ entry: DirectoryEntry, _ facts: FileFacts, in directory: Directory) -> Bool {
+    entry.isOwn || excluded.contains(facts.inode)
   }
 
   /// An entry that couldn't be examined stays what it was (S07).
@@ -100,29 +168,39 @@ extension Follower {
     directory.children[name]?.stamp = directory.stamp
   }
 
+  /// Takes a name of a file. Returns why it isn't followed, if not.
   private func name(
     _ entry: DirectoryEntry, _ facts: FileFacts, in directory: Directory, _ changes: inout Changes,
     _ turn: inout Turn
-  ) {
+  ) -> Unfollowed? {
+    let isOwn = isOwn(entry, facts, in: directory)
+    let lending = lending(entry, facts, in: directory)
+    let isFollowed = patterns.isFollowed(entry.name, in: directory.position, isLent: lending != nil)
     if let binding = directory.names[entry.name] {
-      if let file = files[binding.file], file.inode == facts.inode, binding.isLink == entry.isSymbolicLink {
+      // A hard link was judged when it came: whoever makes another one can't end what is followed by right.
+      let mayStay = lending == nil || isFollowed || (directory.lent == nil && !entry.isSymbolicLink)
+      if let file = files[binding.file], file.inode == facts.inode, binding.isLink == entry.isSymbolicLink, mayStay,
+        !isOwn
+      {
         directory.names[entry.name]?.stamp = directory.stamp
         refresh(file, facts, entry, &turn)
-        return
+        return nil
       }
       unbind(entry.name, in: directory, &changes)
     }
-    guard !excluded.contains(facts.inode), directory.canHold(entry.name) else { return }
-    let isFollowed = patterns.isFollowed(entry.name, in: directory.position)
+    if isOwn { return .own }
+    guard directory.canHold(entry.name) else { return .tooLong(directory.path.appending(entry.name).bytes.count) }
     if let file = files[facts.inode] {
       // Any name of a known inode counts, also one that no pattern finds; links only where a pattern does (D9).
-      guard isFollowed || !entry.isSymbolicLink else { return }
+      guard isFollowed || (!entry.isSymbolicLink && (lending == nil || file.isAttached)) else { return lending }
       bind(entry, to: file, in: directory)
       changes.touched.append(file.id)
       refresh(file, facts, entry, &turn)
-    } else if isFollowed {
-      changes.births.append(entry)
+      return nil
     }
+    guard isFollowed else { return lending }
+    changes.births.append(entry)
+    return nil
   }
 
   func bind(_ entry: DirectoryEntry, to file: FollowedFile, in directory: Directory) {
@@ -132,12 +210,10 @@ extension Follower {
     file.names.append(name)
     directory.names[entry.name] = Directory.Binding(
       file: file.id, isLink: entry.isSymbolicLink, stamp: directory.stamp)
-    if entry.isSymbolicLink { directory.links.append(entry.name) }
   }
 
   private func unbind(_ name: [UInt8], in directory: Directory, _ changes: inout Changes) {
     guard let binding = directory.names.removeValue(forKey: name) else { return }
-    if binding.isLink { directory.links.removeAll { $0 == name } }
     guard let file = files[binding.file] else { return }
     file.names.removeAll { $0.directory === directory && $0.name == name }
     changes.touched.append(file.id)
@@ -180,22 +256,32 @@ extension Follower {
 
   // MARK: Directories
 
-  private func child(_ entry: DirectoryEntry, _ facts: FileFacts, in directory: Directory, _ turn: inout Turn) {
+  /// Takes a name of a directory. Returns why it isn't followed, if a pattern goes there.
+  private func child(
+    _ entry: DirectoryEntry, _ facts: FileFacts, in directory: Directory, _ turn: inout Turn
+  ) -> Unfollowed? {
+    guard
+      let position = patterns.descend(directory.position, into: entry.name, isLink: entry.isSymbolicLink)
+    else { return nil }
+    let path = directory.path.appending(entry.name)
+    // A base speaks for itself.
+    if directory.children[entry.name] == nil, let other = directories[path], !other.isRemoved { return nil }
+    // One that is known and mustn't be followed any more isn't stamped, and goes with those that aren't there.
+    if isOwn(entry, facts, in: directory) { return .own }
+    if let lending = lending(entry, facts, in: directory), !patterns.mayFollow(below: position, isLent: true) {
+      return lending
+    }
     if let known = directory.children[entry.name] {
       directory.children[entry.name]?.stamp = directory.stamp
-      guard known.inode != facts.inode else { return }
+      guard known.inode != facts.inode else { return nil }
       // Another directory under the old name: the old watch sees the wrong one.
       directory.children[entry.name]?.inode = facts.inode
       known.directory.isWatched = false
       turn.emit(.unwatch(directory: known.directory.path))
       require(known.directory, &turn)
-      return
+      return nil
     }
-    guard !excluded.contains(facts.inode), directory.canHold(entry.name),
-      let position = patterns.descend(directory.position, into: entry.name, isLink: entry.isSymbolicLink)
-    else { return }
-    let path = directory.path.appending(entry.name)
-    if let other = directories[path], !other.isRemoved { return }
+    guard directory.canHold(entry.name) else { return .tooLong(path.bytes.count) }
     let new = Directory(path: path, parent: directory, position: position)
     if let old = directories[path] {
       // Its answer is still due and must not be taken for the new one's.
@@ -206,6 +292,7 @@ extension Follower {
     }
     directory.children[entry.name] = Directory.Child(directory: new, inode: facts.inode, stamp: directory.stamp)
     require(new, &turn)
+    return nil
   }
 
   private func succeed(_ removed: Directory, _ turn: inout Turn) {
@@ -221,6 +308,8 @@ extension Follower {
     directory.condition = .missing
     directory.filesystem = nil
     directory.unexamined = []
+    directory.links = []
+    directory.place = nil
     directory.isWatched = false
     var touched: [FileID] = []
     empty(directory, &touched, &turn)
@@ -250,6 +339,9 @@ extension Follower {
       unbind(name, in: directory, &changes)
     }
     touched += changes.touched
+    for name in directory.unfollowed.keys.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
+      note(nil, name, in: directory, &turn)
+    }
     let children = directory.children.sorted { $0.key.lexicographicallyPrecedes($1.key) }
     directory.children = [:]
     for child in children { remove(child.value.directory, &touched, &turn) }

@@ -10,6 +10,7 @@ final class Follower {
     case poll(FileID)
     case directory(BytePath)
     case judge
+    case places
   }
   /// One pass over all directories (F1). A name that no clean scan finds that began after it was missed is gone.
   struct Scan {
@@ -24,6 +25,7 @@ final class Follower {
   }
   let limits: Limits
   let excluded: Set<InodeKey>
+  let user: UInt32
   let patterns: FollowPatterns
   let source: IdentitySource
   let files: FileTable
@@ -34,6 +36,11 @@ final class Follower {
   var bases: [Directory] = []
   var scan = Scan()
   var listings: UInt64 = 0
+  /// When it was last asked where all paths lead, and whether that is wanted again.
+  var placesAsked: Instant?
+  var arePlacesWanted = false
+  /// Names that aren't followed although they should be.
+  var owedNames = 0
   var timers = Heap<Instant, Timer>()
 
   var readQueues: ReadQueues
@@ -51,6 +58,7 @@ final class Follower {
     limits = settings.limits
     readQueues = ReadQueues(limits: settings.limits)
     excluded = settings.excluded
+    user = settings.user
     patterns = FollowPatterns(settings.follow)
     self.source = source
     self.files = files
@@ -104,6 +112,7 @@ final class Follower {
         directory.pollDue = nil
         poll(directory, &turn)
       case .judge: judgeMissing(&turn)
+      case .places: askPlaces(&turn)
       }
     }
     if let due = scan.due, due <= turn.now, !scan.isUnderWay { startScan(&turn) }
@@ -130,6 +139,30 @@ final class Follower {
       request(directory, &turn)
     case .overflow:
       wantScan(at: turn.now, &turn)
+    case .mounted:
+      wantPlaces(&turn)
+    }
+  }
+
+  /// At once, but no more often than this: a machine may mount all day.
+  private static let placesInterval = Interval.milliseconds(100)
+
+  private func wantPlaces(_ turn: inout Turn) {
+    guard !arePlacesWanted else { return }
+    arePlacesWanted = true
+    if let asked = placesAsked, turn.now < asked + Self.placesInterval {
+      timers.push(asked + Self.placesInterval, .places)
+    } else {
+      askPlaces(&turn)
+    }
+  }
+
+  private func askPlaces(_ turn: inout Turn) {
+    arePlacesWanted = false
+    placesAsked = turn.now
+    for directory in directories.values.sorted(by: { $0.path < $1.path }) {
+      directory.wanted.place = true
+      request(directory, &turn)
     }
   }
 
@@ -222,6 +255,7 @@ extension Follower {
   func poll(_ directory: Directory, _ turn: inout Turn) {
     guard !directory.isRemoved else { return }
     if directory.isWatched, directory.condition == .listed {
+      directory.wanted.place = !directory.isWayWatched
       for name in directory.links + directory.unexamined { directory.want(name: name) }
     } else {
       directory.wantEverything()
@@ -229,11 +263,13 @@ extension Follower {
     request(directory, &turn)
   }
 
-  /// Looks again where no watch tells: an unwatched or missing directory, targets of links, entries that couldn't be
-  /// examined.
+  /// Looks again where no watch tells: an unwatched or missing directory, one whose path may lead elsewhere, targets of
+  /// links, entries that couldn't be examined.
   func schedulePoll(_ directory: Directory, _ turn: inout Turn) {
     let isSeen = directory.isWatched && directory.condition == .listed
-    guard !isSeen || !directory.links.isEmpty || !directory.unexamined.isEmpty else { return }
+    guard !isSeen || !directory.isWayWatched || !directory.links.isEmpty || !directory.unexamined.isEmpty else {
+      return
+    }
     let due = turn.now + (directory.condition == .failed ? limits.retry : limits.pollInterval)
     // What a failure put off comes earlier once a scan could list it.
     if let earlier = directory.pollDue, earlier <= due { return }

@@ -57,8 +57,9 @@ package enum HostInput: Hashable, Sendable {
 }
 
 package enum HostEffect: Hashable, Sendable {
-  /// Places a watch if it can, then lists the whole directory (F1). -> listed
-  case watch(directory: BytePath)
+  /// Places a watch if it can, then lists the whole directory; for a base the components of its path are watched too
+  /// (F1). -> listed
+  case watch(directory: BytePath, isBase: Bool)
   case unwatch(directory: BytePath)
   /// Lists the names, or everything. -> listed
   case list(directory: BytePath, names: [[UInt8]]?)
@@ -114,6 +115,8 @@ package enum HostReport: Hashable, Sendable {
   case resumed(FileUUID, BytePath)
   case unreadable(BytePath, String)
   case unwatched(BytePath)
+  /// A name that a pattern finds, and that isn't followed.
+  case unfollowed(BytePath, Unfollowed)
   case serverUp(ServerIndex, records: UInt64)
   case serverDown(ServerIndex, reason: String)
   case refused(ServerIndex, FileUUID?, BytePath?, RefusalCode, String)
@@ -130,12 +133,14 @@ package struct HostSettings: Sendable {
   package var follow: [FollowRule]
   /// The node's own data, logs and log root: never followed (D9). Directories and files by inode.
   package var excluded: Set<InodeKey>
+  /// The node's user: whoever may name what only this user can read lends nothing to anybody (D9).
+  package var user: UInt32
   package var limits: Limits
   /// Seed of the jitter of reconnects.
   package var jitterSeed: UInt64
   package init(
     host: HostName, journal: JournalID, publicKey: Digest, servers: [String], follow: [FollowRule],
-    excluded: Set<InodeKey> = [], limits: Limits = Limits(), jitterSeed: UInt64 = 0
+    excluded: Set<InodeKey> = [], user: UInt32 = 0, limits: Limits = Limits(), jitterSeed: UInt64 = 0
   ) {
     self.host = host
     self.journal = journal
@@ -143,6 +148,7 @@ package struct HostSettings: Sendable {
     self.servers = servers
     self.follow = follow
     self.excluded = excluded
+    self.user = user
     self.limits = limits
     self.jitterSeed = jitterSeed
   }
@@ -153,8 +159,11 @@ package struct HostSettings: Sendable {
 package struct FollowRule: Hashable, Sendable {
   package var include: [BytePath]
   package var exclude: [BytePath]
-  package init(include: [BytePath], exclude: [BytePath] = []) {
+  /// Also by links that lend the node's rights to whoever made them (D9).
+  package var followsAnyLink: Bool
+  package init(include: [BytePath], exclude: [BytePath] = [], followsAnyLink: Bool = false) {
     self.include = include
     self.exclude = exclude
+    self.followsAnyLink = followsAnyLink
   }
 }

@@ -43,6 +43,10 @@ package struct HostStatus: Hashable, Sendable {
     package var durable: UInt64
     package var reason: String
   }
+  package struct UnfollowedName: Hashable, Sendable {
+    package var path: BytePath
+    package var why: Unfollowed
+  }
   package struct Settlement: Hashable, Sendable {
     package var token: UInt64
     /// False while the scan that it began with isn't over.
@@ -78,6 +82,11 @@ package struct HostStatus: Hashable, Sendable {
   /// What was asked and isn't answered within `Limits.hungAfter`, the oldest first: at most `mostListed` of `hungCount`.
   package var hung: [Hung]
   package var hungCount: Int
+  /// Names that a pattern finds and that aren't followed, at most `mostListed`, those that keep the host from being settled
+  /// first; `unfollowedCount` counts all, `owedNames` those first ones.
+  package var unfollowed: [UnfollowedName]
+  package var unfollowedCount: Int
+  package var owedNames: Int
   package var settlements: [Settlement]
 }
 
@@ -111,9 +120,31 @@ extension HostStatus {
     hungCount = waits.count
     hung = Array(waits.sorted { ($0.since, $0.path) < ($1.since, $1.path) }.prefix(Self.mostListed))
     self.settlements = settlements.map { Settlement($0, follower) }
+    unfollowed = Self.unfollowed(directories)
+    unfollowedCount = directories.reduce(0) { $0 + $1.unfollowed.count }
+    owedNames = follower.owedNames
     isSettled =
-      waits.isEmpty && follower.journal.expectedLength == journalLength
+      waits.isEmpty && follower.owedNames == 0 && follower.journal.expectedLength == journalLength
       && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }
+  }
+}
+
+extension HostStatus {
+  private static func unfollowed(_ directories: [Directory]) -> [UnfollowedName] {
+    var owed: [UnfollowedName] = []
+    var others: [UnfollowedName] = []
+    for directory in directories {
+      for (name, why) in directory.unfollowed.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+        let path = directory.path(of: name)
+        if why.isOwed {
+          owed.append(UnfollowedName(path: path, why: why))
+        } else if others.count < mostListed {
+          others.append(UnfollowedName(path: path, why: why))
+        }
+        guard owed.count < mostListed else { return owed }
+      }
+    }
+    return owed + others.prefix(mostListed - owed.count)
   }
 }
 

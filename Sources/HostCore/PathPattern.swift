@@ -214,10 +214,12 @@ struct FollowPatterns {
     fileprivate var include: [[PathPattern.Positions]]
     fileprivate var exclude: [[PathPattern.Positions]]
   }
-  private let rules: [(include: [PathPattern], exclude: [PathPattern])]
+  private let rules: [(include: [PathPattern], exclude: [PathPattern], followsAnyLink: Bool)]
 
   init(_ rules: [FollowRule]) {
-    self.rules = rules.map { ($0.include.map(PathPattern.init), $0.exclude.map(PathPattern.init)) }
+    self.rules = rules.map {
+      ($0.include.map(PathPattern.init), $0.exclude.map(PathPattern.init), $0.followsAnyLink)
+    }
   }
 
   /// Where walks begin: the base of every include, once each, in the order of the configuration.
@@ -234,10 +236,10 @@ struct FollowPatterns {
     return position
   }
 
-  /// Whether the file `name` of the directory is to be followed.
-  func isFollowed(_ name: [UInt8], in directory: Position) -> Bool {
+  /// Whether the file `name` of the directory is to be followed. `isLent`: a link that leads to it lends rights (D9).
+  func isFollowed(_ name: [UInt8], in directory: Position, isLent: Bool = false) -> Bool {
     rules.indices.contains { rule in
-      anyMatch(rules[rule].include, directory.include[rule], name)
+      (!isLent || rules[rule].followsAnyLink) && anyMatch(rules[rule].include, directory.include[rule], name)
         && !anyMatch(rules[rule].exclude, directory.exclude[rule], name)
     }
   }
@@ -245,11 +247,16 @@ struct FollowPatterns {
   /// The position in the subdirectory `name`, nil when nothing below it can match.
   func descend(_ directory: Position, into name: [UInt8], isLink: Bool) -> Position? {
     let next = advance(directory, over: name, isLink: isLink)
-    let isNeeded = rules.indices.contains { rule in
-      let excluded = zip(rules[rule].exclude, next.exclude[rule]).contains { $0.matchesAllBelow($1) }
-      return !excluded && zip(rules[rule].include, next.include[rule]).contains { $0.mayMatchBelow($1) }
+    return mayFollow(below: next) ? next : nil
+  }
+
+  /// Whether anything below the directory can match. `isLent`: a link that leads to it lends rights (D9).
+  func mayFollow(below directory: Position, isLent: Bool = false) -> Bool {
+    rules.indices.contains { rule in
+      guard !isLent || rules[rule].followsAnyLink else { return false }
+      let excluded = zip(rules[rule].exclude, directory.exclude[rule]).contains { $0.matchesAllBelow($1) }
+      return !excluded && zip(rules[rule].include, directory.include[rule]).contains { $0.mayMatchBelow($1) }
     }
-    return isNeeded ? next : nil
   }
 
   private func anyMatch(_ patterns: [PathPattern], _ positions: [PathPattern.Positions], _ name: [UInt8]) -> Bool {

@@ -36,7 +36,7 @@ struct Settlement {
       }
       for id in turn.touched { review(id, follower) }
     }
-    return targets.isEmpty && follower.deliveries.allSatisfy { $0.durableRecords >= head }
+    return targets.isEmpty && follower.owedNames == 0 && follower.deliveries.allSatisfy { $0.durableRecords >= head }
   }
 
   private mutating func note(_ follower: Follower) {

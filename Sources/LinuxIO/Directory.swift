@@ -7,23 +7,26 @@ import JournalModel
 struct Directory {
   let descriptor: Descriptor
 
-  init(_ path: BytePath) throws(SystemError) {
-    descriptor = try Descriptor.open(path, O_RDONLY | O_DIRECTORY)
+  /// - Parameter found: the directory, opened with O_PATH at least.
+  init(_ found: Descriptor) throws(SystemError) {
+    descriptor = try Descriptor.open([UInt8(ascii: ".")], in: found.number, O_RDONLY | O_DIRECTORY)
   }
 
-  /// The named entries, or all of them, ordered by name.
-  func entries(_ names: [[UInt8]]?) throws(SystemError) -> [DirectoryEntry] {
+  /// The named entries, or all of them, ordered by name. Links are walked by `follow`.
+  func entries(
+    _ names: [[UInt8]]?, following follow: (_ link: [UInt8]) throws(SystemError) -> Way
+  ) throws(SystemError) -> [DirectoryEntry] {
     let isPartial = names != nil
     var entries: [DirectoryEntry] = []
     let wanted = if let names { names } else { try self.names() }
     for name in wanted.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
-      if let entry = try entry(name, isPartial: isPartial) { entries.append(entry) }
+      if let entry = try entry(name, isPartial: isPartial, follow) { entries.append(entry) }
     }
     return entries
   }
 
   /// Every name but `.` and `..`.
-  private func names() throws(SystemError) -> [[UInt8]] {
+  func names() throws(SystemError) -> [[UInt8]] {
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 8)
     defer { buffer.deallocate() }
     var names: [[UInt8]] = []
@@ -44,26 +47,30 @@ struct Directory {
 
   /// Nil when a name that was asked for doesn't exist. Everything about the entry comes from one descriptor, so that
   /// it is about one inode whatever happens to the name meanwhile (S07).
-  private func entry(_ name: [UInt8], isPartial: Bool) throws(SystemError) -> DirectoryEntry? {
+  private func entry(
+    _ name: [UInt8], isPartial: Bool, _ follow: ([UInt8]) throws(SystemError) -> Way
+  ) throws(SystemError) -> DirectoryEntry? {
     var entry = DirectoryEntry(name: name, facts: nil, freshUUID: Randomness.uuid())
     guard Self.isName(name) else { return nil }
     do {
       let itself = try Descriptor.open(name, in: descriptor.number, linux_O_PATH | O_NOFOLLOW)
-      var raw = linux_facts()
-      _ = try checked("statx", linux_facts(itself.number, &raw))
-      entry.isSymbolicLink = raw.mode & linux_file_type == linux_symbolic_link
+      entry.isSymbolicLink = try itself.rawFacts().mode & linux_file_type == linux_symbolic_link
       guard entry.isSymbolicLink else {
         entry.facts = try InodeFacts.of(itself)
         return entry
       }
-      let target = try Descriptor.open(name, in: descriptor.number, linux_O_PATH)
-      entry.facts = try InodeFacts.of(target)
-      entry.realPath = target.path()
+      // The link's own owner and text, and all that lies behind it, are judged by the walk.
+      let way = try follow(name)
+      entry.facts = try InodeFacts.of(way.end)
+      entry.realPath = way.end.path()
+      entry.lent = way.lent
     } catch {
       // Without descriptors or memory nothing is known of any entry (D10).
       if [EMFILE, ENFILE, ENOMEM].contains(error.code) { throw error }
       if isPartial, !entry.isSymbolicLink, error.code == ENOENT { return nil }
       entry.facts = nil
+      // A name that goes while it is looked at, and a link that leads nowhere: there is nothing to be followed.
+      entry.trouble = [ENOENT, ENOTDIR, ELOOP].contains(error.code) ? nil : "\(error)"
     }
     return entry
   }
@@ -75,7 +82,7 @@ struct Directory {
 }
 
 extension Descriptor {
-  /// The real path of what is open, as the kernel knows it now.
+  /// The real path of what is open, as the kernel knows it now; nil where the kernel can't say it (PATH_MAX).
   func path() -> BytePath? {
     var buffer = [CChar](repeating: 0, count: BytePath.maximumByteCount + 1)
     let count = readlink("/proc/self/fd/\(number)", &buffer, buffer.count)

@@ -6,6 +6,8 @@ package import JournalModel
 package final class Epoll {
   package static let readable = EPOLLIN.rawValue
   package static let writable = EPOLLOUT.rawValue
+  /// What isn't data: that `/proc/self/mountinfo` changed.
+  package static let exceptional = EPOLLPRI.rawValue
 
   private let descriptor: Descriptor
   private let events: UnsafeMutableBufferPointer<epoll_event>

@@ -10,13 +10,8 @@ enum InodeFacts {
   static func of(_ descriptor: Descriptor) throws(SystemError) -> FileFacts {
     var raw = linux_facts()
     _ = try checked("statx", linux_facts(descriptor.number, &raw))
-    let kind: FileFacts.Kind =
-      switch raw.mode & linux_file_type {
-      case linux_regular_file: .regular
-      case linux_directory: .directory
-      default: .other
-      }
     let fileSystem = try FileSystem.of(descriptor)
+    let kind = FileFacts.Kind(mode: raw.mode, on: fileSystem)
     let birth = raw.has_birth != 0 ? WallTime(nanoseconds: raw.birth) : nil
     let identity = InodeIdentity(
       number: raw.inode, generation: try generation(descriptor, inode: raw.inode, kind: kind, on: fileSystem),
@@ -55,12 +50,26 @@ enum InodeFacts {
   private static func subvolume(
     _ descriptor: Descriptor, kind: FileFacts.Kind, on fileSystem: FileSystem
   ) throws(SystemError) -> UUIDBytes? {
-    guard fileSystem.type == FileSystem.btrfs, kind != .other else { return nil }
+    guard fileSystem.type == FileSystem.btrfs, kind == .regular || kind == .directory else { return nil }
     let file = try descriptor.reopened(O_RDONLY | O_NONBLOCK)
     var bytes = [UInt8](repeating: 0, count: 16)
     _ = try checked("BTRFS_IOC_GET_SUBVOL_INFO", linux_subvolume(file.number, &bytes))
     func word(_ range: Range<Int>) -> UInt64 { bytes[range].reduce(0) { $0 << 8 | UInt64($1) } }
     return UUIDBytes(high: word(0..<8), low: word(8..<16))
+  }
+}
+
+extension FileFacts.Kind {
+  init(mode: UInt32, on fileSystem: FileSystem) {
+    self =
+      switch mode & linux_file_type {
+      case linux_regular_file: fileSystem.isSynthetic ? .synthetic : .regular
+      case linux_directory: .directory
+      case linux_fifo: .fifo
+      case linux_socket: .socket
+      case linux_character_device, linux_block_device: .device
+      default: .other
+      }
   }
 }
 
@@ -74,6 +83,14 @@ struct FileSystem: Hashable {
   static let tmpfs: Int64 = 0x0102_1994
   static let btrfs: Int64 = 0x9123_683E
   static let f2fs: Int64 = 0xF2F5_2010
+  static let proc: Int64 = 0x9FA0
+  /// The kernel makes up the bytes of their files when asked: nothing is ever appended to one.
+  private static let synthetic: Set<Int64> = [
+    proc, 0x6265_6572, 0x6462_6720, 0x7472_6163,  // sysfs, debugfs, tracefs
+    0x0027_E0EB, 0x6367_7270, 0x6265_6570, 0x7363_6673,  // cgroup, cgroup2, configfs, securityfs
+    0xF97C_FF8C, 0xDE5E_81E4, 0x4249_4E4D, 0x6E73_6673,  // selinuxfs, efivarfs, binfmt_misc, nsfs
+    0x6573_5543, 0x6759_6969, 0x6E66_7364, 0xCAFE_4A11,  // fusectl, rpc_pipefs, nfsd, bpf
+  ]
   private static let overlayfs: Int64 = 0x794C_7630
   /// Other machines, or user space, change these without a word to inotify (F1).
   private static let unnotified: Set<Int64> = [
@@ -82,7 +99,7 @@ struct FileSystem: Hashable {
     0x6573_5546,  // fuse
     0x0102_1997,  // 9p
     0x00C3_6400,  // ceph
-    0x9FA0, 0x6265_6572,  // proc, sysfs
+    proc, 0x6265_6572,  // sysfs
   ]
 
   static func of(_ descriptor: Descriptor) throws(SystemError) -> FileSystem {
@@ -91,6 +108,7 @@ struct FileSystem: Hashable {
     return found
   }
 
+  var isSynthetic: Bool { Self.synthetic.contains(type) }
   var isNotified: Bool { !Self.unnotified.contains(type) }
   /// Whether asking for `FS_IOC_GETVERSION` is worth opening a file. Overlayfs has none of its own and must not pass on
   /// that of a layer, which changes at copy-up.

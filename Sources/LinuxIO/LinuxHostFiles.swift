@@ -20,6 +20,8 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   private let watches = Monitor(WatchTable())
   private let limits: Limits
   private let storedLeaves: StoredLeaves
+  private let own: OwnFiles?
+  private let user = geteuid()
   private let scratch = ScratchBuffers(byteCount: 256 << 10)
   private let aside: Aside
   package let mounts = MountTable()
@@ -28,15 +30,20 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   /// Readable when `hints` has something; nil when the machine gave no inotify instance.
   package let notificationDescriptor: Int32?
+  /// Exceptional (EPOLLPRI), once, when something was mounted or unmounted; nil without procfs.
+  package var mountDescriptor: Int32? { mounts?.number }
+  private let mounts = try? Descriptor.open(BytePath("/proc/self/mountinfo"), O_RDONLY)
 
   /// - Parameters:
   ///   - storedLeaves: hashes of the first n complete leaves as the journal has them, or an error.
+  ///   - own: what is never followed.
   ///   - descriptorLimit: how many files are held open at most, pinned ones apart.
   package init(
-    limits: Limits, descriptorLimit: Int = LinuxHostFiles.defaultDescriptorLimit(),
+    limits: Limits, own: OwnFiles? = nil, descriptorLimit: Int = LinuxHostFiles.defaultDescriptorLimit(),
     storedLeaves: @escaping StoredLeaves, aside: @escaping Aside = { _, _, work in work() }
   ) {
     self.limits = limits
+    self.own = own
     self.aside = aside
     self.storedLeaves = storedLeaves
     state = Monitor(State(descriptors: DescriptorCache(limit: descriptorLimit)))
@@ -55,16 +62,16 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   // MARK: Names
 
-  package func watch(_ path: BytePath) -> Listing {
-    list(path, names: nil) { directory, fileSystem in
+  package func watch(_ path: BytePath, isBase: Bool) -> Listing {
+    list(path, names: nil, tracing: isBase ? .directory(path) : nil) { directory, fileSystem, inode in
       if fileSystem.isNotified {
         // Held over both, so that no event is read before its watch is known.
-        return watches.withLock { $0.watch(path, directory.descriptor) }
+        return watches.withLock { $0.watch(path, directory.descriptor, inode) }
       }
       // The loop needs the table, and this may hang. What is told before the watch is known, the listing shows.
       guard let inotify = watches.withLock({ $0.descriptor }) else { return false }
       let number = WatchTable.place(inotify, on: directory.descriptor)
-      return watches.withLock { $0.note(path, number) }
+      return watches.withLock { $0.note(path, inode, number) }
     }
   }
 
@@ -74,24 +81,42 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   }
 
   package func list(_ path: BytePath, names: [[UInt8]]?) -> Listing {
-    list(path, names: names) { _, _ in watches.withLock { $0.isWatched(path) } }
+    list(path, names: names, tracing: nil) { _, _, inode in
+      watches.withLock { table in
+        if table.isWatched(path, inode) { return true }
+        table.unwatch(path)
+        return false
+      }
+    }
   }
 
   private func list(
-    _ path: BytePath, names: [[UInt8]]?, isWatched: (Directory, FileSystem) -> Bool
+    _ path: BytePath, names: [[UInt8]]?, tracing goal: WatchTable.Goal?,
+    isWatched: (Directory, FileSystem, InodeKey) -> Bool
   ) -> Listing {
     var listing = Listing(directory: path, names: names, outcome: .missing, isWatched: false)
     do {
-      let directory = try Directory(path)
+      let way = try walk(path.bytes, from: nil, tracing: goal) { listing.isWayWatched = $0 }
+      let directory = try Directory(way.end)
       note(directory, at: path)
       let fileSystem = try FileSystem.of(directory.descriptor)
-      listing.isWatched = isWatched(directory, fileSystem) && fileSystem.isNotified
-      listing.outcome = .entries(try directory.entries(names), filesystem: fileSystem.identifier)
+      let place = try InodeFacts.of(directory.descriptor)
+      listing.place = place
+      listing.lent = way.lent
+      listing.isWatched = isWatched(directory, fileSystem, place.inode) && fileSystem.isNotified
+      let areWatched = listing.isWatched
+      var entries = try directory.entries(names) { name throws(SystemError) in
+        let goal = WatchTable.Goal.link(directory: path, name: name)
+        let mustTrace = areWatched && (names == nil || !watches.withLock { $0.isTraced(goal) })
+        return try walk(name, from: directory.descriptor, tracing: mustTrace ? goal : nil)
+      }
+      markOwn(&entries, at: directory.descriptor.path(), &listing)
+      listing.outcome = .entries(entries, filesystem: fileSystem.identifier)
     } catch {
       let isMissing = error.code == ENOENT || error.code == ENOTDIR
       listing.outcome = isMissing ? .missing : .failed("\(error)")
-      if isMissing { unwatch(path) }
-      listing.isWatched = watches.withLock { $0.isWatched(path) }
+      if isMissing { watches.withLock { $0.lose(path) } }
+      listing.isWatched = !isMissing && watches.withLock { $0.isWatched(path) }
     }
     return listing
   }
@@ -114,6 +139,36 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   /// The file system of an attached file.
   package func mount(of id: FileID) -> Mount { state.withLock { $0.files[id]?.mount } ?? .unknown }
+  /// Walks a way and, for the sake of a goal, watches its steps; `traced` is told whether all of them are watched.
+  private func walk(
+    _ path: [UInt8], from start: Descriptor?, tracing goal: WatchTable.Goal?, traced: (Bool) -> Void = { _ in }
+  ) throws(SystemError) -> Way {
+    guard let goal, var tracing = watches.withLock({ $0.tracing(goal) }) else {
+      return try Way.walk(path, from: start, user: user) { _, _ in }
+    }
+    // The first step of a link is its own name, in a directory that is watched.
+    var isOwnName = start != nil
+    defer {
+      watches.withLock { $0.end(tracing) }
+      traced(tracing.isComplete)
+    }
+    return try Way.walk(path, from: start, user: user) { directory, name in
+      defer { isOwnName = false }
+      guard !isOwnName else { return }
+      let isNotified = (try? FileSystem.of(directory).isNotified) ?? false
+      watches.withLock { $0.step(&tracing, in: directory, name, isNotified: isNotified) }
+    }
+  }
+
+  private func markOwn(_ entries: inout [DirectoryEntry], at path: BytePath?, _ listing: inout Listing) {
+    guard let own else { return }
+    // After the entries were looked at: a key that was renewed meanwhile is known by now.
+    own.refresh()
+    listing.isOwn = own.holds(listing.place?.inode, at: path)
+    for index in entries.indices {
+      entries[index].isOwn = listing.isOwn || own.holds(entries[index].facts?.inode, at: entries[index].realPath)
+    }
+  }
 
   package func hints() -> [WatchHint] { watches.withLock { $0.hints() } }
 

@@ -142,16 +142,25 @@ extension ConfigurationReader {
     var rules: [FollowRule] = []
     var count = 0
     for item in list(entry, limit: Configuration.maximumPatterns, of: "follow sections") {
-      let section = section(item, keys: ["include", "exclude"])
+      let section = section(item, keys: ["include", "exclude", "links"])
       let include =
         required("include", in: section, "a list of patterns").map { patterns($0, use: .include, count: &count) } ?? []
       let exclude = section.entries["exclude"].map { patterns($0, use: .exclude, count: &count) } ?? []
-      rules.append(FollowRule(include: include, exclude: exclude))
+      let followsAnyLink = section.entries["links"].map { anyLink($0) } ?? false
+      rules.append(FollowRule(include: include, exclude: exclude, followsAnyLink: followsAnyLink))
     }
     if count > Configuration.maximumPatterns {
       complain(entry.line, entry.key, "\(count) patterns are more than the \(Configuration.maximumPatterns) allowed")
     }
     return rules
+  }
+
+  private mutating func anyLink(_ entry: Entry) -> Bool {
+    guard let value = word(entry) else { return false }
+    if value != "any", value != "own" {
+      complain(entry.line, entry.key, "`\(shown(value))` is neither `own` (links that lend nobody rights) nor `any`")
+    }
+    return value == "any"
   }
 
   private mutating func patterns(_ entry: Entry, use: FollowPattern.Use, count: inout Int) -> [BytePath] {

@@ -9,7 +9,7 @@ import Synchronization
 /// It belongs to everyone: one iteration takes from each source what is there and no more, and of those that may bring
 /// much only as much as a few milliseconds allow. Who has more waits for the next one.
 final class EventLoop: @unchecked Sendable {
-  enum Interest { case read, write, both }
+  enum Interest { case read, write, both, exceptional }
 
   /// Cancelled by letting go of it.
   final class Timer {
@@ -155,6 +155,7 @@ extension EventLoop.Interest {
     switch self {
     case .read: Epoll.readable
     case .write: Epoll.writable
+    case .exceptional: Epoll.exceptional
     case .both: Epoll.readable | Epoll.writable
     }
   }

@@ -77,6 +77,9 @@ final class HostDriver: @unchecked Sendable {
     if let descriptor = files.notificationDescriptor {
       try loop.watch(descriptor, for: .read) { [unowned self] in takeHints() }
     }
+    if let descriptor = files.mountDescriptor {
+      try loop.watch(descriptor, for: .exceptional) { [unowned self] in take(.hinted(.mounted)) }
+    }
     let length = try store.length()
     take(
       .started(
@@ -182,8 +185,10 @@ final class HostDriver: @unchecked Sendable {
 
   private func performOnNames(_ effect: HostEffect) {
     switch effect {
-    case .watch(let directory):
-      ask(.listings(mount(of: directory)), .directory(directory)) { [files] in .listed(files.watch(directory)) }
+    case .watch(let directory, let isBase):
+      ask(.listings(mount(of: directory)), .directory(directory)) { [files] in
+        .listed(files.watch(directory, isBase: isBase))
+      }
     case .list(let directory, let names):
       ask(.listings(mount(of: directory)), .directory(directory)) { [files] in
         .listed(files.list(directory, names: names))

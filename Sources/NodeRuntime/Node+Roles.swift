@@ -12,6 +12,13 @@ import ServerCore
 // How a node's roles are put together from configuration and data folder.
 
 extension Configuration {
+  /// The node's own keys, data and logs: never followed (D9). Its log file is known by its descriptor.
+  var ownFiles: OwnFiles {
+    OwnFiles(
+      files: [tls.key, dataFolder.journalKey].map { BytePath($0) },
+      trees: ([node.data] + (server.map { [$0.logs] } ?? [])).map { BytePath($0) })
+  }
+
   var credentials: CredentialFiles {
     CredentialFiles(certificate: tls.certificate, key: tls.key, authorities: tls.authorities)
   }
@@ -86,11 +93,12 @@ extension Node {
     let identity = try openJournal(store, key)
     let limits = configuration.limits
     let files = LinuxHostFiles(
-      limits: limits, storedLeaves: { file, count in try store.leaves(of: file, count: count) },
+      limits: limits, own: configuration.ownFiles,
+      storedLeaves: { file, count in try store.leaves(of: file, count: count) },
       aside: { [workers] mount, id, work in workers.submit(.followed(mount), .file(id), work) })
     let settings = HostSettings(
       host: identity.host, journal: identity.journal, publicKey: identity.publicKey,
-      servers: section.servers.map(\.name.text), follow: section.follow, excluded: ownInodes(files), limits: limits,
+      servers: section.servers.map(\.name.text), follow: section.follow, user: geteuid(), limits: limits,
       jitterSeed: Randomness.uuid().low)
     return HostDriver(
       settings: settings, identity: identity, key: key, store: store, files: files,
@@ -147,23 +155,6 @@ extension Node {
     var batch = HostBatch()
     batch.records = [Record(time: Clocks.wall(), body: .journalOpened(opened)).encoded()]
     _ = try store.commit(batch)
-  }
-
-  /// The node's own data, log root and log file: never followed (D9).
-  private func ownInodes(_ files: LinuxHostFiles) -> Set<InodeKey> {
-    var paths = [configuration.node.data]
-    if let logs = configuration.server?.logs { paths.append(logs) }
-    if let standardError = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/2"),
-      standardError.hasPrefix("/"), !standardError.hasPrefix("/dev/")
-    {
-      paths.append(standardError)
-    }
-    return Set(paths.compactMap { inode(of: BytePath($0), files) })
-  }
-
-  private func inode(of path: BytePath, _ files: LinuxHostFiles) -> InodeKey? {
-    guard case .entries(let entries, _) = files.list(path.directory, names: [path.name]).outcome else { return nil }
-    return entries.first?.facts?.inode
   }
 }
 

@@ -99,6 +99,10 @@ extension Node: NodeControl {
         .init(server: nil, file: file.file.text, path: file.path.escaped, reason: "can't be read: \(file.reason)"))
     }
     status.waitingCount = seen.servers.reduce(seen.unreadableCount) { $0 + $1.waitingCount }
+    status.unfollowed = seen.unfollowed.map {
+      .init(path: $0.path.escaped, reason: $0.why.description, owed: $0.why.isOwed)
+    }
+    status.unfollowedCount = seen.unfollowedCount
     status.gapCount = seen.gaps
     if let blocked = seen.journalBlocked { status.alarms.append("journal blocked: \(blocked)") }
     for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
@@ -138,12 +142,20 @@ extension Node: NodeControl {
   }
 
   private func unsettled(_ token: UInt64) -> [SettleResult.Unsettled] {
-    guard let host, let seen = host.machine.status.settlements.first(where: { $0.token == token }) else { return [] }
-    return seen.unsettled.map {
+    guard let host else { return [] }
+    let status = host.machine.status
+    guard let seen = status.settlements.first(where: { $0.token == token }) else { return [] }
+    let files: [SettleResult.Unsettled] = seen.unsettled.map {
       .init(
         server: $0.lack.server.map { host.machine.settings.servers[$0.value] }, file: $0.file.text,
         path: $0.path.escaped, noted: $0.lack.noted, durable: $0.lack.durable, reason: $0.lack.reason)
     }
+    return files
+      + status.unfollowed.filter(\.why.isOwed).map {
+        .init(
+          server: nil, file: nil, path: $0.path.escaped, noted: 0, durable: 0,
+          reason: "not followed: \($0.why.description)")
+      }
   }
 
   private func seconds(_ interval: Interval) -> Double { Double(interval.nanoseconds) / 1e9 }

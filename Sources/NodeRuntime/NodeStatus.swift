@@ -20,6 +20,9 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   /// Files that a server refused, that wait alone or that can't be read, at most `listed`; `waitingCount` counts all.
   package var waiting: [Waiting] = []
   package var waitingCount = 0
+  /// Names that a pattern finds and that aren't followed, at most `listed`; `unfollowedCount` counts all.
+  package var unfollowed: [Unfollowed] = []
+  package var unfollowedCount = 0
   /// Strings that disagree about the same file. This version refuses them, so there are none.
   package var branches: [Branch] = []
   /// Payload bytes since the start: handed to servers (host), received and committed (server).
@@ -170,6 +173,18 @@ package struct NodeStatus: Codable, Sendable, Hashable {
       self.file = file
       self.path = path
       self.reason = reason
+    }
+  }
+
+  package struct Unfollowed: Codable, Sendable, Hashable {
+    package var path: String
+    package var reason: String
+    /// Bytes may be missing that should be delivered: the node isn't settled. False for what is left out on purpose.
+    package var owed: Bool
+    package init(path: String, reason: String, owed: Bool) {
+      self.path = path
+      self.reason = reason
+      self.owed = owed
     }
   }
 

@@ -49,6 +49,10 @@ extension HostReport {
         .warning, "unwatched",
         "no inotify watch is left for a directory, so it is polled: raise fs.inotify.max_user_watches",
         ["path": path.escaped])
+    case .unfollowed(let path, let why):
+      ReportEvent(
+        why == .own ? .info : .warning, "unfollowed", "not followed, though a pattern finds it", subject: path.escaped,
+        ["path": path.escaped, "why": why.description])
     case .serverUp(let server, let records):
       ReportEvent(
         .notice, "server up", "connected to a server", subject: Self.name(server, servers),

@@ -52,6 +52,10 @@ extension NodeStatus.Waiting {
   }
 }
 
+extension NodeStatus.Unfollowed {
+  package var line: String { "\(shown(path, limit: 300)): \(shown(reason, limit: 400))" }
+}
+
 extension NodeStatus.Gap {
   package var line: String {
     "gap: \(shown(path ?? file ?? "?", limit: 300)): \(from) ..< \(to.map(String.init) ?? "unknown"), \(reason)"

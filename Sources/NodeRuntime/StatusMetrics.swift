@@ -7,6 +7,8 @@ enum StatusMetrics {
     page.gauge("uptime_seconds", "Time since the start", [("", status.uptimeSeconds)])
     page.gauge("files_followed", "Files followed, or held", [("", Double(status.files.followed))])
     page.gauge("files_open", "Files that are not closed", [("", Double(status.files.open))])
+    page.gauge(
+      "names_unfollowed", "Names that a pattern finds and that aren't followed", [("", Double(status.unfollowedCount))])
     page.gauge("files_waiting", "Files that wait alone or were refused", [("", Double(status.waitingCount))])
     page.gauge("gaps", "Known losses", [("", Double(status.gapCount))])
     page.gauge("journal_records", "Records in the own journal", [("", Double(status.journalRecords))])

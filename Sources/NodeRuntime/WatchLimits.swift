@@ -8,7 +8,8 @@ enum WatchLimits {
   private static let counted = 1_000_000
 
   static func check(_ rules: [FollowRule], _ show: NodeCheck.Show) {
-    let needed = directories(of: rules.flatMap(\.include).map { String($0) })
+    let patterns = rules.flatMap(\.include).map { String($0) }
+    let needed = directories(of: patterns) + ways(of: patterns)
     guard let limit = number("/proc/sys/fs/inotify/max_user_watches") else {
       show(Finding(.warn, "inotify", "its limits can't be read: without watches directories are polled"))
       return
@@ -50,6 +51,14 @@ enum WatchLimits {
     var count = flat.filter { path in !roots.contains { $0 == path || ConfigurationReader.lies(path, in: $0) } }.count
     for root in Set(roots) { count += tree(root, limit: counted - count) }
     return count
+  }
+
+  /// The directories above the bases: what leads to a base is watched too.
+  static func ways(of patterns: [String]) -> Int { Set(patterns.map(FollowPattern.base).flatMap(ancestors)).count }
+
+  private static func ancestors(_ path: String) -> [String] {
+    let names = path.split(separator: "/").dropLast()
+    return ["/"] + names.indices.map { "/" + names[...$0].joined(separator: "/") }
   }
 
   private static func isDeep(_ pattern: String) -> Bool {

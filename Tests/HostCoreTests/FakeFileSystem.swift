@@ -41,6 +41,11 @@ final class FakeFileSystem {
   /// Paths of files that can't be read, with the reason.
   var unreadableFiles: [String: String] = [:]
   var unexaminable: Set<String> = []
+  /// Links that can't be followed to their end, with the reason, and those that lend rights.
+  var troubles: [String: String] = [:]
+  var lent: [String: LentLink] = [:]
+  /// Of paths: owner, group and permissions, where they aren't root's own 0644.
+  var rights: [String: (owner: UInt32, group: UInt32, mode: UInt32)] = [:]
   var losesHints = false
   /// File systems by mount point; the root's is 1.
   var mounts: [String: UInt64] = ["/": 1]
@@ -142,7 +147,7 @@ final class FakeFileSystem {
     switch hint {
     case .modified(let directory, _), .changed(let directory, _), .lost(let directory):
       if watches.contains(text(directory)) || hint == .lost(directory: directory) { hints.append(hint) }
-    case .overflow: hints.append(hint)
+    case .overflow, .mounted: hints.append(hint)
     }
   }
 
@@ -191,30 +196,40 @@ final class FakeFileSystem {
       if let names, !names.contains(name(other)) { continue }
       entries.append(entry(other, node, &random))
     }
-    return answer(.entries(entries, filesystem: filesystem(of: real)))
+    var listing = answer(.entries(entries, filesystem: filesystem(of: real)))
+    listing.place = nodes[real].flatMap { facts($0, at: real) }
+    listing.lent = lent[path]
+    return listing
   }
 
   private func entry(_ path: String, _ node: Node, _ random: inout SeededNumbers) -> DirectoryEntry {
     let fresh = UUIDBytes(high: random.next(), low: random.next())
     var entry = DirectoryEntry(
-      name: name(path), facts: unexaminable.contains(path) ? nil : facts(node), freshUUID: fresh)
+      name: name(path), facts: unexaminable.contains(path) ? nil : facts(node, at: path), freshUUID: fresh)
+    entry.trouble = troubles[path]
+    entry.lent = lent[path]
     if case .link(let target) = node {
       entry.isSymbolicLink = true
-      entry.facts = resolve(target).flatMap { nodes[$0] }.flatMap(facts)
+      let end = troubles[path] == nil ? resolve(target) : nil
+      entry.facts = end.flatMap { nodes[$0] }.flatMap { facts($0, at: end ?? "") }
       entry.realPath = resolve(target).map { BytePath($0) }
     }
     return entry
   }
 
-  private func facts(_ node: Node) -> FileFacts? {
+  private func facts(_ node: Node, at path: String) -> FileFacts? {
+    var facts: FileFacts
     switch node {
     case .file(let inode):
-      FileFacts(
+      facts = FileFacts(
         kind: .regular, inode: inode.key, size: UInt64(inode.bytes.count), modified: inode.modified,
         links: inode.links)
-    case .directory(let key): FileFacts(kind: .directory, inode: key, size: 0, modified: WallTime(nanoseconds: 0))
-    case .link: nil
+    case .directory(let key):
+      facts = FileFacts(kind: .directory, inode: key, size: 0, modified: WallTime(nanoseconds: 0), mode: 0o040755)
+    case .link: return nil
     }
+    if let rights = rights[path] { (facts.owner, facts.group, facts.mode) = rights }
+    return facts
   }
 
   /// Follows links in every component.

@@ -75,7 +75,8 @@ final class FakeHost {
 
   init(
     _ files: FakeFileSystem, servers: [FakeServer], include: [String] = ["/log/**/*.log*"], exclude: [String] = [],
-    excluded: Set<InodeKey> = [], limits: Limits = limits(), after earlier: FakeHost? = nil,
+    excluded: Set<InodeKey> = [], followsAnyLink: Bool = false, limits: Limits = limits(),
+    after earlier: FakeHost? = nil,
     stopAfter: Int = .max
   ) throws {
     self.files = files
@@ -86,7 +87,10 @@ final class FakeHost {
       host: host, journal: JournalID(UUIDBytes(high: 7, low: 7)), publicKey: Digest(words: 1, 2, 3, 4))
     settings = HostSettings(
       host: host, journal: identity.journal, publicKey: identity.publicKey, servers: servers.map(\.name),
-      follow: [FollowRule(include: include.map { BytePath($0) }, exclude: exclude.map { BytePath($0) })],
+      follow: [
+        FollowRule(
+          include: include.map { BytePath($0) }, exclude: exclude.map { BytePath($0) }, followsAnyLink: followsAnyLink)
+      ],
       excluded: excluded, limits: limits)
     if let earlier {
       store = InMemoryHostStore(state: earlier.store.snapshot())
@@ -207,7 +211,7 @@ final class FakeHost {
   private func perform(_ effect: HostEffect) {
     guard !isHung(effect) else { return hung.append(effect) }
     switch effect {
-    case .watch(let directory):
+    case .watch(let directory, _):
       if !files.refusesWatches, let real = files.resolve(text(directory)), real == text(directory) {
         files.watches.insert(real)
       }

@@ -123,7 +123,7 @@ extension RobustnessTests.World {
       .hinted(
         pick([
           .modified(directory: directory(), name: name()), .changed(directory: directory(), name: name()),
-          .lost(directory: directory()), .overflow,
+          .lost(directory: directory()), .overflow, .mounted,
         ]))
     case 5: .listed(listing(directory(), chance(50) ? nil : [name()]))
     case 6: .ingested(file(), ingestAnswer(from: number()))
@@ -145,7 +145,7 @@ extension RobustnessTests.World {
     guard !asked.isEmpty else { return nil }
     let index = Int.random(in: 0..<asked.count, using: &random)
     switch asked.remove(at: index) {
-    case .watch(let directory): return .listed(listing(directory, nil))
+    case .watch(let directory, _): return .listed(listing(directory, nil))
     case .list(let directory, let names): return .listed(listing(directory, names))
     case .ingest(let id, let from, _, _): return .ingested(id, ingestAnswer(from: from))
     case .probeWriters(let id): return .writersProbed(id, hasWriters: pick([nil, true, false, false]))

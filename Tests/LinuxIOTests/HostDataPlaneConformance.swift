@@ -138,8 +138,8 @@ final class HostUnderTest {
   ) throws {
     let host = try HostUnderTest(world)
     #expect(host.plane.list(host.path("none"), names: nil).outcome == .missing)
-    #expect(host.plane.watch(host.path("none")).outcome == .missing)
-    #expect(!host.plane.watch(host.path("none")).isWatched)
+    #expect(host.plane.watch(host.path("none"), isBase: false).outcome == .missing)
+    #expect(!host.plane.watch(host.path("none"), isBase: false).isWatched)
     try host.acts.create(host.path("file"))
     #expect(host.plane.list(host.path("file"), names: nil).outcome == .missing)
     #expect(host.plane.list(host.path("file/below"), names: nil).outcome == .missing)
@@ -188,7 +188,7 @@ final class HostUnderTest {
     _ world: World
   ) throws {
     let host = try HostUnderTest(world)
-    let listing = host.plane.watch(host.acts.root)
+    let listing = host.plane.watch(host.acts.root, isBase: false)
     #expect(listing.isWatched && listing.names == nil)
     #expect(host.plane.list(host.acts.root, names: []).isWatched)
     #expect(host.plane.hints().isEmpty)
@@ -216,13 +216,13 @@ final class HostUnderTest {
     let directory = host.path("d")
     for _ in 0..<3 {
       try host.acts.makeDirectory(directory)
-      #expect(host.plane.watch(directory).isWatched)
+      #expect(host.plane.watch(directory, isBase: false).isWatched)
       try host.acts.removeDirectory(directory)
       #expect(host.plane.hints().contains(.lost(directory: directory)))
       #expect(!host.plane.list(directory, names: nil).isWatched)
     }
     try host.acts.makeDirectory(directory)
-    #expect(host.plane.watch(directory).isWatched)
+    #expect(host.plane.watch(directory, isBase: false).isWatched)
     try host.acts.create(directory.appending([0x61]))
     #expect(host.plane.hints() == [.changed(directory: directory, name: [0x61])] || host.world == .linux)
   }

@@ -45,7 +45,7 @@ import Testing
       return #expect(Bool(false))
     }
     let facts = try #require(entries.first?.facts)
-    #expect(facts.kind == .other)
+    #expect(facts.kind == .fifo)
     // Even a driver that mistook it for a file: opening a FIFO would wait for a writer, or let one go on.
     plane.attach(FileID(1), file: FileUUID(UUIDBytes(high: 1, low: 1)), inode: facts.inode, path: path)
     #expect(plane.ingest(FileID(1), from: 0, root: SHA256Tree.empty, limit: 10).outcome == .gone)
@@ -70,7 +70,7 @@ import Testing
     let view = acts.root.appending(Array("view".utf8))
     try acts.makeDirectory(real)
     try acts.symlink(real, at: view)
-    #expect(plane.watch(real).isWatched && plane.watch(view).isWatched)
+    #expect(plane.watch(real, isBase: false).isWatched && plane.watch(view, isBase: false).isWatched)
     let name = Array("a".utf8)
     try acts.create(real.appending(name))
     let hints = plane.hints()
@@ -86,10 +86,10 @@ import Testing
     let plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 8) { _, _ in [] }
     let (path, moved) = (acts.root.appending([0x61]), acts.root.appending([0x62]))
     try acts.makeDirectory(path)
-    #expect(plane.watch(path).isWatched)
+    #expect(plane.watch(path, isBase: false).isWatched)
     try acts.rename(path, to: moved)
     try acts.makeDirectory(path)
-    #expect(plane.watch(path).isWatched)
+    #expect(plane.watch(path, isBase: false).isWatched)
     _ = plane.hints()
     try acts.create(moved.appending([0x63]))
     #expect(plane.hints().isEmpty)
@@ -99,7 +99,7 @@ import Testing
 
   @Test func `Files on a pseudo file system are not taken for watched (F1)`() {
     let plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 8) { _, _ in [] }
-    #expect(!plane.watch(BytePath("/proc/self")).isWatched)
+    #expect(!plane.watch(BytePath("/proc/self"), isBase: false).isWatched)
   }
 }
 
@@ -121,8 +121,9 @@ import Testing
   @Test func `Events under a number that was given out again wait for the old watch's last word (S05)`() throws {
     let acts = try LinuxFiles()
     var table = WatchTable()
-    let directory = try Directory(acts.root)
-    let isWatched = table.watch(acts.root, directory.descriptor)
+    let directory = try Directory(try Descriptor.open(acts.root, O_RDONLY))
+    let inode = try InodeFacts.of(directory.descriptor).inode
+    let isWatched = table.watch(acts.root, directory.descriptor, inode)
     #expect(isWatched)
     // The first watch of an instance has number 1.
     table.unwatch(acts.root)
@@ -138,8 +139,9 @@ import Testing
   @Test func `A watch that the kernel ends is lost once`() throws {
     let acts = try LinuxFiles()
     var table = WatchTable()
-    let directory = try Directory(acts.root)
-    let isWatched = table.watch(acts.root, directory.descriptor)
+    let directory = try Directory(try Descriptor.open(acts.root, O_RDONLY))
+    let inode = try InodeFacts.of(directory.descriptor).inode
+    let isWatched = table.watch(acts.root, directory.descriptor, inode)
     #expect(isWatched)
     var hints = WatchTable.Hints()
     let end = event(1, Int32(IN_DELETE_SELF)) + event(1, Int32(IN_IGNORED)) + event(1, Int32(IN_MODIFY), "a")
