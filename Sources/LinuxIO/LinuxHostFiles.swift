@@ -31,8 +31,8 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   /// Readable when `hints` has something; nil when the machine gave no inotify instance.
   package let notificationDescriptor: Int32?
   /// Exceptional (EPOLLPRI), once, when something was mounted or unmounted; nil without procfs.
-  package var mountDescriptor: Int32? { mounts?.number }
-  private let mounts = try? Descriptor.open(BytePath("/proc/self/mountinfo"), O_RDONLY)
+  package var mountDescriptor: Int32? { mountChanges?.number }
+  private let mountChanges = try? Descriptor.open(BytePath("/proc/self/mountinfo"), O_RDONLY)
 
   /// - Parameters:
   ///   - storedLeaves: hashes of the first n complete leaves as the journal has them, or an error.
