@@ -12,20 +12,24 @@ extension Node: NodeControl {
   /// How long one who asks waits for the loop's turn.
   private static let patience = DispatchTimeInterval.seconds(5)
 
-  package func snapshot() -> NodeStatus {
+  package func snapshot() -> NodeStatus { listingGaps(glance()) }
+
+  package func glance() -> NodeStatus {
     let answer = Box<NodeStatus?>(nil)
     let ready = DispatchSemaphore(value: 0)
     loop.post { [weak self] in
       answer.value = self?.status()
       ready.signal()
     }
-    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return listingGaps(status) }
+    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return status }
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: false)
     status.alarms = ["the node doesn't answer: its loop has been busy for 5 s"]
     return status
   }
 
-  package func settle(timeout: Interval, done told: @escaping @Sendable (SettleResult) -> Void) {
+  package func settle(
+    timeout: Interval, done told: @escaping @Sendable (SettleResult) -> Void
+  ) -> @Sendable () -> Void {
     let done: @Sendable (SettleResult) -> Void = { [self] result in
       guard result.status.gapCount > 0 else { return told(result) }
       // Not on a worker: all of them may wait for a disk that hangs.
@@ -35,13 +39,16 @@ extension Node: NodeControl {
         told(result)
       }
     }
+    // Belongs to the loop's thread.
+    let begun = Box<UInt64?>(nil)
     loop.post { [self] in
       guard let host else {
         // Without peers a server owes nothing to anyone; what hosts are still sending isn't its own yet.
         let status = status()
-        return done(SettleResult(reached: status.settled && status.alarms.isEmpty, unsettled: [], status: status))
+        return done(SettleResult(reached: status.settled, unsettled: [], status: status))
       }
       let token = settlements.nextToken()
+      begun.value = token
       let limit = loop.schedule(after: timeout) { [unowned self] in
         let result = SettleResult(reached: false, unsettled: unsettled(token), status: status())
         host.take(.cancelSettle(token: token))
@@ -52,6 +59,13 @@ extension Node: NodeControl {
         settlements.end(token, SettleResult(reached: true, unsettled: [], status: status()))
       }
       host.take(.settle(token: token))
+    }
+    return { [self] in
+      loop.post { [self] in
+        guard let token = begun.value, settlements.isWaiting(token) else { return }
+        host?.take(.cancelSettle(token: token))
+        settlements.end(token, SettleResult(reached: false, unsettled: [], status: status()))
+      }
     }
   }
 
@@ -71,6 +85,8 @@ extension Node: NodeControl {
     status.uptimeSeconds = seconds(Clocks.now() - began)
     if let host { add(host, to: &status) }
     if let server { add(server, to: &status) }
+    // Doesn't make less of what is durable.
+    if let complaint = keys.complaint { status.alarms.append("keys: \(complaint)") }
     return status
   }
 

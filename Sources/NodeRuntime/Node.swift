@@ -14,6 +14,7 @@ package final class Node: @unchecked Sendable {
   let workers: WorkerPool<WorkKey>
   let connections = ConnectionNumbers()
   let reports: ReportLog
+  let keys: NodeKeys
   let logger = LineLog.logger()
   let began = Clocks.now()
   private(set) var host: HostDriver?
@@ -37,6 +38,7 @@ package final class Node: @unchecked Sendable {
   private init(_ configuration: Configuration) throws {
     self.configuration = configuration
     reports = ReportLog(logger: logger, servers: configuration.host?.servers.map(\.name.text) ?? [])
+    keys = NodeKeys(configuration) { [reports] in reports.log($0, at: Clocks.now()) }
     loop = try EventLoop()
     workers = try WorkerPool(threads: Self.workerCount)
     try Self.makeDirectory(configuration.node.data, mode: 0o700, for: "node.data")
@@ -53,6 +55,10 @@ package final class Node: @unchecked Sendable {
       host = try makeHost(section)
       try host?.start()
     }
+    for finding in DirectoryRights.findings(for: configuration) {
+      logger.warning("\(finding.subject): \(finding.message)")
+    }
+    keys.watch()
     let signals = [SIGTERM, SIGINT, SIGHUP].map(handle)
     defer { for signal in signals { signal.cancel() } }
     let control = try ControlServer(at: configuration.dataFolder.controlSocket, node: self)
@@ -66,6 +72,7 @@ package final class Node: @unchecked Sendable {
       metadata: ["name": "\(configuration.node.name)", "roles": "\(configuration.roles.joined(separator: ","))"])
     try loop.run(deadline: { [unowned self] in nextDeadline }, onDeadline: { [unowned self] in tick() })
     workers.stop()
+    keys.stop()
     logger.notice("stopped")
     return exitStatus
   }

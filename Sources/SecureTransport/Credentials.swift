@@ -126,16 +126,22 @@ struct Credentials: ~Copyable {
     self.key = key
   }
 
-  /// Why the certificate is not valid at `time` (now if nil).
-  func checkValidity(_ path: String, at time: WallTime?) throws(TransportError) {
+}
+
+extension CertificateFile {
+  /// Why the certificate of the file is not valid at `time` (now if nil).
+  static func objection(
+    to certificate: OpaquePointer, _ path: String, at time: WallTime? = nil
+  ) -> TransportError? {
     var seconds = time.map { Int(clamping: $0.nanoseconds / 1_000_000_000) } ?? Glibc.time(nil)
-    if X509_cmp_time(X509_get0_notAfter(leaf), &seconds) <= 0 {
-      throw TransportError(
-        path, "expired on \(CertificateTime.text(X509_get0_notAfter(leaf)))", hint: "issue a new certificate")
+    if X509_cmp_time(X509_get0_notAfter(certificate), &seconds) <= 0 {
+      return TransportError(
+        path, "expired on \(CertificateTime.text(X509_get0_notAfter(certificate)))", hint: "issue a new certificate")
     }
-    if X509_cmp_time(X509_get0_notBefore(leaf), &seconds) >= 0 {
-      let start = CertificateTime.text(X509_get0_notBefore(leaf))
-      throw TransportError(path, "is not valid before \(start)", hint: "is this machine's clock right?")
+    if X509_cmp_time(X509_get0_notBefore(certificate), &seconds) >= 0 {
+      let start = CertificateTime.text(X509_get0_notBefore(certificate))
+      return TransportError(path, "is not valid before \(start)", hint: "is this machine's clock right?")
     }
+    return nil
   }
 }

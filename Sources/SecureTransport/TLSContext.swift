@@ -13,6 +13,7 @@ package final class TLSContext: @unchecked Sendable {
   /// What the own certificate says.
   package let identity: CertificateIdentity
   private let context: Owned
+  private let certificate: String
 
   /// OpenSSL reads up to this many bytes from the socket at once: one system call for many small records instead of two
   /// for each. (It makes no difference to bulk: design/decisions/tls-on-the-socket.md.) The buffer is given back whenever
@@ -22,15 +23,15 @@ package final class TLSContext: @unchecked Sendable {
   static let cipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
   static let maximumChainDepth: Int32 = 8
 
-  /// Loads the files and checks them against each other. `judgedAt` is the time at which the own and peers' certificates
-  /// are judged (now, at each handshake, if nil).
+  /// Loads the files and checks them against each other. `judgedAt` is the time at which peers' certificates are judged
+  /// (now, at each handshake, if nil); the own one's time is theirs to judge (`objection`).
   package init(_ side: Side, _ files: CredentialFiles, judgedAt time: WallTime? = nil) throws(TransportError) {
     self.side = side
     context = try Owned(
       SSL_CTX_new(side == .server ? TLS_server_method() : TLS_client_method()), { SSL_CTX_free($0) }, "TLS")
     let credentials = try Credentials(certificate: files.certificate, key: files.key)
     identity = CertificateIdentity(of: credentials.leaf)
-    try credentials.checkValidity(files.certificate, at: time)
+    certificate = files.certificate
     try Self.checkRole(side, credentials, identity, files.certificate)
     try Self.configure(context.pointer)
     try Self.install(credentials, in: context.pointer, files)
@@ -38,6 +39,11 @@ package final class TLSContext: @unchecked Sendable {
     if let time {
       X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(context.pointer), Int(time.nanoseconds / 1_000_000_000))
     }
+  }
+
+  /// Why the own certificate is not valid at `time` (now if nil): peers whose clocks agree refuse it.
+  package func objection(at time: WallTime? = nil) -> TransportError? {
+    SSL_CTX_get0_certificate(context.pointer).flatMap { CertificateFile.objection(to: $0, certificate, at: time) }
   }
 
   /// A server's session on an accepted, non-blocking socket. (`side` must be `.server`.)
