@@ -2,19 +2,27 @@ import Glibc
 import HostCore
 import JournalModel
 
-/// Whether others than the node's user and root could change what it keeps: in the directory itself, or by putting
+/// Whether others than the node's user and root could change what it keeps or goes by: the thing itself, or by putting
 /// another in its place somewhere above it.
 enum DirectoryRights {
-  /// Findings about a configuration's directories and its control socket; empty when all is well. What doesn't exist
-  /// yet is judged by what it will be made in.
+  /// Findings about a configuration's directories and files, and its control socket; empty when all is well. What doesn't
+  /// exist yet is judged by what it will be made in.
   static func findings(for configuration: Configuration) -> [Finding] {
-    var places = [("node.data", configuration.node.data)]
-    if let server = configuration.server { places.append(("server.logs", server.logs)) }
-    let directories = places.flatMap { key, path in objections(to: path).map { Finding(.warn, key, $0) } }
-    return directories + controlSocket(configuration.controlSocket)
+    let tls = configuration.tls
+    var places = [
+      ("node.data", configuration.node.data), ("configuration", configuration.file),
+      ("tls.certificate", tls.certificate), ("tls.key", tls.key), ("tls.authorities", tls.authorities),
+    ]
+    if let server = configuration.server { places.insert(("server.logs", server.logs), at: 1) }
+    var said: Set<String> = []
+    let findings = places.flatMap { key, path in
+      // What is wrong above several of them is said once.
+      objections(to: path).filter { said.insert($0).inserted }.map { Finding(.warn, key, $0) }
+    }
+    return findings + controlSocket(configuration.controlSocket)
   }
 
-  /// What others may do to the directory `path`, one sentence for each of its components where they may.
+  /// What others may do to `path`, one sentence for each of its components where they may do something.
   static func objections(to path: String) -> [String] {
     var result = judge(path)
     // Where links lead elsewhere, that place counts as well as the way to it.
@@ -41,7 +49,8 @@ enum DirectoryRights {
     guard stat(path, &status) == 0 else { return nil }
     let harm =
       isItself
-      ? "others could change or remove what the node keeps there"
+      ? status.st_mode & S_IFMT == S_IFDIR
+        ? "others could change or remove what the node keeps there" : "others could change it"
       : "others could put something else in the place of what lies below"
     if status.st_uid != 0, status.st_uid != geteuid() {
       return "\(path) belongs to user \(status.st_uid), neither root nor the node's: \(harm)"

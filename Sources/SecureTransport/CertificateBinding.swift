@@ -36,7 +36,7 @@ package final class BindingAuthorities: @unchecked Sendable {
   /// Loads a PEM file of certificates.
   package init(file path: String) throws(TransportError) {
     let store = try Owned(X509_STORE_new(), { X509_STORE_free($0) }, path)
-    try CertificateFile.trust(path, in: store.pointer)
+    try CertificateFile.trust(CertificateFile.load(path), path, in: store.pointer)
     self.store = store
   }
 

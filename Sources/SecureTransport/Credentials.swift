@@ -48,9 +48,10 @@ enum CertificateFile {
     return stack
   }
 
-  /// Adds every certificate of a PEM file to an X509_STORE.
-  static func trust(_ path: String, in store: OpaquePointer?) throws(TransportError) {
-    let authorities = try load(path)
+  /// Adds every certificate of a PEM file, as `load` gave them, to an X509_STORE.
+  static func trust(
+    _ authorities: borrowing Owned, _ path: String, in store: OpaquePointer?
+  ) throws(TransportError) {
     for index in 0..<nj_x509_stack_count(authorities.pointer) {
       guard X509_STORE_add_cert(store, nj_x509_stack_at(authorities.pointer, index)) == 1 else {
         throw TransportError(path, "certificate \(index + 1): \(OpenSSLErrors.drain() ?? "can't be used")")

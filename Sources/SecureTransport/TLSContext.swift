@@ -13,7 +13,8 @@ package final class TLSContext: @unchecked Sendable {
   /// What the own certificate says.
   package let identity: CertificateIdentity
   private let context: Owned
-  private let certificate: String
+  private let files: CredentialFiles
+  private let trusted: Owned
 
   /// OpenSSL reads up to this many bytes from the socket at once: one system call for many small records instead of two
   /// for each. (It makes no difference to bulk: design/decisions/tls-on-the-socket.md.) The buffer is given back whenever
@@ -31,19 +32,27 @@ package final class TLSContext: @unchecked Sendable {
       SSL_CTX_new(side == .server ? TLS_server_method() : TLS_client_method()), { SSL_CTX_free($0) }, "TLS")
     let credentials = try Credentials(certificate: files.certificate, key: files.key)
     identity = CertificateIdentity(of: credentials.leaf)
-    certificate = files.certificate
+    self.files = files
+    trusted = try CertificateFile.load(files.authorities)
     try Self.checkRole(side, credentials, identity, files.certificate)
     try Self.configure(context.pointer)
     try Self.install(credentials, in: context.pointer, files)
-    try CertificateFile.trust(files.authorities, in: SSL_CTX_get_cert_store(context.pointer))
+    try CertificateFile.trust(trusted, files.authorities, in: SSL_CTX_get_cert_store(context.pointer))
     if let time {
       X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(context.pointer), Int(time.nanoseconds / 1_000_000_000))
     }
   }
 
-  /// Why the own certificate is not valid at `time` (now if nil): peers whose clocks agree refuse it.
+  /// Why the own certificate is not valid at `time` (now if nil), so that peers whose clocks agree refuse it; or why none
+  /// of the authorities is, so that every peer is refused here.
   package func objection(at time: WallTime? = nil) -> TransportError? {
-    SSL_CTX_get0_certificate(context.pointer).flatMap { CertificateFile.objection(to: $0, certificate, at: time) }
+    let own = SSL_CTX_get0_certificate(context.pointer)
+    if let objection = own.flatMap({ CertificateFile.objection(to: $0, files.certificate, at: time) }) {
+      return objection
+    }
+    let authorities = (0..<nj_x509_stack_count(trusted.pointer)).compactMap { nj_x509_stack_at(trusted.pointer, $0) }
+    let objections = authorities.compactMap { CertificateFile.objection(to: $0, files.authorities, at: time) }
+    return objections.count == authorities.count ? objections.last : nil
   }
 
   /// A server's session on an accepted, non-blocking socket. (`side` must be `.server`.)

@@ -199,6 +199,22 @@ import Testing
     #expect(!DirectoryRights.objections(to: directory.path + "/link").isEmpty)
   }
 
+  @Test func filesThatTheNodeGoesByCountAndEachFaultIsSaidOnceD24() throws {
+    let directory = try TemporaryDirectory()
+    let path = directory.path
+    made(path + "/etc", 0o777)
+    for name in ["node.yaml", "a.crt", "a.key", "ca.crt"] {
+      let number = open(path + "/etc/" + name, O_CREAT | O_WRONLY, 0o600)
+      close(number)
+    }
+    chmod(path + "/etc/ca.crt", 0o666)
+    let configuration = try parse(minimal, file: path + "/etc/node.yaml")
+    let said = DirectoryRights.findings(for: configuration).filter { $0.message.hasPrefix(path) }
+    #expect(said.map(\.subject) == ["configuration", "tls.authorities"], "\(said)")
+    let file = path + "/etc/ca.crt"
+    #expect(said.last?.message == "\(file) has mode 666: others could change it (chmod go-w \(file))")
+  }
+
   @Test(.enabled(if: getuid() == 0, "only root can give a directory away"))
   func aDirectoryOfAnotherUserIsSaidD24() throws {
     let directory = try TemporaryDirectory()

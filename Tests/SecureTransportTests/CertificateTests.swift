@@ -103,6 +103,16 @@ import Testing
     let early = try fleet.files("web4", [.host], validity: CertificateValidity(from: 1_000, until: 5_000))
     #expect(try TLSContext(.client, early).objection()?.reason.hasPrefix("is not valid before 20") == true)
     #expect(try TLSContext(.client, good).objection() == nil)
+    // Authorities whose time is over vouch for nobody; one that is good among them is enough.
+    let past = try CertificateAuthority.make(
+      in: fleet.scratch.path + "/past", validity: CertificateValidity(from: -100, until: -50))
+    var old = good
+    old.authorities = past.certificatePath
+    #expect(try TLSContext(.client, old).objection()?.description.hasPrefix("\(past.certificatePath): expired") == true)
+    old.authorities = fleet.scratch.path + "/both.crt"
+    try Scratch.write(
+      Scratch.contents(of: past.certificatePath) + Scratch.contents(of: good.authorities), to: old.authorities)
+    #expect(try TLSContext(.client, old).objection() == nil)
 
     let bytes = try Scratch.contents(of: good.certificate)
     let half = fleet.scratch.path + "/half.crt"
