@@ -206,6 +206,49 @@ class Keys(unittest.TestCase):
         self.assertEqual(self.fleet.run("inspect", "--config", self.server.config, "--json").stdout.count('"journal":'), 0)
 
 
+class Reports(unittest.TestCase):
+    """A5: nobody's flood of reports hides what another did."""
+
+    def lie(self, host, count):
+        """Files whose bytes aren't those that were signed."""
+        liar = Peer(self.fleet, "logs-a", host)
+        self.addCleanup(liar.close)
+        self.assertEqual(liar.hello()[0], "welcome")
+        liar.send_records([liar.opened()])
+        files = [os.urandom(16) for _ in range(count)]
+        for number, file in enumerate(files):
+            liar.send_records([liar.born(file, b"/var/log/%d.log" % number), liar.appended(file, 0, b"true", b"true")])
+        self.assertTrue(liar.records_durable(limit=60))
+        for file in files:
+            liar.resume(file)
+            liar.send_payload(file, 0, b"lie!")
+            self.assertNotEqual(liar.payload_durable(file, 4), 0)
+
+    def test_A5_one_hosts_flood_leaves_anothers_conflict_in_the_log(self):
+        self.fleet = self.enterContext(Fleet())
+        server = self.fleet.server("logs-a")
+        for name in ("web1", "web2"):
+            self.fleet.issue(name, "host")
+        # In the way of every link below it.
+        os.makedirs(os.path.join(self.fleet.logs("logs-a"), "latest", "web1"))
+        with open(os.path.join(self.fleet.logs("logs-a"), "latest", "web1", "var"), "w"):
+            pass
+        server.start().wait_ready()
+        self.lie("web1", 400)
+        self.lie("web2", 1)
+
+        def lines(*words):
+            with open(server.log, errors="replace") as log:
+                return [line for line in log if all(word in line for word in words)]
+
+        wait_for(lambda: lines("bytes of a file were refused", "host=web2"), "the other's conflict is in the log", 10)
+        self.assertLessEqual(len(lines("bytes of a file were refused", "host=web1")), 50)
+        wait_for(lambda: lines("latest/ can't show"), "what is in the way of latest/ is said", 10)
+        self.assertLessEqual(len(lines("latest/ can't show")), 50)
+        counted = wait_for(lambda: lines("was left out", "kind=refused"), "what was left out is counted", 70, pause=0.5)
+        self.assertIn("of=web1", counted[0])
+
+
 class Looking(unittest.TestCase):
     def setUp(self):
         self.fleet = self.enterContext(Fleet())
