@@ -87,6 +87,7 @@ extension Node: NodeControl {
     if let server { add(server, to: &status) }
     // Doesn't make less of what is durable.
     if let complaint = keys.complaint { status.alarms.append("keys: \(complaint)") }
+    if let trouble = page.trouble { status.alarms.append("status page: \(trouble)") }
     return status
   }
 

@@ -21,6 +21,7 @@ package final class Node: @unchecked Sendable {
   private(set) var server: ServerDriver?
   var logRootLock: DirectoryLock?
   var settlements = Settlements()
+  var page = PageState()
   private var stopLimit: EventLoop.Timer?
   private var exitStatus: Int32 = 0
 
@@ -63,8 +64,8 @@ package final class Node: @unchecked Sendable {
     defer { for signal in signals { signal.cancel() } }
     let control = try ControlServer(at: configuration.dataFolder.controlSocket, node: self)
     defer { control.stop() }
-    let page = try configuration.status.map { try StatusServer(at: $0.listen, node: self) }
-    defer { page?.stop() }
+    openPage()
+    defer { page.server?.stop() }
     flushReports()
     ServiceManager.notify("READY=1")
     logger.notice(

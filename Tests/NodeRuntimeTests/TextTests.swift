@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import HostCore
 import JournalModel
 import Logging
@@ -106,6 +107,40 @@ import WireProtocol
 
   @Test func aValueIsBounded() {
     #expect(LineLog.value(String(repeating: "x", count: 1 << 20)).utf8.count < 20_000)
+  }
+}
+
+@Suite struct LineWriterTests {
+  @Test func aReaderThatStopsReadingStopsNobodyAndWhatItMissedIsSaid() throws {
+    var ends: [Int32] = [0, 0]
+    try #require(pipe(&ends) == 0)
+    defer { for end in ends { close(end) } }
+    let writer = LineWriter(ends[1])
+    let line = String(repeating: "x", count: 999) + "\n"
+    let took = ContinuousClock().measure { for _ in 0..<5_000 { writer.write(line) } }
+    #expect(took < .seconds(5))
+    var seen: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 1 << 20)
+    _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
+    while case let count = read(ends[0], &buffer, buffer.count), count > 0 { seen += buffer[..<count] }
+    writer.write("after\n")
+    while case let count = read(ends[0], &buffer, buffer.count), count > 0 { seen += buffer[..<count] }
+    let lines = String(decoding: seen, as: UTF8.self).split(separator: "\n")
+    #expect(lines.last == "after")
+    let whole = lines.count { $0.utf8.count == 999 }
+    #expect(lines.dropLast().last?.hasSuffix("warning \(5_000 - whole) lines were lost: nobody read the log") == true)
+  }
+
+  @Test func longLinesComeWholeAndInOrder() throws {
+    var ends: [Int32] = [0, 0]
+    try #require(pipe(&ends) == 0)
+    defer { for end in ends { close(end) } }
+    let writer = LineWriter(ends[1])
+    let line = (0..<5_000).map { "\($0)," }.joined() + "\n"
+    writer.write(line)
+    var buffer = [UInt8](repeating: 0, count: 1 << 20)
+    let count = read(ends[0], &buffer, buffer.count)
+    #expect(String(decoding: buffer.prefix(max(0, count)), as: UTF8.self) == line)
   }
 }
 
