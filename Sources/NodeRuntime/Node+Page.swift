@@ -1,16 +1,12 @@
 import JournalModel
 import LinuxIO
 import Logging
+import Synchronization
 
-/// The page of `status.listen`, or why there is none.
-struct PageState {
-  var server: StatusServer?
-  var trouble: String?
-  fileprivate var retry: EventLoop.Timer?
-}
+// The page of `status.listen`.
 
 extension Node {
-  private static let pageRetry = Interval.seconds(5)
+  private static let pagePause = Interval.seconds(5)
 
   /// Serves `status.listen`. An address that can't be had is said and tried again: it keeps nobody from following.
   func openPage() {
@@ -20,14 +16,16 @@ extension Node {
 
   private func take(_ opened: Result<StatusServer, any Error>) {
     switch opened {
-    case .success(let server): page = PageState(server: server)
+    case .success(let server):
+      page = server
+      pageTrouble.withLock { $0 = nil }
     case .failure(let error):
-      page = PageState(trouble: "\(error)")
+      pageTrouble.withLock { $0 = "\(error)" }
       reports.log(
         ReportEvent(
           .error, "status page", "the status page can't be served, all else goes on; tried again until it can",
           ["why": "\(error)"]), at: Clocks.now())
-      page.retry = loop.schedule(after: Self.pageRetry) { [unowned self] in reopenPage() }
+      pageRetry = loop.schedule(after: Self.pagePause) { [unowned self] in reopenPage() }
     }
   }
 

@@ -5,6 +5,7 @@ import JournalStore
 import LinuxIO
 import SecureTransport
 import ServerCore
+import Synchronization
 
 // What the running node says of itself.
 
@@ -12,9 +13,10 @@ extension Node: NodeControl {
   /// How long one who asks waits for the loop's turn.
   private static let patience = DispatchTimeInterval.seconds(5)
 
-  package func snapshot() -> NodeStatus { listingGaps(glance()) }
+  package func snapshot() -> NodeStatus { sayingTrouble(listingGaps(look())) }
+  package func glance() -> NodeStatus { sayingTrouble(look()) }
 
-  package func glance() -> NodeStatus {
+  private func look() -> NodeStatus {
     let answer = Box<NodeStatus?>(nil)
     let ready = DispatchSemaphore(value: 0)
     loop.post { [weak self] in
@@ -31,11 +33,10 @@ extension Node: NodeControl {
     timeout: Interval, done told: @escaping @Sendable (SettleResult) -> Void
   ) -> @Sendable () -> Void {
     let done: @Sendable (SettleResult) -> Void = { [self] result in
-      guard result.status.gapCount > 0 else { return told(result) }
       // Not on a worker: all of them may wait for a disk that hangs.
       startThread {
         var result = result
-        result.status = self.listingGaps(result.status)
+        result.status = self.sayingTrouble(self.listingGaps(result.status))
         told(result)
       }
     }
@@ -77,6 +78,14 @@ extension Node: NodeControl {
     return status
   }
 
+  /// With alarms that make nothing that is durable less so: added last, when `settled` is known.
+  private func sayingTrouble(_ status: NodeStatus) -> NodeStatus {
+    var status = status
+    if let complaint = keys.complaint { status.alarms.append("keys: \(complaint)") }
+    if let trouble = pageTrouble.withLock({ $0 }) { status.alarms.append("status page: \(trouble)") }
+    return status
+  }
+
   // MARK: On the loop's thread
 
   /// All but the list of the gaps.
@@ -85,9 +94,6 @@ extension Node: NodeControl {
     status.uptimeSeconds = seconds(Clocks.now() - began)
     if let host { add(host, to: &status) }
     if let server { add(server, to: &status) }
-    // Doesn't make less of what is durable.
-    if let complaint = keys.complaint { status.alarms.append("keys: \(complaint)") }
-    if let trouble = page.trouble { status.alarms.append("status page: \(trouble)") }
     return status
   }
 

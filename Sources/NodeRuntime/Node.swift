@@ -6,6 +6,7 @@ import LinuxIO
 import Logging
 import SecureTransport
 import ServerCore
+import Synchronization
 
 /// The daemon: one loop, the machines of its roles with their drivers, and those who ask about it.
 package final class Node: @unchecked Sendable {
@@ -21,7 +22,10 @@ package final class Node: @unchecked Sendable {
   private(set) var server: ServerDriver?
   var logRootLock: DirectoryLock?
   var settlements = Settlements()
-  var page = PageState()
+  var page: StatusServer?
+  var pageRetry: EventLoop.Timer?
+  /// Why there is no status page.
+  let pageTrouble = Mutex<String?>(nil)
   private var stopLimit: EventLoop.Timer?
   private var exitStatus: Int32 = 0
 
@@ -65,7 +69,7 @@ package final class Node: @unchecked Sendable {
     let control = try ControlServer(at: configuration.dataFolder.controlSocket, node: self)
     defer { control.stop() }
     openPage()
-    defer { page.server?.stop() }
+    defer { page?.stop() }
     flushReports()
     ServiceManager.notify("READY=1")
     logger.notice(

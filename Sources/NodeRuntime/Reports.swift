@@ -174,7 +174,8 @@ extension ServerReport {
     case .refused(let key, let path, let code, let why):
       ReportEvent(
         .warning, "refused", "bytes of a file were refused; nothing that is held has changed",
-        of: .host(key.host), subject: "\(key.file) \(code)",
+        // Of files that it never announced a host can name as many as it likes.
+        of: .host(key.host), subject: "\(path == nil ? "-" : key.file.text) \(code)",
         [
           "host": key.host.text, "file": key.file.text, "path": path?.escaped ?? "-", "code": "\(code)", "why": why,
         ])
