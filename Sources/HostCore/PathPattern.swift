@@ -34,7 +34,10 @@ package struct PathPattern: Hashable, Sendable {
   package init(_ pattern: BytePath) {
     var components = Self.split(pattern.bytes).map(Self.component)
     if pattern.bytes.first != UInt8(ascii: "/") { components.insert(.anyDepth, at: 0) }
-    self.components = components
+    // `**/**` matches what `**` matches, in as many more ways as it is long.
+    self.components = components.reduce(into: []) { kept, component in
+      if component != .anyDepth || kept.last != .anyDepth { kept.append(component) }
+    }
   }
 
   /// The longest literal directory that every match lies below.
@@ -63,7 +66,10 @@ package struct PathPattern: Hashable, Sendable {
 
   package func matches(_ path: BytePath) -> Bool {
     var positions = start
-    for name in Self.split(path.bytes) { positions = advance(positions, over: name, isLink: false) }
+    for name in Self.split(path.bytes) {
+      positions = advance(positions, over: name, isLink: false)
+      if positions.isEmpty { return false }
+    }
     return isMatch(positions)
   }
 
@@ -79,6 +85,25 @@ extension PathPattern {
   var start: Positions { closure([0]) }
 
   func isMatch(_ positions: Positions) -> Bool { positions.last == components.count }
+
+  /// Whether a walk that stands at `positions` matches with `name` as its last: the same as to advance and look, without
+  /// making anything.
+  func isMatch(_ positions: Positions, ending name: [UInt8]) -> Bool {
+    positions.contains { position in
+      guard position < components.count else { return false }
+      let isLast = position + 1 == components.count
+      switch components[position] {
+      case .anyDepth: return isLast
+      case .literal(let wanted): return (isLast || isOpenEnd(position + 1)) && wanted == name
+      case .glob(let tokens): return (isLast || isOpenEnd(position + 1)) && Self.match(tokens[...], name[...])
+      }
+    }
+  }
+
+  /// Whether the last component, which may stand for nothing, is at `position`.
+  private func isOpenEnd(_ position: Int) -> Bool {
+    position + 1 == components.count && components[position] == .anyDepth
+  }
 
   /// Whether a name below may still match.
   func mayMatchBelow(_ positions: Positions) -> Bool { positions.contains { $0 < components.count } }
@@ -102,17 +127,15 @@ extension PathPattern {
     return closure(next)
   }
 
-  /// With the positions behind every `**`, which may stand for nothing; sorted.
+  /// With the positions behind every `**`, which may stand for nothing. Takes positions in order, and gives each once;
+  /// no `**` stands behind another.
   private func closure(_ positions: Positions) -> Positions {
-    var all = Set(positions)
-    for position in positions {
-      var position = position
-      while position < components.count, components[position] == .anyDepth {
-        position += 1
-        all.insert(position)
-      }
+    var all: Positions = []
+    for position in positions where position > all.last ?? -1 {
+      all.append(position)
+      if position < components.count, components[position] == .anyDepth { all.append(position + 1) }
     }
-    return all.sorted()
+    return all
   }
 }
 
@@ -260,7 +283,7 @@ struct FollowPatterns {
   }
 
   private func anyMatch(_ patterns: [PathPattern], _ positions: [PathPattern.Positions], _ name: [UInt8]) -> Bool {
-    zip(patterns, positions).contains { $0.isMatch($0.advance($1, over: name, isLink: false)) }
+    zip(patterns, positions).contains { $0.isMatch($1, ending: name) }
   }
 
   private func advance(_ position: Position, over name: [UInt8], isLink: Bool) -> Position {

@@ -1,5 +1,6 @@
 import HostCore
 import JournalModel
+import SecureTransport
 
 extension ConfigurationReader {
   /// What each key allows by itself, but not together.
@@ -20,6 +21,12 @@ extension ConfigurationReader {
       if let peer = server.peers.first(where: { $0.name == configuration.node.name }) {
         complain(serverLine, "server.peers", "\(peer.name) is this node itself")
       }
+    }
+    if let status = configuration.status, !status.listen.isLoopback {
+      warn(
+        root.entries["status"]?.line, "status.listen",
+        "\(status.listen) can be reached from other machines, and nobody is asked who they are: whoever reaches it sees "
+          + "names of hosts and files; listen on 127.0.0.1, or let only those in who should see them")
     }
     if let host = configuration.host {
       checkFollowed(host, configuration, line: root.entries["host"]?.line)

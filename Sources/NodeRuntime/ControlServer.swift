@@ -2,26 +2,27 @@ import Glibc
 import JournalModel
 import Synchronization
 
-/// Answers those who ask about the running node over `control.sock` (mode 0600): on threads of its own, bounded in
-/// connections, request size and time, so that nobody who asks can hold up the node.
+/// Answers those who ask about the running node over `control.sock` (mode 0600). Nobody who asks can hold up the node, or
+/// others who ask.
 package final class ControlServer: Sendable {
-  private static let mostConnections = 16
-  private static let idleSeconds = 10
+  /// So many may wait for `settle` at a time; the other connections are for those who ask and go.
+  private static let mostSettling = 32
 
   private let path: String
   private let socket: UnixSocket
-  private let node: any NodeControl
+  private let service: Service
+  private let server: RequestServer
   private let isStopped = Atomic(false)
-  private let connections = Atomic(0)
 
   /// Listens at once. The caller holds the node's stores, so nobody else is serving this path: a socket that is there
   /// is left over from a killed node.
-  package init(at path: String, node: any NodeControl) throws(ControlFailure) {
+  package init(at path: String, node: any NodeControl) throws {
     self.path = path
-    self.node = node
     socket = try UnixSocket.make()
     try socket.bind(at: path)
-    startThread { self.serve() }
+    service = Service(node)
+    server = try RequestServer(
+      listening: socket.number, bounds: .init(request: ControlRequest.maximumByteCount), service: service)
   }
 
   /// Takes no more requests; removes the socket's name.
@@ -29,62 +30,54 @@ package final class ControlServer: Sendable {
     guard !isStopped.exchange(true, ordering: .relaxed) else { return }
     unlink(path)
     shutdown(socket.number, Int32(SHUT_RDWR))
+    server.stop()
+    service.desk.close()
   }
 
-  private func serve() {
-    while !isStopped.load(ordering: .relaxed) {
-      let number = accept(socket.number, nil, nil)
-      guard number >= 0 else {
-        // Descriptors or memory are short for now: don't spin.
-        if errno != EINTR, !isStopped.load(ordering: .relaxed) { usleep(100_000) }
-        continue
-      }
-      let connection = Connection(UnixSocket(owning: number))
-      guard connections.wrappingAdd(1, ordering: .relaxed).newValue <= Self.mostConnections else {
-        connection.answer(ControlAnswer(error: "the node is being asked by too many already; try again"))
-        connections.wrappingSubtract(1, ordering: .relaxed)
-        continue
-      }
-      startThread { [self] in
-        connection.answer(answer(connection.request(seconds: Self.idleSeconds)))
-        connections.wrappingSubtract(1, ordering: .relaxed)
-      }
-    }
-  }
+  private final class Service: RequestService {
+    let desk: StatusDesk
+    private let node: any NodeControl
+    private let settling = Atomic(0)
 
-  private func answer(_ line: [UInt8]?) -> ControlAnswer {
-    guard let line, let request = try? JSON.decode(ControlRequest.self, from: line) else {
-      return ControlAnswer(error: "the request is none that this version knows")
+    init(_ node: any NodeControl) {
+      self.node = node
+      desk = StatusDesk { node.snapshot() }
     }
-    switch request {
-    case .status: return ControlAnswer(status: node.snapshot())
-    case .settle(let timeout):
+
+    /// One line.
+    func request(in bytes: [UInt8]) -> [UInt8]? {
+      bytes.firstIndex(of: UInt8(ascii: "\n")).map { Array(bytes[..<$0]) }
+    }
+
+    func answer(_ line: [UInt8], to reply: Reply) {
+      guard let request = try? JSON.decode(ControlRequest.self, from: line) else {
+        return give(ControlAnswer(error: "the request is none that this version knows"), to: reply)
+      }
+      switch request {
+      case .status: desk.ask { self.give(ControlAnswer(status: $0), to: reply) }
+      case .settle(let timeout): settle(timeout, reply)
+      }
+    }
+
+    private func settle(_ timeout: Double, _ reply: Reply) {
       guard timeout >= 0, timeout <= ControlRequest.longestTimeout else {
-        return ControlAnswer(error: "the timeout is not within 0 and \(Int(ControlRequest.longestTimeout)) seconds")
+        let longest = Int(ControlRequest.longestTimeout)
+        return give(ControlAnswer(error: "the timeout is not within 0 and \(longest) seconds"), to: reply)
       }
-      let milliseconds = UInt64(timeout * 1_000)
-      let awaited = Awaited<SettleResult>()
-      node.settle(timeout: .milliseconds(milliseconds)) { awaited.give($0) }
-      if let result = awaited.wait(milliseconds: Int32(milliseconds) + 10_000) { return ControlAnswer(settle: result) }
-      return ControlAnswer(error: "the node didn't answer within its time")
+      guard settling.wrappingAdd(1, ordering: .relaxed).newValue <= ControlServer.mostSettling else {
+        settling.wrappingSubtract(1, ordering: .relaxed)
+        return give(ControlAnswer(error: "too many wait for the node to settle already; try again"), to: reply)
+      }
+      let giveUp = node.settle(timeout: .milliseconds(UInt64(timeout * 1_000))) { result in
+        self.settling.wrappingSubtract(1, ordering: .relaxed)
+        self.give(ControlAnswer(settle: result), to: reply)
+      }
+      reply.onAbandoned(giveUp)
     }
-  }
-}
 
-/// Lets a socket travel to the thread that serves it.
-private final class Connection: Sendable {
-  private let socket: UnixSocket
-
-  init(_ socket: consuming UnixSocket) { self.socket = socket }
-
-  func request(seconds: Int) -> [UInt8]? {
-    socket.setTimeouts(seconds: seconds)
-    return socket.readLine(limit: ControlRequest.maximumByteCount)
-  }
-
-  func answer(_ answer: ControlAnswer) {
-    guard let line = try? JSON.line(answer) else { return }
-    _ = socket.write(line + "\n")
+    private func give(_ answer: ControlAnswer, to reply: Reply) {
+      if let line = try? JSON.line(answer) { reply(Array((line + "\n").utf8)) }
+    }
   }
 }
 

@@ -6,6 +6,9 @@ enum FollowPattern {
     var message: String
   }
 
+  /// Each `**` multiplies the ways in which a path can match. `**/**` is the same as one.
+  static let maximumDepths = 8
+
   /// - A pattern that begins with `/` stands as it is.
   /// - An `exclude` that begins with `**/` holds everywhere.
   /// - Any other is relative to the configuration file's directory, and must begin with a plain name.
@@ -25,6 +28,7 @@ enum FollowPattern {
     var components: [Substring] = []
     for component in pattern.split(separator: "/") where component != "." {
       try check(component, in: pattern)
+      if component == "**", components.last == "**" { continue }
       if component != ".." {
         components.append(component)
       } else if let last = components.popLast(), isGlob(last) {
@@ -33,6 +37,9 @@ enum FollowPattern {
     }
     guard let last = components.last, !pattern.hasSuffix("/") else {
       throw Failure(message: "names a directory: to follow what is in it, write `\(shown(pattern))**`")
+    }
+    guard components.count(where: { $0 == "**" }) <= maximumDepths else {
+      throw Failure(message: "more than \(maximumDepths) times `**` in `\(shown(pattern, limit: 80))`")
     }
     if last == "**" { components.append("*") }
     let result = "/" + components.joined(separator: "/")

@@ -22,7 +22,8 @@ final class HostDriver: @unchecked Sendable {
   private let store: LMDBHostStore<SHA256Tree>
   private let files: LinuxHostFiles
   private let destinations: [Destination]
-  private let tls: TLSContext
+  /// The keys as they are now.
+  private let tls: () throws(TransportError) -> TLSContext
   private let loop: EventLoop
   private let workers: Workers
   private let connections: ConnectionNumbers
@@ -55,7 +56,8 @@ final class HostDriver: @unchecked Sendable {
 
   init(
     settings: HostSettings, identity: JournalIdentity, key: JournalKey, store: LMDBHostStore<SHA256Tree>,
-    files: LinuxHostFiles, destinations: [Destination], tls: TLSContext, loop: EventLoop,
+    files: LinuxHostFiles, destinations: [Destination],
+    tls: @escaping () throws(TransportError) -> TLSContext, loop: EventLoop,
     workers: Workers, connections: ConnectionNumbers, report: @escaping (HostReport) -> Void,
     halt: @escaping (String) -> Void
   ) {
@@ -312,7 +314,7 @@ final class HostDriver: @unchecked Sendable {
       let address = try address.get()
       let link = Link(
         id: connections.next(),
-        session: try tls.connect(on: .connecting(to: address), to: destination.name), isConnecting: true,
+        session: try tls().connect(on: .connecting(to: address), to: destination.name), isConnecting: true,
         address: address.description, limits: machine.settings.limits, loop: loop
       ) { [weak self] link, event in self?.handle(event, on: link, server) }
       links[link.id] = link

@@ -51,7 +51,7 @@ extension Inspection {
 }
 
 extension InspectedFile.Durable {
-  fileprivate var here: UInt64 {
+  var here: UInt64 {
     switch self {
     case .here(let count): count
     case .noted: 0

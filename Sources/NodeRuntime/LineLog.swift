@@ -1,6 +1,7 @@
 import Glibc
 import JournalModel
 package import Logging
+import Synchronization
 
 /// Writes each event as one line to standard error: time (RFC 3339, UTC), level, message, then `key=value` pairs in the
 /// order of their keys. Whatever is not plainly harmless is quoted and escaped, so that no file name, host name or text
@@ -67,14 +68,62 @@ package struct LineLog: LogHandler {
     }
   }
 
-  /// In one write(2), so that lines of several threads don't mix. Nothing is done about a reader that is gone.
-  package static let standardError: @Sendable (String) -> Void = { line in
+  package static let standardError: @Sendable (String) -> Void = { [writer = LineWriter(STDERR_FILENO)] in
+    writer.write($0)
+  }
+}
+
+/// Writes lines to a file, pipe or socket, and waits for no reader: one that stops reading would stop whoever logs. Lines
+/// that find no room are lost, and their number is said as soon as there is some.
+final class LineWriter: Sendable {
+  /// How long a reader may hold up a line, once; as long as it doesn't read, further lines aren't kept waiting.
+  private static let patience: Int32 = 50
+  /// What a pipe takes without waiting when it says that it takes something (pipe(7), PIPE_BUF).
+  private static let piece = 4_096
+
+  private struct State {
+    var isStuck = false
+    var lost = 0
+  }
+  private let number: Int32
+  private let state = Mutex(State())
+
+  init(_ number: Int32) { self.number = number }
+
+  /// Lines of several threads don't mix.
+  func write(_ line: String) {
+    state.withLock { state in
+      if state.isStuck {
+        guard hasRoom(within: 0) else {
+          state.lost += 1
+          return
+        }
+        _ = put("\(WallTime.now.rfc3339) warning \(state.lost) lines were lost: nobody read the log\n")
+        state = State()
+      }
+      guard put(line) else {
+        state = State(isStuck: true, lost: 1)
+        return
+      }
+    }
+  }
+
+  /// False when there was no room for all of it. Nothing is done about a reader that is gone.
+  private func put(_ line: String) -> Bool {
     var rest = Array(line.utf8)[...]
     while !rest.isEmpty {
-      let count = rest.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
-      if count < 0, errno == EINTR { continue }
-      guard count > 0 else { return }
+      guard hasRoom(within: Self.patience) else { return false }
+      let count = rest.prefix(Self.piece).withUnsafeBytes { Glibc.write(number, $0.baseAddress, $0.count) }
+      if count < 0, errno == EINTR || errno == EAGAIN { continue }
+      guard count > 0 else { return true }
       rest = rest.dropFirst(count)
     }
+    return true
+  }
+
+  private func hasRoom(within milliseconds: Int32) -> Bool {
+    var entry = pollfd(fd: number, events: Int16(POLLOUT), revents: 0)
+    // Interrupted: the next write finds out.
+    return poll(&entry, 1, milliseconds) != 0
   }
 }

@@ -43,6 +43,14 @@ struct StartFailure: Error, CustomStringConvertible {
   init(_ description: String) { self.description = description }
 }
 
+extension DataFolder {
+  /// What is to be said of a journal without its key.
+  var missingKey: String {
+    "\(journalKey) is missing, and without it nobody can sign for the journal in \(hostStore): restore the key, or move "
+      + "the journal away to begin a new one"
+  }
+}
+
 extension Node {
   /// Makes the directory that the configuration names under `key`, and those above it, where there is none.
   static func makeDirectory(_ path: String, mode: Int, for key: String) throws {
@@ -73,15 +81,11 @@ extension Node {
     let address = try section.listen.resolve()[0]
     let driver = ServerDriver(
       settings: ServerSettings(name: configuration.node.name.text, limits: limits, totalCredit: section.credit),
-      verifier: CertificateVerifier(authorities: try BindingAuthorities(file: configuration.tls.authorities)),
-      store: store, counter: counter, files: files, tls: try TLSContext(.server, configuration.credentials),
+      verifier: CertificateVerifier(keys: keys), store: store, counter: counter, files: files,
+      tls: { [keys] () throws(TransportError) in try keys.context(.server) },
       listener: try .listening(at: address), loop: loop, workers: workers, connections: connections,
       report: { [reports] in reports.report($0, at: Clocks.now()) }, halt: { [unowned self] in halt($0) },
-      onLinkFailure: { [logger] host, path, reason in
-        logger.warning(
-          "latest/ can't show the newest file",
-          metadata: ["host": "\(host)", "path": "\(path.escaped)", "reason": "\(reason)"])
-      })
+      onLinkFailure: { [reports] in reports.log(.unlinked($0, $1, $2), at: Clocks.now()) })
     return (driver, matches)
   }
 
@@ -89,8 +93,9 @@ extension Node {
 
   func makeHost(_ section: Configuration.HostSection) throws -> HostDriver {
     let store = try LMDBHostStore<SHA256Tree>(at: configuration.dataFolder.hostStore)
-    let key = try loadOrMakeKey()
-    let identity = try openJournal(store, key)
+    let known = try store.identity()
+    let key = try journalKey(isNew: known == nil)
+    let identity = try openJournal(store, known, key)
     let limits = configuration.limits
     let files = LinuxHostFiles(
       limits: limits, own: configuration.ownFiles,
@@ -103,24 +108,28 @@ extension Node {
     return HostDriver(
       settings: settings, identity: identity, key: key, store: store, files: files,
       destinations: section.servers.map { .init(name: $0.name.text, address: $0.address) },
-      tls: try TLSContext(.client, configuration.credentials), loop: loop, workers: workers,
+      tls: { [keys] () throws(TransportError) in try keys.context(.client) }, loop: loop, workers: workers,
       connections: connections, report: { [reports] in reports.report($0, at: Clocks.now()) },
       halt: { [unowned self] in halt($0) })
   }
 
-  private func loadOrMakeKey() throws -> JournalKey {
+  /// The key of the journal. One is made for a new journal only: no other could sign for one that is there.
+  private func journalKey(isNew: Bool) throws -> JournalKey {
     let path = configuration.dataFolder.journalKey
-    if FileManager.default.fileExists(atPath: path) { return try JournalKey.load(path) }
+    if SmallFile.exists(path) || errno != ENOENT { return try JournalKey.load(path) }
+    guard isNew else { throw StartFailure(configuration.dataFolder.missingKey) }
     let key = try JournalKey.make()
     try key.store(at: path)
     return key
   }
 
   /// The journal of the data folder, begun if there is none: identity, then record 0 with the binding (W5).
-  private func openJournal(_ store: LMDBHostStore<SHA256Tree>, _ key: JournalKey) throws -> JournalIdentity {
+  private func openJournal(
+    _ store: LMDBHostStore<SHA256Tree>, _ known: JournalIdentity?, _ key: JournalKey
+  ) throws -> JournalIdentity {
     let name = configuration.node.name
     let identity: JournalIdentity
-    if let known = try store.identity() {
+    if let known {
       identity = known
     } else {
       identity = JournalIdentity(
@@ -143,9 +152,7 @@ extension Node {
 
   private func begin(_ identity: JournalIdentity, in store: LMDBHostStore<SHA256Tree>) throws {
     // Record 0 binds the journal to this certificate for ever: begun with a wrong one, no server would ever take it.
-    if let objection = configuration.objection(to: try TLSContext(.client, configuration.credentials).identity) {
-      throw StartFailure(objection)
-    }
+    if let complaint = keys.complaint { throw StartFailure("a new journal needs a good certificate: \(complaint)") }
     let bytes = JournalOpened.bindingBytes(
       host: identity.host, journal: identity.journal, publicKey: identity.publicKey)
     let (chain, signature) = try CertificateBinding.sign(bytes, with: configuration.credentials)
@@ -177,7 +184,9 @@ private func loggedBytes(
 
 /// Signatures by OpenSSL.
 struct CertificateVerifier: SignatureVerifier {
-  let authorities: BindingAuthorities
+  let keys: NodeKeys
+
+  func objection(toKey publicKey: Digest) -> String? { JournalKey.objection(to: publicKey) }
 
   func isValid(_ checkpoint: Checkpoint, publicKey: Digest) -> Bool {
     JournalKey.verify(checkpoint.signature, checkpoint.signedBytes, publicKey: publicKey)
@@ -188,6 +197,7 @@ struct CertificateVerifier: SignatureVerifier {
     case .certificate(let chain, let signature):
       let bytes = JournalOpened.bindingBytes(
         host: opened.host, journal: opened.journal, publicKey: opened.publicKey)
+      guard let authorities = keys.authorities else { return "this server's authorities can't be read at present" }
       return authorities.refusal(chain: chain, signature: signature, over: bytes, hostName: opened.host.text)
     case .journalKey:
       return "the journal is bound by its own key alone, and this server asks for certificates"

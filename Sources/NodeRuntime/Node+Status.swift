@@ -5,6 +5,7 @@ import JournalStore
 import LinuxIO
 import SecureTransport
 import ServerCore
+import Synchronization
 
 // What the running node says of itself.
 
@@ -12,36 +13,43 @@ extension Node: NodeControl {
   /// How long one who asks waits for the loop's turn.
   private static let patience = DispatchTimeInterval.seconds(5)
 
-  package func snapshot() -> NodeStatus {
+  package func snapshot() -> NodeStatus { sayingTrouble(listingGaps(look())) }
+  package func glance() -> NodeStatus { sayingTrouble(look()) }
+
+  private func look() -> NodeStatus {
     let answer = Box<NodeStatus?>(nil)
     let ready = DispatchSemaphore(value: 0)
     loop.post { [weak self] in
       answer.value = self?.status()
       ready.signal()
     }
-    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return listingGaps(status) }
+    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return status }
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: false)
     status.alarms = ["the node doesn't answer: its loop has been busy for 5 s"]
     return status
   }
 
-  package func settle(timeout: Interval, done told: @escaping @Sendable (SettleResult) -> Void) {
+  package func settle(
+    timeout: Interval, done told: @escaping @Sendable (SettleResult) -> Void
+  ) -> @Sendable () -> Void {
     let done: @Sendable (SettleResult) -> Void = { [self] result in
-      guard result.status.gapCount > 0 else { return told(result) }
       // Not on a worker: all of them may wait for a disk that hangs.
       startThread {
         var result = result
-        result.status = self.listingGaps(result.status)
+        result.status = self.sayingTrouble(self.listingGaps(result.status))
         told(result)
       }
     }
+    // Belongs to the loop's thread.
+    let begun = Box<UInt64?>(nil)
     loop.post { [self] in
       guard let host else {
         // Without peers a server owes nothing to anyone; what hosts are still sending isn't its own yet.
         let status = status()
-        return done(SettleResult(reached: status.settled && status.alarms.isEmpty, unsettled: [], status: status))
+        return done(SettleResult(reached: status.settled, unsettled: [], status: status))
       }
       let token = settlements.nextToken()
+      begun.value = token
       let limit = loop.schedule(after: timeout) { [unowned self] in
         let result = SettleResult(reached: false, unsettled: unsettled(token), status: status())
         host.take(.cancelSettle(token: token))
@@ -53,6 +61,13 @@ extension Node: NodeControl {
       }
       host.take(.settle(token: token))
     }
+    return { [self] in
+      loop.post { [self] in
+        guard let token = begun.value, settlements.isWaiting(token) else { return }
+        host?.take(.cancelSettle(token: token))
+        settlements.end(token, SettleResult(reached: false, unsettled: [], status: status()))
+      }
+    }
   }
 
   /// With the gaps themselves: that reads the whole file table, which would keep the loop from delivering.
@@ -60,6 +75,14 @@ extension Node: NodeControl {
     guard status.gapCount > 0, let host else { return status }
     var status = status
     status.gaps = host.gaps(limit: NodeStatus.listed)
+    return status
+  }
+
+  /// With alarms that make nothing that is durable less so: added last, when `settled` is known.
+  private func sayingTrouble(_ status: NodeStatus) -> NodeStatus {
+    var status = status
+    if let complaint = keys.complaint { status.alarms.append("keys: \(complaint)") }
+    if let trouble = pageTrouble.withLock({ $0 }) { status.alarms.append("status page: \(trouble)") }
     return status
   }
 

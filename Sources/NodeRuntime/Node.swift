@@ -6,6 +6,7 @@ import LinuxIO
 import Logging
 import SecureTransport
 import ServerCore
+import Synchronization
 
 /// The daemon: one loop, the machines of its roles with their drivers, and those who ask about it.
 package final class Node: @unchecked Sendable {
@@ -14,12 +15,17 @@ package final class Node: @unchecked Sendable {
   let workers = Workers()
   let connections = ConnectionNumbers()
   let reports: ReportLog
+  let keys: NodeKeys
   let logger = LineLog.logger()
   let began = Clocks.now()
   private(set) var host: HostDriver?
   private(set) var server: ServerDriver?
   var logRootLock: DirectoryLock?
   var settlements = Settlements()
+  var page: StatusServer?
+  var pageRetry: EventLoop.Timer?
+  /// Why there is no status page.
+  let pageTrouble = Mutex<String?>(nil)
   private var stopLimit: EventLoop.Timer?
   private var exitStatus: Int32 = 0
 
@@ -42,6 +48,7 @@ package final class Node: @unchecked Sendable {
   private init(_ configuration: Configuration) throws {
     self.configuration = configuration
     reports = ReportLog(logger: logger, servers: configuration.host?.servers.map(\.name.text) ?? [])
+    keys = NodeKeys(configuration) { [reports] in reports.log($0, at: Clocks.now()) }
     loop = try EventLoop()
     try Self.makeDirectory(configuration.node.data, mode: 0o700, for: "node.data")
   }
@@ -57,11 +64,15 @@ package final class Node: @unchecked Sendable {
       host = try makeHost(section)
       try host?.start()
     }
+    for finding in DirectoryRights.findings(for: configuration) {
+      logger.warning("\(finding.subject): \(finding.message)")
+    }
+    keys.watch()
     let signals = [SIGTERM, SIGINT, SIGHUP].map(handle)
     defer { for signal in signals { signal.cancel() } }
     let control = try ControlServer(at: configuration.dataFolder.controlSocket, node: self)
     defer { control.stop() }
-    let page = try configuration.status.map { try StatusServer(at: $0.listen, node: self) }
+    openPage()
     defer { page?.stop() }
     flushReports()
     review()
@@ -70,6 +81,7 @@ package final class Node: @unchecked Sendable {
       "started",
       metadata: ["name": "\(configuration.node.name)", "roles": "\(configuration.roles.joined(separator: ","))"])
     try loop.run(deadline: { [unowned self] in nextDeadline }, onDeadline: { [unowned self] in tick() })
+    keys.stop()
     endWork()
     logger.notice("stopped")
     return exitStatus

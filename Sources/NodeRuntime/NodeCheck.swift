@@ -1,6 +1,8 @@
 import Glibc
 import HostCore
 import JournalModel
+import LMDBStore
+import LinuxIO
 import SecureTransport
 
 /// One line of `check`.
@@ -37,8 +39,10 @@ package struct NodeCheck {
         "\(configuration.node.name), \(configuration.roles.joined(separator: " and ")), \(configuration.file)"))
     for problem in configuration.warnings { show(Finding(.warn, "configuration", problem.description)) }
     checkKeys(show)
+    if configuration.host != nil { checkJournalKey(show) }
     checkData(show)
     checkLogs(show)
+    for finding in DirectoryRights.findings(for: configuration) { show(finding) }
     if let host = configuration.host {
       checkFollowed(host, show)
       WatchLimits.check(host.follow, show)
@@ -57,8 +61,10 @@ package struct NodeCheck {
     ]
     var identity: CertificateIdentity?
     for (side, isNeeded) in sides where isNeeded {
-      do {
-        identity = try TLSContext(side, configuration.credentials).identity
+      do throws(TransportError) {
+        let context = try TLSContext(side, configuration.credentials)
+        if let objection = context.objection() { throw objection }
+        identity = context.identity
       } catch {
         show(Finding(.fail, "keys", error.description))
         return
@@ -70,7 +76,6 @@ package struct NodeCheck {
     } else {
       checkExpiry(identity, show)
     }
-    checkJournalKey(show)
   }
 
   private func checkExpiry(_ identity: CertificateIdentity, _ show: Show) {
@@ -81,7 +86,11 @@ package struct NodeCheck {
 
   private func checkJournalKey(_ show: Show) {
     let path = configuration.dataFolder.journalKey
-    guard SmallFile.exists(path) else { return }
+    guard SmallFile.exists(path) else {
+      let journal = try? LMDBHostStore<SHA256Tree>(readingAt: configuration.dataFolder.hostStore).identity()
+      if journal != nil { show(Finding(.fail, "keys", configuration.dataFolder.missingKey)) }
+      return
+    }
     do {
       _ = try SecureTransport.JournalKey.load(path)
       show(Finding(.ok, "keys", "\(path) is readable"))
@@ -96,7 +105,7 @@ package struct NodeCheck {
     let path = configuration.node.data
     guard checkDirectory("node.data", path, show) else { return }
     var status = stat()
-    if stat(path, &status) == 0, status.st_mode & 0o077 != 0 {
+    if stat(path, &status) == 0, status.st_mode & 0o055 != 0 {
       show(
         Finding(
           .warn, "node.data",
@@ -153,16 +162,25 @@ package struct NodeCheck {
     }
   }
 
+  /// Each costs a look at all patterns, and nobody reads more.
+  private static let rotatedShown = 20
+
   /// A file that is created and renamed away while the node is down has only its new name: if no pattern finds that
   /// name, nobody ever knows of the file.
   private func checkRotated(_ follow: [FollowRule], _ show: Show) {
     let includes = follow.flatMap(\.include)
     let patterns = includes.map { PathPattern($0) }
+    var said = 0
     // A pattern for names that end in a digit is one for rotated names already.
     let digits = UInt8(ascii: "0")...UInt8(ascii: "9")
     for (text, pattern) in zip(includes, patterns) where !digits.contains(pattern.sample.bytes.last ?? 0) {
       let rotated = [".1", "-20260101"].map { BytePath(pattern.sample.bytes + Array($0.utf8)) }
-      guard !rotated.contains(where: { name in patterns.contains { $0.matches(name) } }) else { continue }
+      guard !rotated.contains(where: { name in pattern.matches(name) || patterns.contains { $0.matches(name) } })
+      else { continue }
+      said += 1
+      guard said <= Self.rotatedShown else {
+        return show(Finding(.warn, "host.follow", "the same may hold for more patterns, which were not looked at"))
+      }
       show(
         Finding(
           .warn, "host.follow",

@@ -4,24 +4,30 @@ package import Logging
 package import ServerCore
 import Synchronization
 
-/// Logs reports, each once and not a million times: a repeat within `window` is counted and not written, and so is
-/// what goes beyond `budget` lines of one kind within it. When the window ends, the counts are written.
+/// Logs reports, each once and not a million times, and so that nobody's flood hides what anybody else did: within a
+/// `window` a repeat is counted and not written, and so is what goes beyond the budget of its kind and origin. When the
+/// window ends, the counts are written.
 package final class ReportLog: Sendable {
   package static let window = Interval.seconds(60)
-  /// Lines of one kind within a window.
-  package static let budget = 200
-  /// Different reports remembered for counting repeats.
-  static let remembered = 4_096
+  /// Most counts of one kind that are written with their origins when a window ends; the rest is written as one.
+  static let countsListed = 20
 
-  private struct State {
-    var began = Instant(nanoseconds: 0)
-    var repeats: [Identity: Int] = [:]
-    /// Lines written, and reports left out, of each kind.
-    var kinds: [String: (written: Int, leftOut: Int)] = [:]
+  /// What one origin has reported of one kind in the present window.
+  fileprivate struct Share {
+    /// Of the reports written, to know their repeats; hashes, since a share must cost little whoever fills it.
+    var written: Set<Int> = []
+    var leftOut = 0
   }
-  private struct Identity: Hashable {
-    var kind: String
-    var subject: String
+
+  /// The shares of one kind.
+  fileprivate struct Kind {
+    var shares: [ReportEvent.Origin: Share] = [:]
+    /// How many origins of each class have a share.
+    var origins: [ReportEvent.Standing: Int] = [:]
+  }
+  fileprivate struct State {
+    var began = Instant(nanoseconds: 0)
+    var kinds: [String: Kind] = [:]
   }
 
   private let logger: Logger
@@ -39,43 +45,118 @@ package final class ReportLog: Sendable {
   package func log(_ event: ReportEvent, at now: Instant) {
     guard event.level >= logger.logLevel else { return }
     flush(at: now)
-    let isWritten = state.withLock { state in
-      let identity = Identity(kind: event.kind, subject: event.subject)
-      var counts = state.kinds[event.kind] ?? (0, 0)
-      defer { state.kinds[event.kind] = counts }
-      if let count = state.repeats[identity] {
-        state.repeats[identity] = count + 1
-        counts.leftOut += 1
-        return false
-      }
-      if state.repeats.count < Self.remembered { state.repeats[identity] = 0 }
-      guard counts.written < Self.budget else {
-        counts.leftOut += 1
-        return false
-      }
-      counts.written += 1
-      return true
-    }
-    if isWritten { write(event) }
+    if state.withLock({ $0.kinds[event.kind, default: Kind()].admits(event) }) { write(event) }
   }
 
   /// Writes the counts if a window has ended. Worth calling now and then when nothing is reported any more.
   package func flush(at now: Instant) {
-    let leftOut: [(kind: String, count: Int)] = state.withLock { state in
-      guard now - state.began >= Self.window else { return [] }
-      let result = state.kinds.filter { $0.value.leftOut > 0 }.map { ($0.key, $0.value.leftOut) }
-      state = State(began: now)
-      return result.sorted { $0.0 < $1.0 }
+    let ended: [String: Kind] = state.withLock { state in
+      guard now - state.began >= Self.window else { return [:] }
+      defer { state = State(began: now) }
+      return state.kinds
     }
-    for (kind, count) in leftOut {
-      write(
-        ReportEvent(
-          .warning, kind, "more of the same within the last minute was left out",
-          ["kind": kind, "suppressed": "\(count)"]))
+    for (name, kind) in ended.sorted(by: { $0.key < $1.key }) {
+      for count in kind.counts { write(count.event(kind: name)) }
     }
   }
 
   private func write(_ event: ReportEvent) {
     logger.log(level: event.level, "\(event.message)", metadata: event.pairs.mapValues { .string($0) })
+  }
+}
+
+extension ReportLog.Kind {
+  mutating func admits(_ event: ReportEvent) -> Bool {
+    let origin = place(event.origin)
+    return shares[origin, default: ReportLog.Share()].admits(event.subject, budget: origin.budget)
+  }
+
+  /// The origin's own share; that of all others of its class when too many have one.
+  private mutating func place(_ origin: ReportEvent.Origin) -> ReportEvent.Origin {
+    guard shares[origin] == nil else { return origin }
+    guard origins[origin.standing, default: 0] < origin.standing.limit else { return .others(origin.standing) }
+    origins[origin.standing, default: 0] += 1
+    return origin
+  }
+
+  struct Count {
+    var origin: String
+    var leftOut: Int
+  }
+
+  /// Who had reports left out, most first; those beyond `countsListed` in one.
+  var counts: [Count] {
+    let all = shares.filter { $0.value.leftOut > 0 }.map { Count(origin: $0.key.text, leftOut: $0.value.leftOut) }
+      .sorted { ($1.leftOut, $0.origin) < ($0.leftOut, $1.origin) }
+    let rest = all.dropFirst(ReportLog.countsListed)
+    guard !rest.isEmpty else { return all }
+    let sum = Count(origin: "\(rest.count) more", leftOut: rest.reduce(0) { $0 + $1.leftOut })
+    return all.prefix(ReportLog.countsListed) + [sum]
+  }
+}
+
+extension ReportLog.Kind.Count {
+  func event(kind: String) -> ReportEvent {
+    var pairs = ["kind": kind, "suppressed": "\(leftOut)"]
+    if !origin.isEmpty { pairs["of"] = origin }
+    return ReportEvent(.warning, kind, "more of the same within the last minute was left out", pairs)
+  }
+}
+
+extension ReportLog.Share {
+  mutating func admits(_ subject: String, budget: Int) -> Bool {
+    guard written.count < budget, written.insert(subject.hashValue).inserted else {
+      leftOut += 1
+      return false
+    }
+    return true
+  }
+}
+
+extension ReportEvent.Origin {
+  /// Lines of one kind within a window.
+  package var budget: Int {
+    switch self {
+    case .node: 200
+    case .directory, .peer: 50
+    case .stranger: 5
+    case .others(let standing): standing == .stranger ? 20 : 200
+    }
+  }
+
+  fileprivate var standing: ReportEvent.Standing {
+    switch self {
+    case .node: .node
+    case .directory: .directory
+    case .peer: .peer
+    case .stranger: .stranger
+    case .others(let standing): standing
+    }
+  }
+
+  /// For the log; empty for the node itself.
+  fileprivate var text: String {
+    switch self {
+    case .node: ""
+    case .directory(let path): path
+    case .peer(let name): name
+    case .stranger(let address): address
+    case .others(.directory): "other directories"
+    case .others(.stranger): "other addresses"
+    case .others: "others"
+    }
+  }
+}
+
+extension ReportEvent.Standing {
+  /// How many origins have a share of their own in each kind of report. Peers have certificates; anyone can be a
+  /// stranger, and a user of this machine can make directories.
+  fileprivate var limit: Int {
+    switch self {
+    case .node: 1
+    case .peer: 4_096
+    case .directory: 256
+    case .stranger: 64
+    }
   }
 }

@@ -1,6 +1,7 @@
 package import HostCore
 import JournalModel
 package import Logging
+import SecureTransport
 package import ServerCore
 import WireProtocol
 
@@ -8,20 +9,57 @@ import WireProtocol
 package struct ReportEvent: Sendable, Hashable {
   package var level: Logger.Level
   package var message: String
-  /// Reports of one kind share a budget, so that a flood of one can't hide another.
+  /// Reports of one kind and origin share a budget, so that a flood can't hide another's, or another kind.
   package var kind: String
-  /// What makes two reports of a kind the same, beside the kind.
+  /// Who could make as many of them as they like.
+  package var origin: Origin
+  /// What makes two reports of a kind and origin the same.
   package var subject: String
   package var pairs: [String: String]
 
+  package enum Origin: Sendable, Hashable {
+    case node
+    /// Whoever may write there.
+    case directory(String)
+    /// A host or server that has shown who it is.
+    case peer(String)
+    /// One that hasn't, by its address.
+    case stranger(String)
+    /// All of a standing beyond those that are told apart.
+    case others(Standing)
+  }
+
+  /// How well an origin is known.
+  package enum Standing: Sendable, Hashable { case node, directory, peer, stranger }
+
   package init(
-    _ level: Logger.Level, _ kind: String, _ message: String, subject: String = "", _ pairs: [String: String] = [:]
+    _ level: Logger.Level, _ kind: String, _ message: String, of origin: Origin = .node, subject: String = "",
+    _ pairs: [String: String] = [:]
   ) {
     self.level = level
     self.kind = kind
     self.message = message
+    self.origin = origin
     self.subject = subject
     self.pairs = pairs
+  }
+}
+
+extension ReportEvent.Origin {
+  static func directory(of path: BytePath) -> Self { .directory(path.directory.escaped) }
+  static func host(_ name: HostName) -> Self { .peer(name.text) }
+
+  /// By the names that its certificate shows, else by where it comes from.
+  static func peer(_ peer: Peer) -> Self {
+    if !peer.names.isEmpty { return .peer(peer.shownNames) }
+    return .stranger((try? Address(peer.address))?.network ?? peer.address)
+  }
+}
+
+extension Peer {
+  /// A certificate may carry a thousand.
+  fileprivate var shownNames: String {
+    names.prefix(8).joined(separator: ",") + (names.count > 8 ? ",..." : "")
   }
 }
 
@@ -34,15 +72,17 @@ extension HostReport {
       gap.event(at: path, lacking: lacking.map { Self.name($0, servers) })
     case .waiting(let file, let path, let why):
       ReportEvent(
-        .warning, "waiting", "a file waits alone, all others go on", subject: "\(file) \(why)",
+        .warning, "waiting", "a file waits alone, all others go on", of: .directory(of: path),
+        subject: "\(file) \(why)",
         ["file": file.text, "path": path.escaped, "why": why])
     case .resumed(let file, let path):
       ReportEvent(
-        .notice, "resumed", "a file that waited goes on", subject: file.text,
+        .notice, "resumed", "a file that waited goes on", of: .directory(of: path), subject: file.text,
         ["file": file.text, "path": path.escaped])
     case .unreadable(let path, let why):
       ReportEvent(
-        .warning, "unreadable", "can't be read, tried again until it can: check its permissions", subject: path.escaped,
+        .warning, "unreadable", "can't be read, tried again until it can: check its permissions",
+        of: .directory(of: path), subject: path.escaped,
         ["path": path.escaped, "why": why])
     case .unwatched(let path):
       ReportEvent(
@@ -51,16 +91,16 @@ extension HostReport {
         ["path": path.escaped])
     case .unfollowed(let path, let why):
       ReportEvent(
-        why == .own ? .info : .warning, "unfollowed", "not followed, though a pattern finds it", subject: path.escaped,
-        ["path": path.escaped, "why": why.description])
+        why == .own ? .info : .warning, "unfollowed", "not followed, though a pattern finds it",
+        of: .directory(of: path), subject: path.escaped, ["path": path.escaped, "why": why.description])
     case .serverUp(let server, let records):
       ReportEvent(
-        .notice, "server up", "connected to a server", subject: Self.name(server, servers),
+        .notice, "server up", "connected to a server", of: .peer(Self.name(server, servers)),
         ["server": Self.name(server, servers), "records": "\(records)"])
     case .serverDown(let server, let why):
       ReportEvent(
         .warning, "server down", "no connection to a server, tried again for ever",
-        subject: "\(Self.name(server, servers)) \(why)", ["server": Self.name(server, servers), "why": why])
+        of: .peer(Self.name(server, servers)), subject: why, ["server": Self.name(server, servers), "why": why])
     case .refused(let server, let file, let path, let code, let text):
       refusal(Self.name(server, servers), file, path, code, text)
     case .journalBlocked(let why):
@@ -75,20 +115,22 @@ extension HostReport {
     switch self {
     case .born(let file, let path):
       ReportEvent(
-        .debug, "born", "following a file", subject: file.text, ["file": file.text, "path": path.escaped])
+        .debug, "born", "following a file", of: .directory(of: path), subject: file.text,
+        ["file": file.text, "path": path.escaped])
     case .rotated(let file, let from, let to):
       ReportEvent(
         to == nil ? .info : .debug, "rotated",
         to == nil ? "a file lost its last name and is followed further" : "a file was renamed",
-        subject: "\(file) \(from.escaped)", ["file": file.text, "from": from.escaped, "to": to?.escaped ?? "-"])
+        of: .directory(of: from), subject: "\(file) \(from.escaped)",
+        ["file": file.text, "from": from.escaped, "to": to?.escaped ?? "-"])
     case .truncated(let file, let path, let length, let next):
       ReportEvent(
         .notice, "truncated", "a file was truncated or rewritten: what it holds now is delivered as a new file",
-        subject: file.text,
+        of: .directory(of: path), subject: file.text,
         ["file": file.text, "path": path.escaped, "length": "\(length)", "next": next.text])
     case .closed(let file, let path, let length, let reason):
       ReportEvent(
-        .debug, "closed", "a file is complete", subject: file.text,
+        .debug, "closed", "a file is complete", of: .directory(of: path), subject: file.text,
         ["file": file.text, "path": path.escaped, "length": "\(length)", "reason": "\(reason)"])
     default: ReportEvent(.debug, "other", "\(self)")
     }
@@ -102,7 +144,7 @@ extension HostReport {
     if let path { pairs["path"] = path.escaped }
     return ReportEvent(
       .warning, "refused", file == nil ? "a server refuses this journal" : "a server refuses a file",
-      subject: "\(server) \(file?.text ?? "-") \(code)", pairs)
+      of: .peer(server), subject: "\(file?.text ?? "-") \(code)", pairs)
   }
 
   private static func name(_ server: ServerIndex, _ servers: [String]) -> String {
@@ -115,21 +157,21 @@ extension ServerReport {
     switch self {
     case .hostConnected(let host, let journal, let records):
       ReportEvent(
-        .notice, "host connected", "a host is connected", subject: host.text,
+        .notice, "host connected", "a host is connected", of: .host(host),
         ["host": host.text, "journal": journal.text, "records": "\(records)"])
     case .hostDisconnected(let host, let why):
       ReportEvent(
-        .info, "host disconnected", "a host's connection ended", subject: "\(host) \(why)",
+        .info, "host disconnected", "a host's connection ended", of: .host(host), subject: why,
         ["host": host.text, "why": why])
     case .peerRefused(let peer, let code, let why):
       ReportEvent(
         .warning, "peer refused", "a peer was refused and cut off",
-        subject: "\(peer.names.joined(separator: ",")) \(code)",
-        ["names": peer.names.joined(separator: ","), "address": peer.address, "code": "\(code)", "why": why]
+        of: .peer(peer), subject: "\(code) \(code == .other ? why : "")",
+        ["names": peer.shownNames, "address": peer.address, "code": "\(code)", "why": why]
           .filter { $0.key != "code" || code != .other })
     case .born(let key, let stored):
       ReportEvent(
-        .debug, "born", "a new file", subject: "\(key.host) \(key.file)",
+        .debug, "born", "a new file", of: .host(key.host), subject: key.file.text,
         ["host": key.host.text, "file": key.file.text, "stored": stored.escaped])
     case .gap(let host, let gap):
       gap.event(of: host)
@@ -137,7 +179,7 @@ extension ServerReport {
       ReportEvent(
         .warning, "refused", "bytes of a file were refused; nothing that is held has changed",
         // Of files that it never announced a host can name as many as it likes.
-        subject: "\(key.host) \(path == nil ? "-" : key.file.text) \(code)",
+        of: .host(key.host), subject: "\(path == nil ? "-" : key.file.text) \(code)",
         [
           "host": key.host.text, "file": key.file.text, "path": path?.escaped ?? "-", "code": "\(code)", "why": why,
         ])
@@ -145,18 +187,27 @@ extension ServerReport {
       ReportEvent(
         .error, "set aside",
         "a plain file held more than its journal knows: it was kept aside and rebuilt; was the journal restored?",
-        subject: "\(key.host) \(key.file)",
+        of: .host(key.host), subject: key.file.text,
         ["host": key.host.text, "file": key.file.text, "kept": path.escaped])
     case .repairFailed(let key, let why):
       ReportEvent(
         .error, "repair failed", "a plain file couldn't be repaired at the start and is not served",
-        subject: "\(key.host) \(key.file)", ["host": key.host.text, "file": key.file.text, "why": why])
+        of: .host(key.host), subject: key.file.text,
+        ["host": key.host.text, "file": key.file.text, "why": why])
     case .storeBlocked(let why):
       ReportEvent(
         .error, "store blocked", "nothing can be stored: is the disk full? Hosts keep their bytes and try again",
         subject: why, ["why": why])
     case .storeUnblocked: ReportEvent(.notice, "store unblocked", "storing again")
     }
+  }
+}
+
+extension ReportEvent {
+  static func unlinked(_ host: HostName, _ path: BytePath, _ why: String) -> ReportEvent {
+    ReportEvent(
+      .warning, "latest", "latest/ can't show the newest file", of: .host(host), subject: path.escaped,
+      ["host": host.text, "path": path.escaped, "reason": why])
   }
 }
 
@@ -173,6 +224,7 @@ extension Gap {
     if !lacking.isEmpty { pairs["lacking"] = lacking.joined(separator: ",") }
     return ReportEvent(
       .warning, "gap", "bytes were gone before every server had them",
-      subject: "\(pairs["host"] ?? "") \(pairs["file"] ?? pairs["path"] ?? "") \(lower)", pairs)
+      of: host.map { .host($0) } ?? path.map { .directory(of: $0) } ?? .node,
+      subject: "\(pairs["file"] ?? pairs["path"] ?? "") \(lower)", pairs)
   }
 }

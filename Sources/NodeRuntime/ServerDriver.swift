@@ -15,7 +15,8 @@ final class ServerDriver: @unchecked Sendable {
   private let store: LMDBServerStore<SHA256Tree>
   private let counter: StartCounter
   private let files: LinuxServerFiles
-  private let tls: TLSContext
+  /// The keys as they are now.
+  private let tls: () throws(TransportError) -> TLSContext
   private let listener: SocketDescriptor
   private let loop: EventLoop
   private let workers: Workers
@@ -46,7 +47,8 @@ final class ServerDriver: @unchecked Sendable {
 
   init(
     settings: ServerSettings, verifier: any SignatureVerifier, store: LMDBServerStore<SHA256Tree>,
-    counter: StartCounter, files: LinuxServerFiles, tls: TLSContext, listener: consuming SocketDescriptor,
+    counter: StartCounter, files: LinuxServerFiles,
+    tls: @escaping () throws(TransportError) -> TLSContext, listener: consuming SocketDescriptor,
     loop: EventLoop, workers: Workers, connections: ConnectionNumbers,
     report: @escaping (ServerReport) -> Void,
     halt: @escaping (String) -> Void, onLinkFailure: @escaping (HostName, BytePath, String) -> Void
@@ -239,7 +241,7 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func accept(_ socket: consuming SocketDescriptor, from address: SocketAddress) {
-    guard links.count - lobby.count < Self.connectionLimit, let session = try? tls.accept(on: socket) else { return }
+    guard links.count - lobby.count < Self.connectionLimit, let session = try? tls().accept(on: socket) else { return }
     let link = Link(
       id: connections.next(), session: session, isConnecting: false, address: address.description,
       limits: machine.settings.limits, loop: loop

@@ -18,6 +18,8 @@ struct Settlements {
     waiters[token] = Waiter(done: done, limit: limit)
   }
 
+  func isWaiting(_ token: UInt64) -> Bool { waiters[token] != nil }
+
   /// Tells the one who waits, if there is still one.
   mutating func end(_ token: UInt64, _ result: SettleResult) { waiters.removeValue(forKey: token)?.done(result) }
 

@@ -1,5 +1,4 @@
 import Glibc
-import Synchronization
 
 /// A detached thread.
 func startThread(_ body: @escaping @Sendable () -> Void) {
@@ -18,40 +17,4 @@ func startThread(_ body: @escaping @Sendable () -> Void) {
       return nil
     }, box.toOpaque())
   if result == 0 { pthread_detach(thread) } else { box.release() }
-}
-
-/// A value that one thread waits for and another gives, once.
-final class Awaited<Value: Sendable>: Sendable {
-  private let value = Mutex<Value?>(nil)
-  /// Becomes readable when the value is there.
-  private let reading: Int32
-  private let writing: Int32
-
-  init() {
-    var ends: [Int32] = [-1, -1]
-    _ = pipe(&ends)
-    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-    (reading, writing) = (ends[0], ends[1])
-  }
-
-  deinit {
-    close(reading)
-    close(writing)
-  }
-
-  /// Only the first value counts.
-  func give(_ new: Value) {
-    let isFirst = value.withLock { value in
-      defer { value = value ?? new }
-      return value == nil
-    }
-    if isFirst { _ = write(writing, [0], 1) }
-  }
-
-  /// Nil when nothing came within `milliseconds`.
-  func wait(milliseconds: Int32) -> Value? {
-    var entry = pollfd(fd: reading, events: Int16(POLLIN), revents: 0)
-    while poll(&entry, 1, milliseconds) < 0, errno == EINTR {}
-    return value.withLock { $0 }
-  }
 }

@@ -1,15 +1,20 @@
 import Glibc
 import HostCore
 import JournalModel
+import LinuxIO
 
 /// Whether inotify(7) has watches for all directories that patterns reach.
 enum WatchLimits {
   /// Directories are counted up to here; more is more than any limit.
   private static let counted = 1_000_000
+  /// And for so long: a pattern for everything reaches file systems of any size and slowness.
+  private static let patience = Interval.seconds(5)
 
   static func check(_ rules: [FollowRule], _ show: NodeCheck.Show) {
+    let deadline = Clocks.now() + patience
     let patterns = rules.flatMap(\.include).map { String($0) }
-    let needed = directories(of: patterns) + ways(of: patterns)
+    let needed = directories(of: patterns, until: deadline) + ways(of: patterns)
+    let atLeast = Clocks.now() < deadline ? "" : "at least "
     guard let limit = number("/proc/sys/fs/inotify/max_user_watches") else {
       show(Finding(.warn, "inotify", "its limits can't be read: without watches directories are polled"))
       return
@@ -18,10 +23,10 @@ enum WatchLimits {
       show(
         Finding(
           .warn, "inotify",
-          "\(needed) directories to watch, and \(limit) watches for all of this user's processes; beyond that, "
+          "\(atLeast)\(needed) directories to watch, and \(limit) watches for all of this user's processes; beyond that, "
             + "directories are polled: sysctl fs.inotify.max_user_watches=\(max(needed * 4, 65_536))"))
     } else {
-      show(Finding(.ok, "inotify", "\(needed) directories to watch, \(limit) watches"))
+      show(Finding(.ok, "inotify", "\(atLeast)\(needed) directories to watch, \(limit) watches"))
     }
     if let instances = number("/proc/sys/fs/inotify/max_user_instances"), instances < 8 {
       show(
@@ -43,13 +48,16 @@ enum WatchLimits {
   }
 
   /// At most how many directories the patterns reach: whole trees where a pattern has a wildcard before its last
-  /// component, else one.
-  static func directories(of patterns: [String]) -> Int {
+  /// component, else one. Those that were found by the deadline.
+  static func directories(of patterns: [String], until deadline: Instant = Clocks.now() + patience) -> Int {
     let flat = Set(patterns.filter { !isDeep($0) }.map(FollowPattern.base))
-    let deep = patterns.filter(isDeep).map { FollowPattern.base(of: $0) }.sorted()
-    let roots = deep.filter { path in !deep.contains { $0 != path && ConfigurationReader.lies(path, in: $0) } }
+    // Sorted so that what lies in a directory follows it at once.
+    let deep = Set(patterns.filter(isDeep).map { FollowPattern.base(of: $0) }).sorted { $0 + "/" < $1 + "/" }
+    let roots = deep.reduce(into: [String]()) { roots, path in
+      if !(roots.last.map { ConfigurationReader.lies(path, in: $0) } ?? false) { roots.append(path) }
+    }
     var count = flat.filter { path in !roots.contains { $0 == path || ConfigurationReader.lies(path, in: $0) } }.count
-    for root in Set(roots) { count += tree(root, limit: counted - count) }
+    for root in roots { count += tree(root, limit: counted - count, until: deadline) }
     return count
   }
 
@@ -66,10 +74,10 @@ enum WatchLimits {
   }
 
   /// Directories in a tree, its root counted; links aren't followed.
-  private static func tree(_ root: String, limit: Int) -> Int {
+  private static func tree(_ root: String, limit: Int, until deadline: Instant) -> Int {
     var waiting = [root]
     var count = 0
-    while let path = waiting.popLast(), count < limit {
+    while let path = waiting.popLast(), count < limit, Clocks.now() < deadline {
       guard let directory = opendir(path) else { continue }
       defer { closedir(directory) }
       count += 1

@@ -86,7 +86,7 @@ package struct CertificateAuthority: Hashable, Sendable {
   ) throws(TransportError) -> (certificate: String, key: String) {
     let names = try alternativeNames(of: request)
     let own = try Credentials(certificate: certificatePath, key: keyPath)
-    try own.checkValidity(certificatePath, at: nil)
+    if let objection = CertificateFile.objection(to: own.leaf, certificatePath) { throw objection }
     let paths = (certificate: "\(output)/\(request.name).crt", key: "\(output)/\(request.name).key")
     try SecretFile.makeDirectory(output, mode: 0o755)
     try Self.refuseExisting([paths.key, paths.certificate])

@@ -36,7 +36,7 @@ package final class BindingAuthorities: @unchecked Sendable {
   /// Loads a PEM file of certificates.
   package init(file path: String) throws(TransportError) {
     let store = try Owned(X509_STORE_new(), { X509_STORE_free($0) }, path)
-    try CertificateFile.trust(path, in: store.pointer)
+    try CertificateFile.trust(CertificateFile.load(path), path, in: store.pointer)
     self.store = store
   }
 
@@ -92,6 +92,7 @@ package final class BindingAuthorities: @unchecked Sendable {
     else { return "the binding can't be checked" }
     X509_STORE_CTX_set_flags(context.pointer, UInt(X509_V_FLAG_NO_CHECK_TIME))
     X509_STORE_CTX_set_depth(context.pointer, TLSContext.maximumChainDepth)
+    X509_STORE_CTX_set_verify_cb(context.pointer, VerificationFailure.refusingWeakKeys)
     if X509_verify_cert(context.pointer) == 1 { return nil }
     return VerificationFailure.reason(context.pointer, expected: hostName)
   }

@@ -48,9 +48,10 @@ enum CertificateFile {
     return stack
   }
 
-  /// Adds every certificate of a PEM file to an X509_STORE.
-  static func trust(_ path: String, in store: OpaquePointer?) throws(TransportError) {
-    let authorities = try load(path)
+  /// Adds every certificate of a PEM file, as `load` gave them, to an X509_STORE.
+  static func trust(
+    _ authorities: borrowing Owned, _ path: String, in store: OpaquePointer?
+  ) throws(TransportError) {
     for index in 0..<nj_x509_stack_count(authorities.pointer) {
       guard X509_STORE_add_cert(store, nj_x509_stack_at(authorities.pointer, index)) == 1 else {
         throw TransportError(path, "certificate \(index + 1): \(OpenSSLErrors.drain() ?? "can't be used")")
@@ -126,16 +127,22 @@ struct Credentials: ~Copyable {
     self.key = key
   }
 
-  /// Why the certificate is not valid at `time` (now if nil).
-  func checkValidity(_ path: String, at time: WallTime?) throws(TransportError) {
+}
+
+extension CertificateFile {
+  /// Why the certificate of the file is not valid at `time` (now if nil).
+  static func objection(
+    to certificate: OpaquePointer, _ path: String, at time: WallTime? = nil
+  ) -> TransportError? {
     var seconds = time.map { Int(clamping: $0.nanoseconds / 1_000_000_000) } ?? Glibc.time(nil)
-    if X509_cmp_time(X509_get0_notAfter(leaf), &seconds) <= 0 {
-      throw TransportError(
-        path, "expired on \(CertificateTime.text(X509_get0_notAfter(leaf)))", hint: "issue a new certificate")
+    if X509_cmp_time(X509_get0_notAfter(certificate), &seconds) <= 0 {
+      return TransportError(
+        path, "expired on \(CertificateTime.text(X509_get0_notAfter(certificate)))", hint: "issue a new certificate")
     }
-    if X509_cmp_time(X509_get0_notBefore(leaf), &seconds) >= 0 {
-      let start = CertificateTime.text(X509_get0_notBefore(leaf))
-      throw TransportError(path, "is not valid before \(start)", hint: "is this machine's clock right?")
+    if X509_cmp_time(X509_get0_notBefore(certificate), &seconds) >= 0 {
+      let start = CertificateTime.text(X509_get0_notBefore(certificate))
+      return TransportError(path, "is not valid before \(start)", hint: "is this machine's clock right?")
     }
+    return nil
   }
 }

@@ -49,7 +49,13 @@ package final class JournalKey: @unchecked Sendable {
     try Signing.sign(bytes, with: key.pointer, "journal key")
   }
 
-  /// Whether `signature` is `publicKey`'s over `bytes`. False for anything malformed; usable from any thread.
+  /// Why `publicKey` can't be a journal's: nobody, or anybody, could sign for it. Nil if it can.
+  package static func objection(to publicKey: Digest) -> String? {
+    WeakKey.objection(toEd25519: publicKey.bytes).map { "the journal key \($0)" }
+  }
+
+  /// Whether `signature` is `publicKey`'s over `bytes`. False for anything malformed and for keys that prove nothing;
+  /// usable from any thread.
   package static func verify(_ signature: [UInt8], _ bytes: [UInt8], publicKey: Digest) -> Bool {
     guard signature.count == signatureByteCount else { return false }
     guard let key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nil, publicKey.bytes, Digest.byteCount) else {

@@ -19,13 +19,21 @@ enum Signing {
     return Array(signature.prefix(count))
   }
 
+  /// False for anything malformed, and for whatever anyone could have signed (`WeakKey`).
   static func verify(_ signature: [UInt8], _ bytes: [UInt8], with key: OpaquePointer) -> Bool {
     defer { OpenSSLErrors.clear() }
-    guard let scheme = Scheme(of: key), let context = EVP_MD_CTX_new() else { return false }
+    guard let scheme = Scheme(of: key), scheme != .ed25519 || isSound(signature, key) else { return false }
+    guard let context = EVP_MD_CTX_new() else { return false }
     defer { EVP_MD_CTX_free(context) }
     var options: OpaquePointer?
     return EVP_DigestVerifyInit(context, &options, scheme.digest, nil, key) == 1 && scheme.configure(options)
       && EVP_DigestVerify(context, signature, signature.count, bytes, bytes.count) == 1
+  }
+
+  /// R of small order would tell the world the private key; that S is below the group's order is for OpenSSL to check.
+  private static func isSound(_ signature: [UInt8], _ key: OpaquePointer) -> Bool {
+    signature.count == JournalKey.signatureByteCount && !WeakKey.isSmallOrder(signature.prefix(32))
+      && WeakKey.objection(to: key) == nil
   }
 
   private enum Scheme {

@@ -41,6 +41,20 @@ package struct Address: Hashable, Sendable, CustomStringConvertible {
     SocketAddress.bytes(ofAddress: host).map { SocketAddress(address: $0, port: port) }
   }
 
+  /// What can be taken for one place: an IPv4 address, the network of an IPv6 address (who has one has 2^64), a name.
+  package var network: String {
+    guard let address = SocketAddress.bytes(ofAddress: host).map(SocketAddress.plain) else { return host }
+    let prefix = Array(address.prefix(8)) + [UInt8](repeating: 0, count: address.count == 16 ? 8 : 0)
+    return (SocketAddress.text(ofAddress: prefix) ?? host) + (address.count == 16 ? "/64" : "")
+  }
+
+  /// Whether only this machine can reach it, as far as that shows without asking a resolver.
+  package var isLoopback: Bool {
+    guard let bytes = SocketAddress.bytes(ofAddress: host) else { return host.lowercased() == "localhost" }
+    let address = SocketAddress.plain(bytes)
+    return address.count == 4 ? address[0] == 127 : address == [UInt8](repeating: 0, count: 15) + [1]
+  }
+
   /// Every address of the host, in the resolver's order (RFC 6724). May block for seconds: not for an event loop.
   package func resolve() throws(TransportError) -> [SocketAddress] {
     if let literal { return [literal] }
@@ -127,6 +141,12 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     if inet_pton(AF_INET, text, &four) == 1 { return four }
     var sixteen = [UInt8](repeating: 0, count: 16)
     return inet_pton(AF_INET6, text, &sixteen) == 1 ? sixteen : nil
+  }
+
+  /// An IPv4 address that an IPv6 socket shows (RFC 4291, 2.5.5.2) as what it is.
+  static func plain(_ bytes: [UInt8]) -> [UInt8] {
+    let isMapped = bytes.count == 16 && bytes.starts(with: [UInt8](repeating: 0, count: 10) + [0xFF, 0xFF])
+    return isMapped ? Array(bytes.suffix(4)) : bytes
   }
 
   static func text(ofAddress bytes: [UInt8]) -> String? {

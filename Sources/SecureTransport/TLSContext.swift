@@ -13,27 +13,42 @@ package final class TLSContext: @unchecked Sendable {
   /// What the own certificate says.
   package let identity: CertificateIdentity
   private let context: Owned
+  private let files: CredentialFiles
+  private let trusted: Owned
 
   /// Fastest first: SHA-256 and AES-128-GCM have instructions on every machine that matters.
   static let cipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
   static let maximumChainDepth: Int32 = 8
 
-  /// Loads the files and checks them against each other. `judgedAt` is the time at which the own and peers' certificates
-  /// are judged (now, at each handshake, if nil).
+  /// Loads the files and checks them against each other. `judgedAt` is the time at which peers' certificates are judged
+  /// (now, at each handshake, if nil); the own one's time is theirs to judge (`objection`).
   package init(_ side: Side, _ files: CredentialFiles, judgedAt time: WallTime? = nil) throws(TransportError) {
     self.side = side
     context = try Owned(
       SSL_CTX_new(side == .server ? TLS_server_method() : TLS_client_method()), { SSL_CTX_free($0) }, "TLS")
     let credentials = try Credentials(certificate: files.certificate, key: files.key)
     identity = CertificateIdentity(of: credentials.leaf)
-    try credentials.checkValidity(files.certificate, at: time)
+    self.files = files
+    trusted = try CertificateFile.load(files.authorities)
     try Self.checkRole(side, credentials, identity, files.certificate)
     try Self.configure(context.pointer)
     try Self.install(credentials, in: context.pointer, files)
-    try CertificateFile.trust(files.authorities, in: SSL_CTX_get_cert_store(context.pointer))
+    try CertificateFile.trust(trusted, files.authorities, in: SSL_CTX_get_cert_store(context.pointer))
     if let time {
       X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(context.pointer), Int(time.nanoseconds / 1_000_000_000))
     }
+  }
+
+  /// Why the own certificate is not valid at `time` (now if nil), so that peers whose clocks agree refuse it; or why none
+  /// of the authorities is, so that every peer is refused here.
+  package func objection(at time: WallTime? = nil) -> TransportError? {
+    let own = SSL_CTX_get0_certificate(context.pointer)
+    if let objection = own.flatMap({ CertificateFile.objection(to: $0, files.certificate, at: time) }) {
+      return objection
+    }
+    let authorities = (0..<nj_x509_stack_count(trusted.pointer)).compactMap { nj_x509_stack_at(trusted.pointer, $0) }
+    let objections = authorities.compactMap { CertificateFile.objection(to: $0, files.authorities, at: time) }
+    return objections.count == authorities.count ? objections.last : nil
   }
 
   /// A server's session on an accepted, non-blocking socket. (`side` must be `.server`.)

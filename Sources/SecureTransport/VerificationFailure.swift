@@ -2,6 +2,16 @@ import COpenSSL
 
 /// Turns OpenSSL's verdict on a chain into a sentence for an operator.
 enum VerificationFailure {
+  /// A verify callback: a certificate whose key is worth nothing is refused, whoever signed it; all else stays.
+  static let refusingWeakKeys: @convention(c) (Int32, OpaquePointer?) -> Int32 = { isGood, context in
+    guard isGood == 1, let context, let certificate = X509_STORE_CTX_get_current_cert(context),
+      let key = X509_get0_pubkey(certificate), WeakKey.objection(to: key) != nil
+    else { return isGood }
+    let isLeaf = X509_STORE_CTX_get_error_depth(context) == 0
+    X509_STORE_CTX_set_error(context, isLeaf ? X509_V_ERR_EE_KEY_TOO_SMALL : X509_V_ERR_CA_KEY_TOO_SMALL)
+    return 0
+  }
+
   /// `context` is an X509_STORE_CTX just after a failed check. `expected` is the name that the peer should have.
   static func reason(_ context: OpaquePointer, expected: String?) -> String {
     let code = X509_STORE_CTX_get_error(context)
@@ -45,8 +55,9 @@ final class VerificationNote {
 
   func attach(to ssl: OpaquePointer) { SSL_set_ex_data(ssl, Self.slot, Unmanaged.passUnretained(self).toOpaque()) }
 
-  /// The verify callback: changes no verdict, only notes the first failure.
-  static let callback: @convention(c) (Int32, OpaquePointer?) -> Int32 = { isGood, context in
+  /// The verify callback: adds OpenSSL's verdict on weak keys, and notes the first failure.
+  static let callback: @convention(c) (Int32, OpaquePointer?) -> Int32 = { verdict, context in
+    let isGood = VerificationFailure.refusingWeakKeys(verdict, context)
     guard isGood == 0, let context,
       let ssl = X509_STORE_CTX_get_ex_data(context, SSL_get_ex_data_X509_STORE_CTX_idx()),
       let pointer = SSL_get_ex_data(OpaquePointer(ssl), slot)

@@ -85,6 +85,9 @@ extension ServerMachine where H.Value == Digest {
     guard peer.names.contains(hello.host.text) else {
       return reject(id, peer, .nameNotYours, "the certificate doesn't name \(hello.host)")
     }
+    if let objection = verifier.objection(toKey: hello.publicKey) {
+      return reject(id, peer, .badSignature, objection)
+    }
     let key = HostJournal(host: hello.host, journal: hello.journal)
     if let held = journalIndex[key], journals[held].held.publicKey != hello.publicKey {
       return reject(id, peer, .journalFork, "journal \(hello.journal) is held under another key")

@@ -125,9 +125,16 @@ package enum ServerReport: Hashable, Sendable {
 /// Signatures, as a port: OpenSSL in the daemon, a keyed hash in the simulator. Pure.
 package protocol SignatureVerifier: Sendable {
   func isValid(_ checkpoint: Checkpoint, publicKey: Digest) -> Bool
+  /// Why a key proves nothing, whatever it signs; nil when it can be a journal's.
+  func objection(toKey publicKey: Digest) -> String?
   /// Nil when the binding vouches for the record's host name, journal id and key by this server's own authorities;
   /// else why not.
   func refusal(of opened: JournalOpened) -> String?
+}
+
+extension SignatureVerifier {
+  /// No key is weak where signatures aren't cryptography.
+  package func objection(toKey publicKey: Digest) -> String? { nil }
 }
 
 package struct ServerSettings: Sendable {

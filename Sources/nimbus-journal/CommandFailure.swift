@@ -31,8 +31,11 @@ func reported<T>(_ body: () throws -> T) throws -> T {
 }
 
 struct ConfigurationOption: ParsableArguments {
+  /// Where packages put it.
+  static let standard = "/etc/nimbus-journal/node.yaml"
+
   @Option(name: .long, help: "The configuration file.")
-  var config: String
+  var config = Self.standard
 
   func read() throws -> Configuration {
     do {
@@ -46,9 +49,9 @@ struct ConfigurationOption: ParsableArguments {
 }
 
 extension ConfigurationOption {
-  static func reading(_ file: String) throws -> Configuration {
+  static func reading(_ file: String?) throws -> Configuration {
     var option = ConfigurationOption()
-    option.config = file
+    option.config = file ?? standard
     return try option.read()
   }
 }

@@ -5,10 +5,11 @@ import NodeRuntime
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect", abstract: "Reads the journals, also while the node runs, also of a copied data folder.",
-    subcommands: [Events.self, Files.self, Hosts.self])
+    discussion: "Alone it prints an overview. --config defaults to \(ConfigurationOption.standard).",
+    subcommands: [Overview.self, Events.self, Files.self, Hosts.self], defaultSubcommand: Overview.self)
 
   struct Source: ParsableArguments {
-    @Option(help: "The configuration file.")
+    @Option(help: "The configuration file. (default: \(ConfigurationOption.standard))")
     var config: String?
     @Option(help: "Instead of --config: a data folder (node.data), or a copy of one.")
     var data: String?
@@ -22,7 +23,7 @@ struct InspectCommand: ParsableCommand {
     var filter: HostName? { host.flatMap { HostName($0) } }
 
     func validate() throws {
-      guard (config == nil) != (data == nil) else { throw ValidationError("Give either --config or --data.") }
+      guard config == nil || data == nil else { throw ValidationError("Give either --config or --data.") }
       if logs != nil, data == nil { throw ValidationError("--logs goes with --data.") }
       if let host, HostName(host) == nil { throw ValidationError("'\(host)' is not a host name.") }
     }
@@ -39,15 +40,37 @@ struct InspectCommand: ParsableCommand {
       return inspection
     }
 
+    /// The node's name, where it is known.
+    func name() throws -> String? {
+      try data == nil ? ConfigurationOption.reading(config).node.name.text : nil
+    }
+
     private func opened() throws -> Inspection {
       if let data {
         return try reported { try Inspection(data: DataFolder(path: data), logs: logs, destinations: []) }
       }
-      let configuration = try ConfigurationOption.reading(config ?? "")
+      let configuration = try ConfigurationOption.reading(config)
       return try reported {
         try Inspection(
           data: configuration.dataFolder, logs: configuration.server?.logs,
           destinations: configuration.host?.servers.map(\.name.text) ?? [])
+      }
+    }
+  }
+
+  struct Overview: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "What is here: journals with their heads, files, bytes, gaps (printed when no other is named).")
+    @OptionGroup var source: Source
+
+    func run() throws {
+      let inspection = try source.open()
+      let name = try source.name()
+      let overview = try reported { try inspection.overview(name: name, of: source.filter) }
+      if source.json {
+        print(try JSON.line(overview))
+      } else {
+        print(InspectionText.overview(overview), terminator: "")
       }
     }
   }

@@ -1,4 +1,4 @@
-import HostCore
+@testable import HostCore
 import JournalModel
 import Testing
 
@@ -34,6 +34,41 @@ import Testing
 
   @Test(arguments: matching) func matches(pattern: String, path: String) {
     #expect(PathPattern(BytePath(pattern)).matches(BytePath(path)))
+  }
+
+  /// What a walk asks of the last name is what advancing over it would have told.
+  @Test(arguments: matching + other) func endsWhereItWouldAdvance(text: String, path: String) {
+    let pattern = PathPattern(BytePath(text))
+    var positions = pattern.start
+    for name in PathPattern.split(Array(path.utf8)) {
+      let next = pattern.advance(positions, over: name, isLink: false)
+      #expect(pattern.isMatch(positions, ending: name) == pattern.isMatch(next), "\(text) \(path)")
+      positions = next
+    }
+  }
+
+  @Test func manyDepthsInARowAreOne() {
+    let many = "/var/" + String(repeating: "**/", count: 1_300) + "*.log"
+    let clock = ContinuousClock()
+    let took = clock.measure {
+      let pattern = PathPattern(BytePath(many))
+      #expect(pattern == PathPattern(BytePath("/var/**/*.log")))
+      #expect(pattern.matches(BytePath("/var/a/b/c.log")) && !pattern.matches(BytePath("/var/a/b/c.txt")))
+    }
+    #expect(took < .seconds(1))
+  }
+
+  /// A component of `*a*a...*b` and a name of 255 bytes, `**/a` in turn against a deep path: no more than the product
+  /// of their lengths.
+  @Test func nastyPatternsTakeNoLongerThanTheyAreLong() {
+    let stars = PathPattern(BytePath("/" + String(repeating: "*a", count: 127) + "*b"))
+    let depths = PathPattern(BytePath("/" + String(repeating: "**/a/", count: 8) + "b"))
+    let clock = ContinuousClock()
+    let took = clock.measure {
+      for _ in 0..<20 { #expect(!stars.matches(BytePath("/" + String(repeating: "a", count: 255)))) }
+      for _ in 0..<20 { #expect(!depths.matches(BytePath(String(repeating: "/a", count: 2_000)))) }
+    }
+    #expect(took < .seconds(10))
   }
 
   static let other: [(String, String)] = [

@@ -129,6 +129,10 @@ func problems(_ text: String) -> [String] {
     ("\"/var/log/syslog*\"", "\"/var/log/\"", "10:host.follow[0].include[1]: names a directory"),
     ("\"/var/log/syslog*\"", "\"/var/**.log\"", "10:host.follow[0].include[1]: `**` stands for whole directories"),
     ("\"/var/log/syslog*\"", "\"/var/[ab\"", "10:host.follow[0].include[1]: `[` without `]`"),
+    (
+      "\"/var/log/syslog*\"", "\"/\(String(repeating: "a/**/", count: 9))*.log\"",
+      "10:host.follow[0].include[1]: more than 8 times `**` in `/a/**/a/**"
+    ),
     ("\"/var/log/syslog*\"", "\"/var/*/../x\"", "10:host.follow[0].include[1]: `..` behind a wildcard"),
     ("[\"**/*.tmp\"]", "[\"*.tmp\"]", "11:host.follow[0].exclude[0]: `*.tmp` is not absolute"),
     ("[\"**/*.tmp\"]", "[]", "11:host.follow[0].exclude: the list of patterns is empty"),
@@ -192,6 +196,24 @@ func problems(_ text: String) -> [String] {
     #expect(changed != nil, "the sample lacks \(replace)")
     let found = problems(changed ?? "")
     #expect(found.contains { $0.hasPrefix(expected) }, "\(found)")
+  }
+
+  @Test func depthsInARowAreOne() throws {
+    let many = "/var/log/" + String(repeating: "**/", count: 1_300) + "*.log"
+    let configuration = try parse(try #require(minimal.replacingFirst("/var/log/*", with: many)))
+    #expect(configuration.host?.follow.first?.include == [BytePath("/var/log/**/*.log")])
+  }
+
+  static let statusAddresses: [(String, Bool)] = [
+    ("127.0.0.1:9443", false), ("127.9.9.9:9443", false), ("[::1]:9443", false), ("localhost:9443", false),
+    ("[::ffff:127.0.0.1]:9443", false), ("0.0.0.0:9443", true), ("[::]:9443", true), ("192.0.2.1:9443", true),
+    ("web1:9443", true), ("[::ffff:10.0.0.1]:9443", true),
+  ]
+
+  @Test(arguments: statusAddresses)
+  func aStatusPageForEverybodyIsAWarningD24(_ address: String, _ isWarned: Bool) throws {
+    let configuration = try parse(minimal + "\nstatus: { listen: \"\(address)\" }\n")
+    #expect(configuration.warnings.contains { $0.key == "status.listen" } == isWarned)
   }
 
   @Test func everythingWrongIsToldAtOnce() {

@@ -65,6 +65,23 @@ import Testing
     #expect(row.identity.birth == "1970-01-01T00:00:00.000000005Z")
   }
 
+  @Test func theOverviewSaysWhatIsHereD25() throws {
+    let directory = try TemporaryDirectory()
+    let folder = DataFolder(path: directory.path)
+    try Self.makeHost(folder)
+    let overview = try Inspection(data: folder, logs: nil, destinations: []).overview(name: nil)
+    #expect(overview.name == "web1" && overview.roles == ["host"] && overview.hosts == 1)
+    #expect(overview.files == 1 && overview.open == 0 && overview.length == 7 && overview.durable == nil)
+    #expect(overview.gaps == 1)
+    #expect(overview.journals.map(\.records) == [5] && overview.journals[0].root?.count == 64)
+    let object = try StatusFieldTests.object(overview)
+    for field in ["name", "roles", "hosts", "journals", "files", "open", "length", "durable", "gaps"] {
+      #expect(object[field] != nil, "\(field)")
+    }
+    let text = InspectionText.overview(overview)
+    #expect(text.hasPrefix("web1 (host): 1 host, 1 file, 0 open\nbytes: 7 journaled\n1 file with gaps"))
+  }
+
   @Test func eventsComeInOrderWithTheirNumbers() throws {
     let directory = try TemporaryDirectory()
     let folder = DataFolder(path: directory.path)

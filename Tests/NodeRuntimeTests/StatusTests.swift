@@ -89,8 +89,16 @@ import Testing
 
 @Suite struct StatusServerTests {
   static func ask(_ request: String, of node: FixedNode = FixedNode(fullStatus())) -> (code: Int, text: String) {
-    let response = StatusResponse(toRequest: Array(request.utf8), node: node)
+    let response = Self.response(to: Array(request.utf8), of: node)
     return (response.status.code, String(decoding: response.bytes, as: UTF8.self))
+  }
+
+  static func response(to head: [UInt8], of node: FixedNode) -> StatusResponse {
+    let request = StatusRequest(head)
+    switch request.asked {
+    case .refused(let response): return response
+    case .subject(let subject): return request.response(subject, node.snapshot())
+    }
   }
 
   static let requests: [(String, Int)] = [
@@ -195,7 +203,7 @@ import Testing
         let index = Int.random(in: 0..<bytes.count, using: &chance)
         bytes[index] = UInt8.random(in: 0...255, using: &chance)
       }
-      let code = StatusResponse(toRequest: bytes, node: node).status.code
+      let code = Self.response(to: bytes, of: node).status.code
       #expect([200, 400, 404, 405].contains(code))
     }
   }

@@ -9,6 +9,8 @@ final class FixedNode: NodeControl {
   let status: NodeStatus
   private let answers: @Sendable (Interval) -> SettleResult?
   let timeouts = Mutex<[Interval]>([])
+  /// How many don't wait for `settle` any more.
+  let givenUp = Counter()
 
   init(_ status: NodeStatus, settle: @escaping @Sendable (Interval) -> SettleResult? = { _ in nil }) {
     self.status = status
@@ -16,11 +18,19 @@ final class FixedNode: NodeControl {
   }
 
   func snapshot() -> NodeStatus { status }
+  func glance() -> NodeStatus { status }
 
-  func settle(timeout: Interval, done: @escaping @Sendable (SettleResult) -> Void) {
+  func settle(timeout: Interval, done: @escaping @Sendable (SettleResult) -> Void) -> @Sendable () -> Void {
     timeouts.withLock { $0.append(timeout) }
     if let answer = answers(timeout) { done(answer) }
+    return { [givenUp] in givenUp.add() }
   }
+}
+
+final class Counter: Sendable {
+  private let count = Atomic(0)
+  func add() { count.wrappingAdd(1, ordering: .relaxed) }
+  var value: Int { count.load(ordering: .relaxed) }
 }
 
 /// A directory that is gone after the test.

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import HostCore
 import JournalModel
 import Logging
@@ -109,6 +110,40 @@ import WireProtocol
   }
 }
 
+@Suite struct LineWriterTests {
+  @Test func aReaderThatStopsReadingStopsNobodyAndWhatItMissedIsSaid() throws {
+    var ends: [Int32] = [0, 0]
+    try #require(pipe(&ends) == 0)
+    defer { for end in ends { close(end) } }
+    let writer = LineWriter(ends[1])
+    let line = String(repeating: "x", count: 999) + "\n"
+    let took = ContinuousClock().measure { for _ in 0..<5_000 { writer.write(line) } }
+    #expect(took < .seconds(5))
+    var seen: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 1 << 20)
+    _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
+    while case let count = read(ends[0], &buffer, buffer.count), count > 0 { seen += buffer[..<count] }
+    writer.write("after\n")
+    while case let count = read(ends[0], &buffer, buffer.count), count > 0 { seen += buffer[..<count] }
+    let lines = String(decoding: seen, as: UTF8.self).split(separator: "\n")
+    #expect(lines.last == "after")
+    let whole = lines.count { $0.utf8.count == 999 }
+    #expect(lines.dropLast().last?.hasSuffix("warning \(5_000 - whole) lines were lost: nobody read the log") == true)
+  }
+
+  @Test func longLinesComeWholeAndInOrder() throws {
+    var ends: [Int32] = [0, 0]
+    try #require(pipe(&ends) == 0)
+    defer { for end in ends { close(end) } }
+    let writer = LineWriter(ends[1])
+    let line = (0..<5_000).map { "\($0)," }.joined() + "\n"
+    writer.write(line)
+    var buffer = [UInt8](repeating: 0, count: 1 << 20)
+    let count = read(ends[0], &buffer, buffer.count)
+    #expect(String(decoding: buffer.prefix(max(0, count)), as: UTF8.self) == line)
+  }
+}
+
 @Suite struct ReportLogTests {
   /// Lines that a log has got.
   final class Lines: Sendable {
@@ -142,11 +177,85 @@ import WireProtocol
       log.report(
         .refused(ServerIndex(0), FileUUID(UUIDBytes(high: 1, low: UInt64(n))), nil, .conflict, "x"), at: Self.second(0))
     }
-    #expect(lines.all.count == ReportLog.budget)
+    let budget = ReportEvent.Origin.peer("logs-a").budget
+    #expect(lines.all.count == budget)
     log.report(.journalBlocked("disk full"), at: Self.second(1))
     #expect(lines.all.last?.contains("error the journal can't be written") == true)
     log.flush(at: Self.second(100))
-    #expect(lines.all.last?.contains("suppressed=\(100_000 - ReportLog.budget)") == true)
+    #expect(lines.all.last?.contains("of=logs-a suppressed=\(100_000 - budget)") == true)
+  }
+
+  private static func conflict(_ host: String, _ n: Int) throws -> ServerReport {
+    let host = try #require(HostName(host))
+    let file = FileUUID(UUIDBytes(high: 1, low: UInt64(n)))
+    return .refused(FileKey(host: host, file: file), BytePath("/x"), .conflict, "other bytes")
+  }
+
+  @Test func oneHostsFloodHidesNoOthersReportA5() throws {
+    let (log, lines) = Self.log()
+    for n in 0..<50_000 { log.report(try Self.conflict("web1", n), at: Self.second(0)) }
+    let flood = lines.all.count
+    #expect(flood <= 200)
+    for n in 0..<20 { log.report(try Self.conflict("web\(2 + n)", 1), at: Self.second(1)) }
+    #expect(lines.all.count == flood + 20)
+    log.flush(at: Self.second(100))
+    #expect(lines.all.count == flood + 21)
+    #expect(lines.all.last?.contains("kind=refused of=web1 suppressed=\(50_000 - flood)") == true)
+  }
+
+  @Test func repeatsAreToldFromNewsHoweverMuchOthersSayA5() throws {
+    let (log, lines) = Self.log()
+    // More different reports than any table of them should hold.
+    for n in 0..<20_000 { log.report(try Self.conflict("web1", n), at: Self.second(0)) }
+    let before = lines.all.count
+    for _ in 0..<1_000 { log.report(try Self.conflict("web2", 7), at: Self.second(1)) }
+    #expect(lines.all.count == before + 1)
+  }
+
+  @Test func strangersFromAnywhereAreBoundedAndHideNoHostA5() throws {
+    let (log, lines) = Self.log()
+    func stranger(_ address: String, _ why: String) -> ServerReport {
+      .peerRefused(Peer(names: [], address: address), .other, why)
+    }
+    for n in 0..<100_000 {
+      let address = "10.\(n >> 16 & 255).\(n >> 8 & 255).\(n & 255):\(n % 60_000 + 1)"
+      log.report(stranger(address, "\(n)"), at: Self.second(0))
+    }
+    #expect(lines.all.count <= 64 * 5 + 20)
+    // One network of IPv6 addresses is one place, and IPv4 addresses on an IPv6 socket are many.
+    let (six, sixLines) = Self.log()
+    for n in 0..<10_000 { six.report(stranger("[2001:db8::\(String(n, radix: 16))]:9", "\(n)"), at: Self.second(0)) }
+    #expect(sixLines.all.count == 5)
+    for n in 1...3 { six.report(stranger("[::ffff:192.0.2.\(n)]:9", "x"), at: Self.second(0)) }
+    #expect(sixLines.all.count == 8)
+    let before = lines.all.count
+    log.report(.peerRefused(Peer(names: ["web1"], address: "10.0.0.1:5"), .nameNotYours, "web2"), at: Self.second(1))
+    #expect(lines.all.count == before + 1)
+  }
+
+  @Test func failuresOfLatestAreBoundedLikeAllElseA5() throws {
+    let (log, lines) = Self.log()
+    let host = try #require(HostName("web1"))
+    for n in 0..<3_000 { log.log(.unlinked(host, BytePath("/\(n)"), "Not a directory"), at: Self.second(0)) }
+    #expect(lines.all.count == ReportEvent.Origin.peer("web1").budget)
+  }
+
+  @Test func manyWhoHadReportsLeftOutAreCountedInFewLinesA5() throws {
+    let (log, lines) = Self.log()
+    for host in 0..<300 { for n in 0..<60 { log.report(try Self.conflict("web\(host)", n), at: Self.second(0)) } }
+    let before = lines.all.count
+    #expect(before == 300 * 50)
+    log.flush(at: Self.second(100))
+    #expect(lines.all.count == before + ReportLog.countsListed + 1)
+    #expect(lines.all.last?.contains("of=\"280 more\" suppressed=2800") == true)
+  }
+
+  @Test func oneDirectorysTroubleHidesNoOthersA5() {
+    let (log, lines) = Self.log()
+    for n in 0..<5_000 { log.report(.unreadable(BytePath("/home/u/\(n)"), "EACCES"), at: Self.second(0)) }
+    let before = lines.all.count
+    log.report(.unreadable(BytePath("/var/log/important"), "EACCES"), at: Self.second(0))
+    #expect(lines.all.count == before + 1)
   }
 
   @Test func differentReportsAreAllWritten() {

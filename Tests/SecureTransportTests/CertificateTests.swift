@@ -83,7 +83,7 @@ import Testing
     #expect(throws: TransportError.self) { try fleet.files("rescue", []) }
   }
 
-  @Test("files that don't belong together, are missing, damaged, expired or open to others are refused with a reason")
+  @Test("files that don't belong together, are missing, damaged or open to others are refused with a reason")
   func contexts() throws {
     let fleet = try Fleet()
     let good = try fleet.files("web1", [.host])
@@ -99,9 +99,20 @@ import Testing
     #expect(reason { $0.authorities = good.key }?.reason == "holds no certificate in PEM form")
     #expect(reason { $0.certificate = good.key }?.reason == "holds no certificate in PEM form")
     let expired = try fleet.files("web3", [.host], validity: CertificateValidity(from: -100, until: -50))
-    #expect(reason { $0 = expired }?.reason.hasPrefix("expired on 20") == true)
+    #expect(try TLSContext(.client, expired).objection()?.reason.hasPrefix("expired on 20") == true)
     let early = try fleet.files("web4", [.host], validity: CertificateValidity(from: 1_000, until: 5_000))
-    #expect(reason { $0 = early }?.reason.hasPrefix("is not valid before 20") == true)
+    #expect(try TLSContext(.client, early).objection()?.reason.hasPrefix("is not valid before 20") == true)
+    #expect(try TLSContext(.client, good).objection() == nil)
+    // Authorities whose time is over vouch for nobody; one that is good among them is enough.
+    let past = try CertificateAuthority.make(
+      in: fleet.scratch.path + "/past", validity: CertificateValidity(from: -100, until: -50))
+    var old = good
+    old.authorities = past.certificatePath
+    #expect(try TLSContext(.client, old).objection()?.description.hasPrefix("\(past.certificatePath): expired") == true)
+    old.authorities = fleet.scratch.path + "/both.crt"
+    try Scratch.write(
+      Scratch.contents(of: past.certificatePath) + Scratch.contents(of: good.authorities), to: old.authorities)
+    #expect(try TLSContext(.client, old).objection() == nil)
 
     let bytes = try Scratch.contents(of: good.certificate)
     let half = fleet.scratch.path + "/half.crt"
@@ -263,5 +274,24 @@ import Testing
       message, with: files("web2", below, chain: host.certificatePEM() + middle.certificatePEM()))
     #expect(
       judge.refusal(chain: forged.chain, signature: forged.signature, over: message, hostName: "web2") != nil)
+  }
+
+  @Test("a certificate whose key anyone has vouches for nobody, whoever signed it")
+  func weakCertificates() throws {
+    let authority = [(NID_basic_constraints, "critical,CA:TRUE"), (NID_key_usage, "critical,keyCertSign")]
+    let root = try ForeignCertificate(.p256, authority, issuer: nil)
+    let host = try ForeignCertificate(.neutral, [(NID_subject_alt_name, "DNS:web1")], issuer: root)
+    let path = fleet.scratch.path + "/root.crt"
+    try Scratch.write(root.certificatePEM(), to: path)
+    let forged = [1] + [UInt8](repeating: 0, count: 63)
+    let neutral = [1] + [UInt8](repeating: 0, count: 31)
+    #expect(JournalKeyTests.openSSLTakes(forged, message, neutral), "the test forges nothing")
+    var der: UnsafeMutablePointer<UInt8>?
+    let count = i2d_X509(host.certificate, &der)
+    defer { CRYPTO_free(der, nil, 0) }
+    let chain = [Array(UnsafeBufferPointer(start: der, count: Int(count)))]
+    let refusal = try BindingAuthorities(file: path)
+      .refusal(chain: chain, signature: forged, over: message, hostName: "web1")
+    #expect(refusal == "certificate of web1: EE certificate key too weak")
   }
 }

@@ -2,7 +2,11 @@ import COpenSSL
 import SecureTransport
 import Testing
 
-enum ForeignKey { case rsa, p256, ed25519 }
+enum ForeignKey {
+  case rsa, p256, ed25519
+  /// Ed25519's neutral point, for which everybody can sign.
+  case neutral
+}
 
 /// A certificate as some other authority might have made it, by bare OpenSSL.
 final class ForeignCertificate {
@@ -16,6 +20,8 @@ final class ForeignCertificate {
       case .rsa: nj_generate_rsa(2_048)
       case .p256: nj_generate_p256()
       case .ed25519: nj_generate_ed25519()
+      case .neutral:
+        EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nil, [1] + [UInt8](repeating: 0, count: 31), 32)
       }
     self.key = try #require(key)
     certificate = try #require(X509_new())

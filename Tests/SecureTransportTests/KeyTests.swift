@@ -104,4 +104,80 @@ import Testing
     let directory = #expect(throws: TransportError.self) { try JournalKey.load(scratch.path) }
     #expect(directory?.reason == "is not a regular file")
   }
+
+  /// Every encoding that OpenSSL reads as a point whose order divides 8: the eight points as they must be written (RFC
+  /// 8032, 5.1.2), then the ways in which they mustn't: y not below 2^255 - 19, or the sign of an x that is 0.
+  static let smallOrder: [String] = {
+    func padded(_ low: String, _ middle: String, _ high: String) -> String {
+      low + String(repeating: middle, count: 30) + high
+    }
+    let eighth = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc"
+    let other = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03"
+    return [
+      padded("01", "00", "00"), padded("ec", "ff", "7f"), padded("00", "00", "00"), padded("00", "00", "80"),
+      eighth + "05", eighth + "85", other + "7a", other + "fa", padded("01", "00", "80"), padded("ec", "ff", "ff"),
+      padded("ed", "ff", "7f"), padded("ed", "ff", "ff"), padded("ee", "ff", "7f"), padded("ee", "ff", "ff"),
+    ]
+  }()
+
+  @Test("a key for which anyone can sign is none, however it is written", arguments: smallOrder)
+  func smallOrderKeys(text: String) throws {
+    let bytes = Self.bytes(text)
+    let key = try #require(Digest(bytes: bytes))
+    #expect(JournalKey.objection(to: key)?.contains("of small order") == true)
+    // R of order 8 at most and S = 0: OpenSSL takes one of the eight for most messages.
+    let forgeries = Self.smallOrder.prefix(8).map { Self.bytes($0) + [UInt8](repeating: 0, count: 32) }
+    var taken = 0
+    for number in 0..<20 {
+      let message = Array("nimbus checkpoint 1, whatever it says: \(number)".utf8)
+      taken += forgeries.count { Self.openSSLTakes($0, message, bytes) }
+      for forgery in forgeries { #expect(!JournalKey.verify(forgery, message, publicKey: key)) }
+    }
+    #expect(taken > 0, "the test forges nothing")
+  }
+
+  static func openSSLTakes(_ signature: [UInt8], _ message: [UInt8], _ publicKey: [UInt8]) -> Bool {
+    let key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nil, publicKey, publicKey.count)
+    let context = EVP_MD_CTX_new()
+    defer {
+      EVP_PKEY_free(key)
+      EVP_MD_CTX_free(context)
+      ERR_clear_error()
+    }
+    return EVP_DigestVerifyInit(context, nil, nil, nil, key) == 1
+      && EVP_DigestVerify(context, signature, signature.count, message, message.count) == 1
+  }
+
+  @Test("y beyond the field is refused, honest keys are not")
+  func canonicalKeys() throws {
+    for low: UInt8 in 0xED...0xFF {
+      for high: UInt8 in [0x7F, 0xFF] {
+        let key = try #require(Digest(bytes: [low] + [UInt8](repeating: 0xFF, count: 30) + [high]))
+        #expect(JournalKey.objection(to: key) != nil)
+      }
+    }
+    for _ in 0..<200 { #expect(JournalKey.objection(to: try JournalKey.make().publicKey) == nil) }
+  }
+
+  @Test("S beyond the group's order, and an R of small order, make no signature (RFC 8032, 5.1.7)")
+  func malleable() throws {
+    let vector = Self.vectors[2]
+    let message = Self.bytes(vector.message)
+    let signature = Self.bytes(vector.signature)
+    let key = try #require(Digest(bytes: Self.bytes(vector.publicKey)))
+    // L = 2^252 + 27742317777372353535851937790883648493, in little-endian order.
+    let order = Self.bytes("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010")
+    var moved = signature
+    var carry = 0
+    for index in 0..<32 {
+      let sum = Int(moved[32 + index]) + Int(order[index]) + carry
+      moved[32 + index] = UInt8(sum & 0xFF)
+      carry = sum >> 8
+    }
+    #expect(JournalKey.verify(signature, message, publicKey: key))
+    #expect(!JournalKey.verify(moved, message, publicKey: key))
+    for text in Self.smallOrder {
+      #expect(!JournalKey.verify(Self.bytes(text) + signature.suffix(32), message, publicKey: key))
+    }
+  }
 }
