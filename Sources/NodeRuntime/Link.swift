@@ -196,7 +196,7 @@ final class Link {
   /// What is there, as far as a turn goes.
   private func takeTurn() {
     var turn = ReadingTurn(began: Clocks.now())
-    reading: while phase == .open, mayRead {
+    while phase == .open, mayRead {
       if turn.isOver { return awaitTurn() }
       if deliverNext(&turn) { continue }
       let result = session.read(into: loop.scratch, records: ReadingTurn.recordsAtOnce)
@@ -320,7 +320,11 @@ private struct ReadingTurn {
   static let recordsAtOnce = 64
   private static let limit = Interval.milliseconds(1)
 
-  var isOver: Bool { bytes >= 256 << 10 || frames >= 256 || Clocks.now() - began >= Self.limit }
+  /// Never before anything was done.
+  var isOver: Bool {
+    guard bytes > 0 || frames > 0 else { return false }
+    return bytes >= 256 << 10 || frames >= 256 || Clocks.now() - began >= Self.limit
+  }
 }
 
 /// What the transport did, beside what it was good for.
