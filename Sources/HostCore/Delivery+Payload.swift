@@ -35,28 +35,20 @@ extension Delivery {
   func sendPayload(_ connection: ConnectionID, _ turn: inout Turn) {
     // A file that was put off tries again, one for each pass: the pass that finds nothing under way can't refuse it.
     if let id = postponed.popFirst() { turns.append(id) }
-    while let id = turns.first {
-      guard let cursor = cursors[id], let file = files[id], cursor.isInTurns else {
-        _ = turns.popFirst()
-        continue
-      }
+    while credit > spent, let id = nextInTurn() {
+      guard let cursor = cursors[id], let file = files[id], cursor.isInTurns else { continue }
       // The one that its frame under way has, should the file have moved to another since.
       let fileSystem = inFlight.first { $0.value.file == id }?.key ?? file.inode.filesystem
       guard inFlight[fileSystem] == nil else {
-        _ = turns.popFirst()
         behind[fileSystem, default: Fifo()].append(id)
         continue
       }
       guard cursor.state == .active, cursor.sent < cursor.promised, file.isAttached else {
-        _ = turns.popFirst()
         cursor.isInTurns = false
         if cursor.state == .active, !file.isAttached { cursor.state = .parked }
         continue
       }
-      let allowed = credit > spent ? credit - spent : 0
-      guard allowed > 0 else { return }
-      _ = turns.popFirst()
-      let share = share(of: allowed, id, cursor)
+      let share = share(of: credit - spent, id, cursor)
       guard share > 0 else {
         postponed.append(id)
         continue
@@ -70,6 +62,13 @@ extension Delivery {
       noteSent(turn)
       turn.emit(.sendPayload(connection, id, header))
     }
+  }
+
+  /// Those whose file system is free again come first: they were in turn before.
+  private func nextInTurn() -> FileID? {
+    guard let fileSystem = behind.keys.filter({ inFlight[$0] == nil }).min() else { return turns.popFirst() }
+    defer { if behind[fileSystem]?.isEmpty == true { behind[fileSystem] = nil } }
+    return behind[fileSystem]?.popFirst()
   }
 
   /// How much of the credit a file may use now. What fits whole into a frame may use all of it; longer ones leave half of
@@ -110,13 +109,10 @@ extension Delivery {
     if let cursor = cursors[file] { takeTurn(file, cursor) }
   }
 
-  /// The file's frame isn't under way any more: its end, if there was one that ends where it should. The next file of
-  /// its file system gets its turn.
+  /// The file's frame isn't under way any more: its end, if there was one that ends where it should.
   private func landed(_ file: FileID, where isEnd: (UInt64) -> Bool) -> UInt64? {
     guard let (fileSystem, sent) = inFlight.first(where: { $0.value.file == file }), isEnd(sent.end) else { return nil }
     inFlight[fileSystem] = nil
-    if let next = behind[fileSystem]?.popFirst() { turns.append(next) }
-    if behind[fileSystem]?.isEmpty == true { behind[fileSystem] = nil }
     isDue = true
     return sent.end
   }

@@ -21,7 +21,7 @@ extension Node {
   }
 
   /// To what else the status says: what hangs may hold bytes that nobody knows of.
-  func addHanging(to status: inout NodeStatus) {
+  func addHanging(_ files: [HostStatus.Hung], to status: inout NodeStatus) {
     let now = Clocks.now()
     var found: [Lane.Subject: (since: Instant, count: Int)] = [:]
     func note(_ subject: Lane.Subject, since: Instant, count: Int) {
@@ -29,8 +29,8 @@ extension Node {
       found[subject] = (min(known.since, since), known.count + count)
     }
     for hung in hanging { note(hung.lane.subject, since: hung.since, count: 0) }
-    if let host, !hanging.isEmpty || host.machine.status.hungCount > 0 {
-      for path in host.machine.status.hung { note(.fileSystem(host.mount(of: path)), since: path.since, count: 1) }
+    if let host {
+      for file in files { note(.fileSystem(host.mount(of: file)), since: file.since, count: 1) }
     }
     for (subject, hung) in found.sorted(by: { $0.value.since < $1.value.since }) {
       let seconds = Double((now - hung.since).nanoseconds) / 1e9

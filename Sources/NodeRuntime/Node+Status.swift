@@ -92,13 +92,14 @@ extension Node: NodeControl {
   func status() -> NodeStatus {
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: true)
     status.uptimeSeconds = seconds(Clocks.now() - began)
-    if let host { add(host, to: &status) }
+    let hung = host.map { add($0, to: &status) } ?? []
     if let server { add(server, to: &status) }
-    addHanging(to: &status)
+    addHanging(hung, to: &status)
     return status
   }
 
-  private func add(_ host: HostDriver, to status: inout NodeStatus) {
+  /// Returns what the host waits for in vain.
+  private func add(_ host: HostDriver, to status: inout NodeStatus) -> [HostStatus.Hung] {
     let now = Clocks.now()
     let seen = host.machine.status
     status.journalRecords = seen.journalLength
@@ -131,6 +132,7 @@ extension Node: NodeControl {
     for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
     // What can't be read may hold bytes that nobody knows of.
     status.settled = seen.isSettled && seen.unreadableCount == 0 && status.alarms.isEmpty
+    return seen.hung
   }
 
   private func add(_ server: ServerDriver, to status: inout NodeStatus) {

@@ -33,8 +33,8 @@ enum Lane: WorkLane {
   var width: Int {
     switch self {
     case .hostCommit, .serverCommit, .sync, .links, .names: 1
-    case .journal, .received, .listings: 2
-    case .plainFiles, .followed, .sending: 4
+    case .journal, .listings: 2
+    case .received, .plainFiles, .followed, .sending: 4
     }
   }
 

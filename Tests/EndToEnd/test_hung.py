@@ -246,7 +246,9 @@ def main():
         )
     print(f"SIGTERM beside the hung file system: {took:.2f} s at most")
     alive, hung = ([row[0] for row in results[name]] for name in ("alive", "hung"))
-    if statistics.median(hung) > max(alive) + (max(alive) - min(alive)):
+    # A few rounds show little of the spread: then only what nobody could call spread counts.
+    spread = max(max(alive) - min(alive), 0 if chosen.rounds >= 5 else 100)
+    if statistics.median(hung) > max(alive) + spread:
         raise Failure("other logs are slower beside a hung file system, beyond the spread")
     worst, took = swallowing_name_server(chosen.lines)
     print(f"beside a name server that swallows: p99 {worst[0]:.1f} ms, greatest {worst[1]:.1f} ms, SIGTERM {took:.2f} s")

@@ -157,6 +157,15 @@ import Testing
     pool.stop()
   }
 
+  @Test func `A3 Mounts are known by path, their names unescaped`() {
+    let table = MountTable()
+    #expect(table.mount(of: BytePath("/proc/sys/kernel")).type == "proc")
+    #expect(!table.mount(of: BytePath("/no/such/path")).isRemote)
+    let line = #"36 35 98:0 / /mnt/a\040b\134 rw,noatime master:1 - fuse.sshfs me@there: rw"#
+    let mount = Mount(Array(line.utf8)[...])
+    #expect(mount?.point == BytePath(#"/mnt/a b\"#) && mount?.type == "fuse.sshfs" && mount?.isRemote == true)
+  }
+
   @Test func `Random uuids differ and carry version 4`() {
     let uuids = (0..<100).map { _ in Randomness.uuid() }
     #expect(Set(uuids).count == 100)
