@@ -200,6 +200,8 @@ final class HostProcess: SimulatedProcess {
     case .attach(let id, let file, let inode, let path):
       plane.attach(id, file: file, inode: inode, path: path)
       world.oracle.attached(host.index, file, inode)
+      // Let go of once, as moved out of sight: nothing holds it before it is read again.
+      world.oracle.lostDescriptor(host.index, file)
     case .relocate(let id, let path, let isPinned): plane.relocate(id, path: path, isPinned: isPinned)
     case .reborn(let id, let next, let file):
       world.oracle.reborn(host.index, file, plane.inodeKey(of: id))
