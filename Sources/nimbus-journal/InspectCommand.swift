@@ -67,6 +67,7 @@ struct InspectCommand: ParsableCommand {
             print("\(event.time)  \(event.host)  \(number)  \(event.type)  \(file)  \(event.detail)")
           }
         }
+        try inspection.complain()
       }
     }
   }
@@ -83,6 +84,7 @@ struct InspectCommand: ParsableCommand {
       } else {
         print(InspectionText.files(rows), terminator: "")
       }
+      try reported { try inspection.complain() }
     }
   }
 
@@ -98,6 +100,7 @@ struct InspectCommand: ParsableCommand {
       } else {
         print(InspectionText.hosts(rows), terminator: "")
       }
+      try reported { try inspection.complain() }
     }
   }
 }
