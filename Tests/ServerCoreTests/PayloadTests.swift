@@ -35,6 +35,17 @@ import WireProtocol
     #expect(world.problems == [])
   }
 
+  @Test func `P3 a plain file that can't be used is refused as that, and is written when it can be`() {
+    let world = FakeWorld.empty()
+    let client = ready(world, host)
+    world.faults[.fileUnusable] = 0...0
+    client.payload(0, 0..<35)
+    client.settle()
+    #expect(Set(client.refusals + world.refusedReports) == [.unstorable])
+    #expect(client.durable(0) == 35)
+    #expect(client.stored(0) == Array(host.files[0].bytes[..<35]))
+  }
+
   @Test func `W3 what overlaps the end is compared below it and taken beyond it`() {
     let world = FakeWorld.empty()
     let client = ready(world, host)
