@@ -145,7 +145,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
   package func write(_ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome {
     if let failure { return .failedSync(failure) }
     places[key] = stored
-    guard let inode = disk.inode(Self.path(stored), followLast: false) else { return .failed("ENOENT") }
+    guard let inode = disk.inode(Self.path(stored), followLast: false) else { return .unusable("ENOENT") }
     guard UInt64(inode.bytes.count) >= from, UInt64(inode.bytes.count) <= upTo else {
       overwriteAttempted(stored, from, inode.bytes.count)
       return .failed("not at the end of the plain file")
@@ -171,7 +171,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
     if let failure { return .failedSync(failure) }
     guard mutant != .acknowledgeBeforeSync else { return .done }
     for path in stored {
-      guard let inode = disk.inode(Self.path(path), followLast: false) else { return .failed("ENOENT") }
+      guard let inode = disk.inode(Self.path(path), followLast: false) else { return .unusable("ENOENT") }
       let outcome = synced(inode)
       guard outcome == .done else { return outcome }
     }

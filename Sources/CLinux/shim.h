@@ -54,10 +54,11 @@ static inline int linux_openat(int directory, const char *path, int flags, unsig
   return result < 0 ? -errno : result;
 }
 
-// openat2(2) below `directory`: no `..`, absolute path or symbolic link leads anywhere.
+// openat2(2) below `directory`: no `..`, absolute path or symbolic link leads anywhere, and no mount point is crossed
+// (EXDEV), not even that of a bind mount.
 static inline int linux_open_beneath(int directory, const char *path, int flags, unsigned mode) {
   struct open_how how = {
-      .flags = (uint64_t)(unsigned)flags, .mode = mode, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+      .flags = (uint64_t)(unsigned)flags, .mode = mode, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
   long result;
   // EAGAIN: a rename elsewhere raced with the resolution of the path.
   do { result = syscall(SYS_openat2, directory, path, &how, sizeof how); } while (result < 0 && (errno == EINTR || errno == EAGAIN));
@@ -71,6 +72,14 @@ struct linux_facts {
   int has_birth;
 };
 
+// File systems have times beyond 2262, which don't fit: the last or the first moment that does.
+static inline int64_t linux_nanoseconds(int64_t seconds, uint32_t nanoseconds) {
+  int64_t result;
+  if (__builtin_mul_overflow(seconds, 1000000000LL, &result) || __builtin_add_overflow(result, (int64_t)nanoseconds, &result))
+    return seconds < 0 ? INT64_MIN : INT64_MAX;
+  return result;
+}
+
 // statx(2) of an open descriptor (O_PATH too).
 static inline int linux_facts(int descriptor, struct linux_facts *facts) {
   struct statx x;
@@ -81,9 +90,9 @@ static inline int linux_facts(int descriptor, struct linux_facts *facts) {
   facts->links = x.stx_nlink;
   facts->inode = x.stx_ino;
   facts->size = x.stx_size;
-  facts->modified = x.stx_mtime.tv_sec * 1000000000LL + x.stx_mtime.tv_nsec;
+  facts->modified = linux_nanoseconds(x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec);
   facts->has_birth = (x.stx_mask & STATX_BTIME) != 0;
-  facts->birth = facts->has_birth ? x.stx_btime.tv_sec * 1000000000LL + x.stx_btime.tv_nsec : 0;
+  facts->birth = facts->has_birth ? linux_nanoseconds(x.stx_btime.tv_sec, x.stx_btime.tv_nsec) : 0;
   return 0;
 }
 
@@ -160,6 +169,11 @@ static inline int linux_share_descriptors(void) {
 
 static inline int linux_rename(int from, const char *old, int to, const char *new_name, unsigned flags) {
   return syscall(SYS_renameat2, from, old, to, new_name, flags) < 0 ? -errno : 0;
+}
+
+// The kernel ends this process when the thread that made it does. False if that has happened already.
+static inline int linux_end_with_parent(pid_t parent) {
+  return syscall(SYS_prctl, 1 /* PR_SET_PDEATHSIG */, SIGKILL, 0, 0, 0) == 0 && getppid() == parent;
 }
 
 static inline int linux_syncfs(int descriptor) { return syscall(SYS_syncfs, descriptor) < 0 ? -errno : 0; }

@@ -4,6 +4,8 @@ package enum DiskOutcome: Hashable, Sendable {
   case done
   /// ENOSPC, EDQUOT, EIO on one file, ...: this file is refused for now and tried again (P4).
   case failed(String)
+  /// The plain file is not where or what it should be. Handled in the same way, and called by its name.
+  case unusable(String)
   /// A sync failed: the store stops (P4).
   case failedSync(String)
 }
@@ -38,6 +40,8 @@ package enum RepairOutcome: Hashable, Sendable {
   case setAside(BytePath)
   /// May be tried again.
   case failed(String)
+  /// May be tried again: as `DiskOutcome.unusable`.
+  case unusable(String)
   /// A sync failed: the store stops (P4).
   case failedSync(String)
 }
@@ -49,6 +53,8 @@ package enum CreateOutcome: Hashable, Sendable {
   case taken
   /// May be tried again.
   case failed(String)
+  /// May be tried again: as `DiskOutcome.unusable`.
+  case unusable(String)
   /// A sync failed: the store stops (P4).
   case failedSync(String)
 }

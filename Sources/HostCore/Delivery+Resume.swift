@@ -241,7 +241,7 @@ extension Delivery {
     cursor.isRefused = true
     if case .comparing = cursor.state { comparisons = max(0, comparisons - 1) }
     switch refusal.code {
-    case .diskFull, .quota, .busy: setAside(file, cursor, text, &turn)
+    case .diskFull, .quota, .busy, .unstorable: setAside(file, cursor, text, &turn)
     case .rootMismatch:
       // The bytes aren't what was journaled: a truncation shows itself when the file is looked at (D5).
       turn.checks.append(file.id)

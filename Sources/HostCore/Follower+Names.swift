@@ -139,7 +139,7 @@ extension Follower {
     guard file.isNameless, file.pollDue == nil else { return }
     // One that stays as it is, held for a server that is away, is looked at more and more slowly.
     let slowness: UInt64 = 1 << min(file.idlePolls / 8, 5)
-    let due = turn.now + Interval(nanoseconds: limits.pollInterval.nanoseconds &* slowness)
+    let due = turn.now + Interval(nanoseconds: limits.pollInterval.nanoseconds.saturatingMultiplied(by: slowness))
     file.pollDue = due
     timers.push(due, .poll(file.id))
   }

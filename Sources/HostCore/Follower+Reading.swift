@@ -199,7 +199,6 @@ extension FollowedFile {
 
 extension UInt64 {
   func saturatingAdd(_ count: Int) -> UInt64 {
-    let (sum, isOverflow) = addingReportingOverflow(UInt64(clamping: count))
-    return isOverflow ? .max : sum
+    saturatingAdding(UInt64(clamping: count))
   }
 }

@@ -102,7 +102,7 @@ extension HostStatus {
     filesMissing = files.count { $0.presence == .absent && $0.closed == nil && follower.isOwed($0) }
     let held = files.filter { $0.isNameless && follower.isOwed($0) }
     filesHeld = held.count
-    bytesHeld = held.reduce(0) { $0 &+ $1.size }
+    bytesHeld = held.saturatingSum(\.size)
     gaps = follower.gaps
     self.directories = directories.count
     unwatchedDirectories = directories.filter { $0.condition == .listed && !$0.isWatched }.map(\.path)
@@ -164,7 +164,7 @@ extension HostStatus.Server {
       let owed = min(file.committedLength, file.gapStart)
       let durable = delivery.durable(file.id)
       guard durable < owed else { continue }
-      lagBytes &+= owed - durable
+      lagBytes = lagBytes.saturatingAdding(owed - durable)
       guard let cursor = delivery.cursors[file.id] else { continue }
       if let since = cursor.mark?.since { oldestUndelivered = min(oldestUndelivered ?? since, since) }
       guard let reason = cursor.trouble else { continue }

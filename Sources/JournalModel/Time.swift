@@ -5,7 +5,10 @@ package struct Instant: Hashable, Sendable, Comparable {
   package init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
 
   package static func < (l: Instant, r: Instant) -> Bool { l.nanoseconds < r.nanoseconds }
-  package static func + (l: Instant, r: Interval) -> Instant { Instant(nanoseconds: l.nanoseconds &+ r.nanoseconds) }
+  /// A point beyond all is never reached.
+  package static func + (l: Instant, r: Interval) -> Instant {
+    Instant(nanoseconds: l.nanoseconds.saturatingAdding(r.nanoseconds))
+  }
   /// Zero when `r` lies after `l`.
   package static func - (l: Instant, r: Instant) -> Interval {
     Interval(nanoseconds: l < r ? 0 : l.nanoseconds - r.nanoseconds)
@@ -16,8 +19,12 @@ package struct Instant: Hashable, Sendable, Comparable {
 package struct Interval: Hashable, Sendable, Comparable {
   package var nanoseconds: UInt64
   package init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
-  package static func milliseconds(_ n: UInt64) -> Interval { Interval(nanoseconds: n * 1_000_000) }
-  package static func seconds(_ n: UInt64) -> Interval { Interval(nanoseconds: n * 1_000_000_000) }
+  package static func milliseconds(_ n: UInt64) -> Interval {
+    Interval(nanoseconds: n.saturatingMultiplied(by: 1_000_000))
+  }
+  package static func seconds(_ n: UInt64) -> Interval {
+    Interval(nanoseconds: n.saturatingMultiplied(by: 1_000_000_000))
+  }
   package static func < (l: Interval, r: Interval) -> Bool { l.nanoseconds < r.nanoseconds }
 }
 
@@ -26,4 +33,7 @@ package struct WallTime: Hashable, Sendable, Comparable {
   package var nanoseconds: Int64
   package init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
   package static func < (l: WallTime, r: WallTime) -> Bool { l.nanoseconds < r.nanoseconds }
+  package static func - (l: WallTime, r: Interval) -> WallTime {
+    WallTime(nanoseconds: l.nanoseconds.saturatingSubtracting(Int64(clamping: r.nanoseconds)))
+  }
 }

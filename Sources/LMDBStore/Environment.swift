@@ -30,6 +30,7 @@ final class Environment: Sendable {
   /// Why no more is accepted (P4).
   private let failure = Mutex<String?>(nil)
   private let space = Mutex<Space>(Space())
+  private let readers = Mutex<ReaderWatch>(ReaderWatch())
 
   init(at directory: String, _ access: Access, mapSize: Int = Environment.mapSize) throws(StoreError) {
     if access == .writing { try makeDirectory(directory) }
@@ -72,8 +73,10 @@ final class Environment: Sendable {
       let flags = UInt32(MDB_NOTLS) | (access == .reading ? UInt32(MDB_RDONLY) : 0)
       let code = mdb_env_open(handle, directory, flags, 0o600)
       if code == 0 {
-        // Slots of readers that were killed would keep pages from being used again.
-        if access == .writing { mdb_reader_check(handle, nil) }
+        do throws(StoreError) { try MetaPages.check(in: directory, handle) } catch {
+          mdb_env_close(handle)
+          throw error
+        }
         return handle
       }
       mdb_env_close(handle)
@@ -87,9 +90,15 @@ final class Environment: Sendable {
     var handle: OpaquePointer?
     let code = mdb_txn_begin(self.handle, nil, access == .reading ? UInt32(MDB_RDONLY) : 0, &handle)
     guard code == 0, let handle else { throw noted(storeError(code, "begin a transaction")) }
-    if access == .writing { space.withLock { $0.begin() } }
+    if access == .writing {
+      space.withLock { $0.begin() }
+      readers.withLock { $0.look(at: self.handle) }
+    }
     return Transaction(owning: handle, of: self)
   }
+
+  /// Who keeps the store from using its room again; looked for when something is committed.
+  var oldReader: OldReader? { readers.withLock { $0.oldest } }
 
   /// Counts what the present write transaction may need at most: its row's pages, and two for the leaf and the branch
   /// above it, which are copied or split.
@@ -102,14 +111,18 @@ final class Environment: Sendable {
     // Many small rows share pages: no page of a table, nor of LMDB's own two, is written more than once.
     // Eight bytes more for each page that is replaced by its copy, in the free list.
     let pages = space.withLock { space in
-      let written = space.tables.reduce(0) { $0 + Self.pages(of: $1, transaction) }
-      return min(space.pages, written + written / 256 + Space.slack)
+      let written = space.tables.saturatingSum { Self.pages(of: $0, transaction) }
+      return min(space.pages, written.saturatingAdding(written / 256 + Space.slack))
     }
     var information = MDB_envinfo()
     mdb_env_info(handle, &information)
     var descriptor: Int32 = -1
     mdb_env_get_fd(handle, &descriptor)
-    let code = space.withLock { $0.reserve(pages, after: information.me_last_pgno + 1, in: descriptor) }
+    let last = information.me_last_pgno
+    guard (0..<(information.me_mapsize / Space.pageSize)).contains(last) else {
+      throw .corrupt("\(directory)/data.mdb: its last page is said to be number \(UInt(bitPattern: last))")
+    }
+    let code = space.withLock { $0.reserve(pages, after: last + 1, in: descriptor) }
     // A file system that can't reserve has to do without.
     if code != 0, code != EOPNOTSUPP, code != ENOSYS { throw noted(storeError(code, "reserve room in \(directory)")) }
   }
@@ -117,7 +130,9 @@ final class Environment: Sendable {
   private static func pages(of table: MDB_dbi, _ transaction: OpaquePointer?) -> Int {
     var statistics = MDB_stat()
     guard mdb_stat(transaction, table, &statistics) == 0 else { return Space.unknown }
-    return statistics.ms_branch_pages + statistics.ms_leaf_pages + statistics.ms_overflow_pages
+    return [statistics.ms_branch_pages, statistics.ms_leaf_pages, statistics.ms_overflow_pages].saturatingSum {
+      max(0, $0)
+    }
   }
 
   /// Remembers a failed sync: from then on nothing is accepted.

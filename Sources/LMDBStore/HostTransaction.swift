@@ -118,15 +118,18 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
   func files() throws(StoreError) -> [KnownFile] {
     var files: [KnownFile] = []
     try transaction.scan(tables.files, from: []) { (entry) throws(StoreError) in
-      files.append(
-        try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
-          try reader.readFile()
-        } value: { (file, reader: inout ByteReader) throws(DecodingFailure) in
-          try reader.readKnownFile(file)
-        })
+      files.append(try Self.knownFile(entry))
       return true
     }
     return files
+  }
+
+  static func knownFile(_ entry: Transaction.Entry) throws(StoreError) -> KnownFile {
+    try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readFile()
+    } value: { (file, reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readKnownFile(file)
+    }
   }
 
   func leaves(of file: FileUUID, count: UInt64) throws(StoreError) -> [Digest] {
@@ -146,16 +149,19 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
     let prefix = encoded { $0.write(name: server) }
     var lengths: [FileUUID: UInt64] = [:]
     try transaction.scan(tables.delivered, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
-      let row = try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
-        _ = try reader.readName()
-        return try reader.readFile()
-      } value: { (file, reader: inout ByteReader) throws(DecodingFailure) in
-        (file: file, length: try reader.read(UInt64.self))
-      }
+      let row = try Self.delivered(entry)
       lengths[row.file] = row.length
       return true
     }
     return lengths
+  }
+
+  static func delivered(_ entry: Transaction.Entry) throws(StoreError) -> Delivered {
+    try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
+      (server: try reader.readName(), file: try reader.readFile())
+    } value: { (key, reader: inout ByteReader) throws(DecodingFailure) in
+      Delivered(server: key.server, file: key.file, length: try reader.read(UInt64.self))
+    }
   }
 }
 

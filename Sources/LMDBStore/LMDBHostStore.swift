@@ -28,6 +28,33 @@ package final class LMDBHostStore<H: TreeHasher>: HostJournalStore where H.Value
     HostTransaction(try environment.begin(access), tables)
   }
 
+  // MARK: Listings, which go on where a row can't be read (`Environment.list`)
+
+  package func listRecords(
+    from first: UInt64, _ body: (UInt64, [UInt8]) throws -> Bool
+  ) throws -> [ListingDamage] {
+    try environment.list(
+      tables.records, from: encoded { $0.write(first) }, { (entry) throws(StoreError) in try entry.record(behind: 0) },
+      body)
+  }
+
+  package func listFiles(_ body: (KnownFile) throws -> Bool) throws -> [ListingDamage] {
+    try environment.list(
+      tables.files, { (entry) throws(StoreError) in try HostTransaction<H>.knownFile(entry) }, body)
+  }
+
+  package func listDelivered(_ body: (Delivered) throws -> Bool) throws -> [ListingDamage] {
+    try environment.list(
+      tables.delivered, { (entry) throws(StoreError) in try HostTransaction<H>.delivered(entry) }, body)
+  }
+
+  /// As many rows as the table of records says it has.
+  package func recordCount() throws(StoreError) -> UInt64 { try environment.begin(.reading).count(of: tables.records) }
+
+  package var oldReader: OldReader? { environment.oldReader }
+
+  // MARK: The promise
+
   package func identity() throws(StoreError) -> JournalIdentity? {
     try begin(.reading).identity()
   }

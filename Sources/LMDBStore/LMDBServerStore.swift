@@ -28,6 +28,34 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
     ServerTransaction(try environment.begin(access), tables)
   }
 
+  // MARK: Listings, which go on where a row can't be read (`Environment.list`)
+
+  package func listJournals(_ body: (HeldJournal) throws -> Bool) throws -> [ListingDamage] {
+    try environment.list(
+      tables.journals, { (entry) throws(StoreError) in try ServerTransaction.journal(entry) }, body)
+  }
+
+  package func listStrings(_ body: (StoredString) throws -> Bool) throws -> [ListingDamage] {
+    try environment.list(tables.strings, { (entry) throws(StoreError) in try ServerTransaction.string(entry) }, body)
+  }
+
+  package func listRecords(
+    of journal: HostJournal, from first: UInt64, _ body: (UInt64, [UInt8]) throws -> Bool
+  ) throws -> [ListingDamage] {
+    let prefix = ServerTransaction.key(of: journal)
+    let start = encoded { writer in
+      writer.write(raw: prefix)
+      writer.write(first)
+    }
+    return try environment.list(
+      tables.records, prefix: prefix, from: start,
+      { (entry) throws(StoreError) in try entry.record(behind: prefix.count) }, body)
+  }
+
+  package var oldReader: OldReader? { environment.oldReader }
+
+  // MARK: The promise
+
   package func startCounter() throws(StoreError) -> UInt64? { try begin(.reading).startCounter() }
 
   package func setStartCounter(_ value: UInt64) throws(StoreError) {

@@ -34,6 +34,18 @@ extension Transaction.Entry {
   }
 }
 
+extension Transaction.Entry {
+  /// A record with its number, which stands in the key behind `count` bytes.
+  func record(behind count: Int) throws(StoreError) -> (number: UInt64, record: [UInt8]) {
+    try row { (reader: inout ByteReader) throws(DecodingFailure) in
+      _ = try reader.readRaw(count: count)
+      return try reader.read(UInt64.self)
+    } value: { (number, reader: inout ByteReader) throws(DecodingFailure) in
+      (number: number, record: reader.readRest())
+    }
+  }
+}
+
 private func decoded<Row>(
   _ bytes: [UInt8], _ decode: (inout ByteReader) throws(DecodingFailure) -> Row
 ) throws(DecodingFailure) -> Row {

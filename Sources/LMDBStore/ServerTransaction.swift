@@ -94,7 +94,7 @@ struct ServerTransaction: ~Copyable {
     var keys: [[UInt8]] = []
     try transaction.scan(tables.log, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
       let range = try Self.logRange(entry)
-      guard range.offset + UInt64(range.length) <= trim.below else { return false }
+      guard range.offset.saturatingAdding(UInt64(range.length)) <= trim.below else { return false }
       keys.append(entry.key)
       return true
     }
@@ -105,7 +105,7 @@ struct ServerTransaction: ~Copyable {
 // MARK: Keys
 
 extension ServerTransaction {
-  private static func key(of journal: HostJournal) -> [UInt8] {
+  static func key(of journal: HostJournal) -> [UInt8] {
     encoded { writer in
       writer.write(name: journal.host.text)
       writer.write(journal.journal)
@@ -146,7 +146,11 @@ extension ServerTransaction {
 
 extension ServerTransaction {
   func journals() throws(StoreError) -> [HeldJournal] {
-    try rows(of: tables.journals) { (reader: inout ByteReader) throws(DecodingFailure) in
+    try rows(of: tables.journals) { (entry) throws(StoreError) in try Self.journal(entry) }
+  }
+
+  static func journal(_ entry: Transaction.Entry) throws(StoreError) -> HeldJournal {
+    try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
       HostJournal(host: try reader.readHostName(), journal: try reader.readJournal())
     } value: { (key, reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readHeldJournal(key)
@@ -154,7 +158,11 @@ extension ServerTransaction {
   }
 
   func strings() throws(StoreError) -> [StoredString] {
-    try rows(of: tables.strings) { (reader: inout ByteReader) throws(DecodingFailure) in
+    try rows(of: tables.strings) { (entry) throws(StoreError) in try Self.string(entry) }
+  }
+
+  static func string(_ entry: Transaction.Entry) throws(StoreError) -> StoredString {
+    try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readStringKey()
     } value: { (key, reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readStoredString(key)
@@ -204,13 +212,12 @@ extension ServerTransaction {
     return files
   }
 
-  private func rows<Key, Row>(
-    of table: Table, key: (inout ByteReader) throws(DecodingFailure) -> Key,
-    value: (Key, inout ByteReader) throws(DecodingFailure) -> Row
+  private func rows<Row>(
+    of table: Table, _ decode: (Transaction.Entry) throws(StoreError) -> Row
   ) throws(StoreError) -> [Row] {
     var rows: [Row] = []
     try transaction.scan(table, from: []) { (entry) throws(StoreError) in
-      rows.append(try entry.row(key: key, value: value))
+      rows.append(try decode(entry))
       return true
     }
     return rows

@@ -94,7 +94,13 @@ struct Transaction: ~Copyable {
 
     var byteCount: Int { sealed.count - StoredValue.overhead }
 
+    /// No value is greater. A damaged page may claim more than there is memory, or than the file has.
+    private static let greatestByteCount = 64 << 20
+
     func value() throws(StoreError) -> [UInt8] {
+      guard sealed.count <= Self.greatestByteCount else {
+        throw .corrupt("\(table.name) \(key.hex): a value of \(sealed.count) bytes")
+      }
       do throws(DecodingFailure) { return try StoredValue.open([UInt8](sealed), key: key) } catch {
         throw corrupt(error)
       }
@@ -120,12 +126,122 @@ struct Transaction: ~Copyable {
       found = key
       return code
     }
+    var previous: [UInt8] = []
     while code == 0 {
       let key = [UInt8](found.bytes)
+      // Damaged pages may lead in a circle.
+      guard previous.lexicographicallyPrecedes(key) else { throw table.disorder(at: key) }
+      previous = key
       guard key.starts(with: prefix), try body(Entry(table: table, key: key, sealed: value.bytes)) else { return }
       code = mdb_cursor_get(opened, &found, &value, MDB_NEXT)
     }
     if code != MDB_NOTFOUND { throw storeError(code, "read \(table.name)") }
+  }
+}
+
+// MARK: Through damage
+
+extension Transaction {
+  /// Where a listing of damaged tables stands.
+  struct Place {
+    let prefix: [UInt8]
+    /// Rows from here on are to be brought, or those behind it.
+    fileprivate(set) var bound: [UInt8]
+    fileprivate var isBehind = false
+    fileprivate(set) var isAtEnd = false
+
+    init(prefix: [UInt8], bound: [UInt8]) {
+      self.prefix = prefix
+      self.bound = prefix.lexicographicallyPrecedes(bound) ? bound : prefix
+    }
+
+    fileprivate func isReached(by key: [UInt8]) -> Bool {
+      isBehind ? bound.lexicographicallyPrecedes(key) : !key.lexicographicallyPrecedes(bound)
+    }
+  }
+
+  enum Step {
+    case row(Entry)
+    /// One row that can't be read.
+    case damaged(StoreError)
+    /// LMDB finds no way through its pages.
+    case broken(StoreError)
+  }
+
+  /// Brings what lies from `place` on, sound rows in ascending order and what can't be read between them, until `body`
+  /// returns false; `place` then is where to go on.
+  ///
+  /// A damaged key misleads LMDB's search to either side. So the walk begins at a sound row before the place, and goes
+  /// on from row to row.
+  func walk(_ table: Table, _ place: inout Place, _ body: (Step) throws(StoreError) -> Bool) throws(StoreError) {
+    var opened: OpaquePointer?
+    try check(mdb_cursor_open(handle, table.handle, &opened), "read \(table.name)")
+    defer { mdb_cursor_close(opened) }
+    var step = table.start(opened, before: place)
+    var previous: [UInt8]?
+    while let found = step {
+      switch found {
+      case .damaged: _ = try body(found)
+      case .broken:
+        _ = try body(found)
+        return place.isAtEnd = true
+      case .row(let entry):
+        if let previous, !previous.lexicographicallyPrecedes(entry.key) {
+          _ = try body(.broken(table.disorder(at: entry.key)))
+          return place.isAtEnd = true
+        }
+        previous = entry.key
+        guard place.isReached(by: entry.key) else { break }
+        guard entry.key.starts(with: place.prefix) else { return place.isAtEnd = true }
+        place.bound = entry.key
+        place.isBehind = true
+        guard try body(found) else { return }
+      }
+      step = table.step(opened, MDB_NEXT)
+    }
+    place.isAtEnd = true
+  }
+}
+
+extension Table {
+  fileprivate func disorder(at key: [UInt8]) -> StoreError {
+    .corrupt("\(name) \(key.hex): rows are out of order from here on")
+  }
+
+  /// The last sound row before the place, else the first row.
+  fileprivate func start(_ cursor: OpaquePointer?, before place: Transaction.Place) -> Transaction.Step? {
+    guard !place.bound.isEmpty else { return step(cursor, MDB_FIRST) }
+    var found = step(cursor, MDB_SET_RANGE, place.bound) ?? step(cursor, MDB_LAST)
+    var next: [UInt8]?
+    while let current = found {
+      switch current {
+      case .broken: return current
+      case .damaged: break
+      case .row(let entry):
+        if let next, !entry.key.lexicographicallyPrecedes(next) { return .broken(disorder(at: entry.key)) }
+        guard place.isReached(by: entry.key) else { return current }
+        next = entry.key
+      }
+      found = step(cursor, MDB_PREV)
+    }
+    return step(cursor, MDB_FIRST)
+  }
+
+  /// Where the cursor comes to; nil beyond the first and the last row.
+  fileprivate func step(
+    _ cursor: OpaquePointer?, _ operation: MDB_cursor_op, _ wanted: [UInt8] = []
+  ) -> Transaction.Step? {
+    var key = MDB_val()
+    var value = MDB_val()
+    let code = withValue(of: wanted) { given in
+      key = given
+      return mdb_cursor_get(cursor, &key, &value, operation)
+    }
+    if code == MDB_NOTFOUND { return nil }
+    guard code == 0 else { return .broken(storeError(code, "read \(name)")) }
+    let entry = Transaction.Entry(table: self, key: [UInt8](key.bytes), sealed: value.bytes)
+    do throws(StoreError) { _ = try entry.value() } catch { return .damaged(error) }
+    return .row(entry)
   }
 }
 

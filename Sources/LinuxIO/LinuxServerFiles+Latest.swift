@@ -26,8 +26,8 @@ extension LinuxServerFiles {
     let temporary = ".new"
     unlinkat(top.number, temporary, 0)
     _ = try checkedErrno("symlink", withCString(target) { symlinkat($0, top.number, temporary) })
-    _ = try checked(
-      "rename", withCString(place.name) { linux_rename(top.number, temporary, directory.number, $0, 0) })
+    let renamed = withCString(place.name) { linux_rename(top.number, temporary, directory.number, $0, 0) }
+    do { _ = try checked("rename", renamed) } catch { throw files.root.misplaced(place, error) ?? error }
     return nil
   }
 

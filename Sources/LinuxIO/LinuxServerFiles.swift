@@ -44,6 +44,9 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     loggedBytes = { _, _, _ in throw SourceFailure("nothing is logged") }
   }
 
+  /// What is mounted below the log root or over it; nil without `/proc`.
+  package func mounts() -> LogRootMounts? { files.root.mounts() }
+
   private func string(_ key: StringKey) -> HeldString {
     state.withLock { state in
       if let known = state.strings[key] { return known }
@@ -135,22 +138,22 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
       files.keep(file, stored)
       string(key).settle(stored, length: 0)
       return .created
-    } catch let error as SyncFailure {
-      return .failedSync(error.reason)
     } catch {
-      return .failed("\(error)")
+      return CreateOutcome(error)
     }
   }
 
   /// Makes the file, or finds it empty: a crash came between its creation and the first byte. Nil when something else
   /// has the name.
-  private func made(_ path: BytePath) throws(SystemError) -> Descriptor? {
+  private func made(_ path: BytePath) throws -> Descriptor? {
     do {
       return try files.root.open(path, O_RDWR | O_CREAT | O_EXCL, mode: 0o640)
     } catch  where error.code == EEXIST {
       let found = try files.root.open(path, linux_O_PATH)
       guard try found.kind() == linux_regular_file, try found.size() == 0 else { return nil }
       return try files.root.open(path, O_RDWR | O_NONBLOCK)
+    } catch {
+      throw files.root.misplaced(path, error) ?? error
     }
   }
 
@@ -163,7 +166,7 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
       let facts = try file.facts()
       guard facts.links > 0 else {
         files.forget(stored)
-        throw SourceFailure("somebody removed the plain file")
+        throw Misplaced.removed
       }
       let pieces = try string(key).pieces(from..<upTo, stored: stored, size: facts.size)
       files.touch(stored)
@@ -205,10 +208,8 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
       let aside = try repair.perform()
       string(key).settle(stored, length: committed)
       return aside.map { .setAside($0) } ?? .done
-    } catch let error as SyncFailure {
-      return .failedSync(error.reason)
     } catch {
-      return .failed("\(error)")
+      return RepairOutcome(error)
     }
   }
 }

@@ -3,7 +3,8 @@ import Glibc
 import JournalModel
 
 /// A server's log root. Paths are relative to it, and nothing outside of it is ever reached: `openat2(2)` refuses `..`,
-/// absolute paths and symbolic links in every component (P1).
+/// absolute paths and symbolic links in every component (P1), and mount points: one `syncfs` covers one file system, so
+/// that what lies across a mount would be acknowledged before it is durable (G2, P4).
 final class LogRoot: Sendable {
   let descriptor: Descriptor
   /// Directories whose own entry is known to be on the disk. One that was only found may have been made a moment before

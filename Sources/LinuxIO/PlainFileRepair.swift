@@ -23,7 +23,7 @@ struct PlainFileRepair {
     // What a failed sync left may lie in the cache only (P4).
     posix_fadvise(file.number, 0, 0, POSIX_FADV_DONTNEED)
     guard size >= synced else {
-      throw SourceFailure("the plain file has \(size) bytes, \(synced) were synced")
+      throw Misplaced("somebody shortened the plain file: it has \(size) bytes, \(synced) were synced; put it back")
     }
     // Excess is counted from the committed length on: up to there the bytes are the log's own, folded and not yet synced.
     let excess = size - min(size, max(committed, synced))
@@ -38,7 +38,7 @@ struct PlainFileRepair {
   private func found() throws -> Descriptor {
     do {
       return try files.open(stored)
-    } catch let error as SystemError where error.code == ENOENT && synced == 0 {
+    } catch let error as Misplaced where error == .removed && synced == 0 {
       let directory = try files.makeDirectories(stored.directory)
       let file = try files.root.open(stored, O_RDWR | O_CREAT | O_EXCL, mode: 0o640)
       try files.syncing { () throws(SystemError) in
@@ -53,7 +53,7 @@ struct PlainFileRepair {
   /// Appends what the log has of `synced ..< committed`.
   private func writeLog(to file: Descriptor) throws {
     var end = synced
-    for range in log where range.offset + UInt64(range.bytes.count) > end && end < committed {
+    for range in log where range.offset.saturatingAdding(UInt64(range.bytes.count)) > end && end < committed {
       guard range.offset <= end else { break }
       let upper = min(committed - range.offset, UInt64(range.bytes.count))
       try file.writeFully(range.bytes[Int(end - range.offset)..<Int(upper)], at: end)

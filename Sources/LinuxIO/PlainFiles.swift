@@ -44,9 +44,9 @@ final class PlainFiles: Sendable {
       if error.call == Descriptor.syncCall { throw fail(error) }
       // What is open is the removed one: a new one of that name is found at the next start.
       if error.code == ENOENT, try root.descriptor.facts().links == 0 {
-        throw SourceFailure("the log root was removed: put it back and restart this server's node")
+        throw Misplaced("the log root was removed: put it back and restart this server's node")
       }
-      throw error
+      throw root.misplaced(path, error) ?? error
     }
   }
 
@@ -54,8 +54,13 @@ final class PlainFiles: Sendable {
   func open(_ path: BytePath) throws -> Descriptor {
     if let held = state.withLock({ $0.descriptors.descriptor(path) }) { return held }
     try makeRoom()
-    let file = try root.open(path, O_RDWR | O_NONBLOCK | O_NOCTTY)
-    guard try file.kind() == linux_regular_file else { throw SourceFailure("is not a regular file") }
+    let file: Descriptor
+    do { file = try root.open(path, O_RDWR | O_NONBLOCK | O_NOCTTY) } catch {
+      throw root.misplaced(path, error) ?? error
+    }
+    guard try file.kind() == linux_regular_file else {
+      throw Misplaced("what has the plain file's name is no regular file: move it away, put the plain file back")
+    }
     keep(file, path)
     return file
   }
@@ -126,6 +131,32 @@ extension Descriptor {
 
 extension DiskOutcome {
   init(_ error: any Error) {
-    if let failure = error as? SyncFailure { self = .failedSync(failure.reason) } else { self = .failed("\(error)") }
+    switch error {
+    case let failure as SyncFailure: self = .failedSync(failure.reason)
+    case let failure as Misplaced: self = .unusable(failure.description)
+    default: self = .failed("\(error)")
+    }
+  }
+}
+
+extension CreateOutcome {
+  init(_ error: any Error) {
+    switch DiskOutcome(error) {
+    case .done: self = .created
+    case .failed(let text): self = .failed(text)
+    case .unusable(let text): self = .unusable(text)
+    case .failedSync(let text): self = .failedSync(text)
+    }
+  }
+}
+
+extension RepairOutcome {
+  init(_ error: any Error) {
+    switch DiskOutcome(error) {
+    case .done: self = .done
+    case .failed(let text): self = .failed(text)
+    case .unusable(let text): self = .unusable(text)
+    case .failedSync(let text): self = .failedSync(text)
+    }
   }
 }

@@ -91,6 +91,7 @@ final class HostDriver: @unchecked Sendable {
 
   /// No connection is open.
   var isQuiet: Bool { links.isEmpty }
+  var oldReader: OldReader? { store.oldReader }
 
   /// One input, and everything that follows from it at once.
   func take(_ input: HostInput) {

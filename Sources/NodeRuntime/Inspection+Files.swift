@@ -106,11 +106,18 @@ extension Inspection {
   private func hostFiles(_ journal: InspectedJournal) throws -> [InspectedFile] {
     guard let host else { return [] }
     let told = try FileHistory(of: [journal], in: self)
-    let rows = try Self.checked("files") { () throws(StoreError) in try host.files() }
-    var noted: [String: [FileUUID: UInt64]] = [:]
-    for server in destinations {
-      noted[server] = try Self.checked(server) { () throws(StoreError) in try host.delivered(to: server) }
-    }
+    var rows: [KnownFile] = []
+    damage.note(
+      try host.listFiles { row in
+        rows.append(row)
+        return true
+      }, in: "journal")
+    var noted = Dictionary(destinations.map { ($0, [FileUUID: UInt64]()) }, uniquingKeysWith: { first, _ in first })
+    damage.note(
+      try host.listDelivered { row in
+        noted[row.server]?[row.file] = row.length
+        return true
+      }, in: "journal")
     return rows.map { row in
       let story = told[FileKey(host: journal.host, file: row.file)]
       return InspectedFile(
@@ -126,8 +133,13 @@ extension Inspection {
     guard let server else { return [] }
     let hosts = Set(journals.map(\.host))
     let told = try FileHistory(of: journals, in: self)
-    let rows = try Self.checked("files") { () throws(StoreError) in try server.strings() }
-    return rows.filter { hosts.contains($0.key.key.host) && $0.key.string == 0 }.map { row in
+    var rows: [StoredString] = []
+    damage.note(
+      try server.listStrings { row in
+        if hosts.contains(row.key.key.host), row.key.string == 0 { rows.append(row) }
+        return true
+      }, in: "holdings")
+    return rows.map { row in
       let story = told[row.key.key]
       let stored = String(decoding: row.stored.bytes, as: UTF8.self)
       let isWhole = row.committed == row.recorded

@@ -36,8 +36,8 @@ extension Inspection {
       result.append(
         InspectedHost(
           host: journal.host.text, role: journal.role, journals: [entry], files: own.count,
-          open: own.filter { $0.reason == nil }.count, length: own.reduce(0) { $0 + $1.length },
-          durable: journal.role == "server" ? own.reduce(0) { $0 + $1.durable.here } : nil, lastRecord: last))
+          open: own.filter { $0.reason == nil }.count, length: own.saturatingSum(\.length),
+          durable: journal.role == "server" ? own.saturatingSum(\.durable.here) : nil, lastRecord: last))
     }
     return result.sorted { ($0.host, $0.role) < ($1.host, $1.role) }
   }

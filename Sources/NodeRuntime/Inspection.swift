@@ -11,6 +11,7 @@ package struct Inspection {
   let destinations: [String]
   /// Root of the plain files, where known.
   let logs: String?
+  let damage = Damage()
 
   package struct Failure: Error, Sendable, CustomStringConvertible {
     package var description: String
@@ -21,38 +22,42 @@ package struct Inspection {
     self.destinations = destinations
     self.logs = logs
     let path = data.path
-    host = try Self.open(data.hostStore) { () throws(StoreError) in try LMDBHostStore(readingAt: data.hostStore) }
-    server = try Self.open(data.serverStore) { () throws(StoreError) in try LMDBServerStore(readingAt: data.serverStore)
-    }
-    guard host != nil || server != nil else {
+    host = damage.open(data.hostStore) { () throws(StoreError) in try LMDBHostStore(readingAt: data.hostStore) }
+    server = damage.open(data.serverStore) { () throws(StoreError) in try LMDBServerStore(readingAt: data.serverStore) }
+    if host == nil, server == nil {
+      try damage.complain()
       throw Failure(description: "\(path): there is no journal yet; has the node ever run with this data directory?")
     }
   }
 
-  private static func open<S>(_ directory: String, _ body: () throws(StoreError) -> S) throws(Failure) -> S? {
-    guard SmallFile.exists(directory) else { return nil }
-    return try checked(directory, body)
-  }
+  /// To be called when everything is printed: what could not be read is an error, and nothing else is kept back for it.
+  package func complain() throws(Failure) { try damage.complain() }
 
-  static func checked<T>(_ subject: String, _ body: () throws(StoreError) -> T) throws(Failure) -> T {
-    do {
-      return try body()
-    } catch {
-      throw Failure(description: "\(subject): \(error.explanation)")
+  /// What could not be read so far. Belongs to one thread.
+  final class Damage {
+    private var lines: [String] = []
+    private var known: Set<String> = []
+
+    func note(_ line: String) { if known.insert(line).inserted { lines.append(line) } }
+    func note(_ damage: [ListingDamage], in store: String) { for one in damage { note("\(store): \(one)") } }
+
+    /// Nil, and noted, when it can't be had.
+    func reading<T>(_ subject: String, _ body: () throws(StoreError) -> T) -> T? {
+      do { return try body() } catch {
+        note("\(subject): \(error)")
+        return nil
+      }
     }
-  }
-}
 
-extension StoreError {
-  /// For operators.
-  package var explanation: String {
-    switch self {
-    case .alreadyExists: "exists already"
-    case .outOfRange: "asked for more than is held"
-    case .full(let reason): "no room: \(reason)"
-    case .corrupt(let reason): "the stored data is damaged: \(reason)"
-    case .failedSync(let reason): "a sync failed, nothing more is accepted until a restart: \(reason)"
-    case .failed(let reason): reason
+    func open<S>(_ directory: String, _ body: () throws(StoreError) -> S) -> S? {
+      SmallFile.exists(directory) ? reading(directory, body) : nil
+    }
+
+    func complain() throws(Failure) {
+      guard !lines.isEmpty else { return }
+      throw Failure(
+        description: "this could not be read, and is left out of what was printed:\n  "
+          + lines.joined(separator: "\n  ") + "\nREADME, Troubleshooting, says what to do about a damaged store")
     }
   }
 }
@@ -64,51 +69,56 @@ package struct InspectedJournal: Sendable {
   package var role: String
   package var host: HostName
   package var journal: JournalID
+  /// In records.
   package var length: UInt64
 }
 
 extension Inspection {
   /// All journals, or those of one host.
-  package func journals(of filter: HostName? = nil) throws(Failure) -> [InspectedJournal] {
+  package func journals(of filter: HostName? = nil) throws -> [InspectedJournal] {
     var result: [InspectedJournal] = []
-    if let host {
-      let found = try Self.checked("journal") { () throws(StoreError) in (try host.identity(), try host.length()) }
-      if let identity = found.0 {
-        result.append(.init(role: "host", host: identity.host, journal: identity.journal, length: found.1))
-      }
+    if let host, let identity = damage.reading("journal", host.identity) ?? nil {
+      let length = damage.reading("journal", host.length) ?? damage.reading("journal", host.recordCount) ?? 0
+      result.append(.init(role: "host", host: identity.host, journal: identity.journal, length: length))
     }
     if let server {
-      for held in try Self.checked("journals", { () throws(StoreError) in try server.journals() }) {
+      let passedOver = try server.listJournals { held in
         result.append(.init(role: "server", host: held.host, journal: held.journal, length: held.length))
+        return true
       }
+      damage.note(passedOver, in: "holdings")
     }
     return result.filter { filter == nil || $0.host == filter }
   }
 
-  private static let page = 4_096
-
-  /// Calls `body` with each record in order. A record that can't be read ends it with an error that names it.
+  /// Calls `body` with each record that can be read, in order; the others are noted as damage.
   package func forEachRecord(
     of journal: InspectedJournal, from first: UInt64 = 0, _ body: (UInt64, Record) throws -> Void
   ) throws {
     var next = first
-    while next < journal.length {
-      let page = try Self.checked("\(journal.host) record \(next)") { () throws(StoreError) in
-        if journal.role == "host" { return try host?.records(from: next, count: Self.page, bytes: 1 << 20) }
-        return try server?.records(
-          host: journal.host, journal: journal.journal, from: next, count: Self.page, bytes: 1 << 20)
-      }
-      guard let page, !page.isEmpty else { return }
-      for encoded in page {
-        let record: Record
-        do {
-          record = try Record(decoding: encoded)
-        } catch {
-          throw Failure(description: "\(journal.host) record \(next): can't be decoded: \(error.reason)")
-        }
-        try body(next, record)
-        next += 1
-      }
+    func passOver(upTo end: UInt64) {
+      guard next < end else { return }
+      damage.note("\(journal.host) \(journal.role): records \(next) ..< \(end) are missing or damaged")
     }
+    func take(_ number: UInt64, _ encoded: [UInt8]) throws -> Bool {
+      guard number < journal.length else { return false }
+      passOver(upTo: number)
+      next = number + 1
+      let record: Record
+      do { record = try Record(decoding: encoded) } catch {
+        damage.note("\(journal.host) record \(number): can't be decoded: \(error.reason)")
+        return next < journal.length
+      }
+      try body(number, record)
+      return next < journal.length
+    }
+    guard first < journal.length else { return }
+    if journal.role == "host" {
+      damage.note(try host?.listRecords(from: first, take) ?? [], in: "journal")
+    } else {
+      let key = HostJournal(host: journal.host, journal: journal.journal)
+      damage.note(try server?.listRecords(of: key, from: first, take) ?? [], in: "holdings")
+    }
+    passOver(upTo: journal.length)
   }
 }

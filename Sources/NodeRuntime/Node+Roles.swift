@@ -64,6 +64,23 @@ extension Node {
     }
   }
 
+  // MARK: Damaged stores
+
+  static let serverRemedy =
+    "stop here and look at the disk (dmesg); then restore node.data and server.logs from one "
+    + "backup, or move both away and start: hosts deliver again all that they still have"
+  static let hostRemedy =
+    "stop here and look at the disk (dmesg); then move node.data away (not the logs) and start: a "
+    + "new journal begins, and files go on where the servers stand"
+
+  /// Says of a store's damage which store it is and what helps.
+  func explaining(_ store: String, _ remedy: String, _ body: () throws -> Void) throws {
+    do { try body() } catch let error as StoreError {
+      guard case .corrupt = error else { throw StartFailure("\(store): \(error)") }
+      throw StartFailure("\(store): \(error)\nnothing was changed; \(remedy)")
+    }
+  }
+
   // MARK: Server
 
   func makeServer(_ section: Configuration.ServerSection) throws -> (ServerDriver, counterMatches: Bool) {
@@ -71,13 +88,24 @@ extension Node {
     let store = try LMDBServerStore<SHA256Tree>(at: configuration.dataFolder.serverStore)
     // Another data folder's node would count its own starts there, and give out the same names.
     logRootLock = try DirectoryLock(section.logs)
+    let own = BytePath(section.logs).appending(Array(".nimbus-journal".utf8))
+    if LogRootMounts.of(BytePath(section.logs))?.below.contains(where: { $0.name == own.name }) == true {
+      throw StartFailure("\(own.escaped) is a mount point: it belongs to the log root itself, unmount it")
+    }
     let counter = try StartCounter(logs: section.logs)
     let matches = try counter.matches(store)
+    if !matches {
+      logger.warning(
+        "node.data is older than server.logs: no plain file is cut, and what hosts deliver again gets a name of its own",
+        metadata: ["data": "\(configuration.node.data)", "logs": "\(section.logs)"])
+    }
     let limits = configuration.limits
     let files = try LinuxServerFiles(
       root: BytePath(section.logs), limits: limits,
       storedLeaves: { key, count in try store.leaves(of: key, count: count) },
       loggedBytes: { key, offset, count in try loggedBytes(of: key, offset..<(offset + UInt64(count)), in: store) })
+    logMounts = LogMounts(
+      look: { files.mounts() }, report: { [reports] in reports.log($0, at: Clocks.now()) })
     let address = try section.listen.resolve()[0]
     let driver = ServerDriver(
       settings: ServerSettings(name: configuration.node.name.text, limits: limits, totalCredit: section.credit),
@@ -173,7 +201,7 @@ private func loggedBytes(
   var bytes: [UInt8] = []
   for part in try store.logRanges() where part.key == key {
     let next = range.lowerBound + UInt64(bytes.count)
-    let end = part.offset + UInt64(part.length)
+    let end = part.offset.saturatingAdding(UInt64(part.length))
     guard part.offset <= next, next < end else { continue }
     let payload = try store.logPayload(of: key, offset: part.offset)
     bytes += payload[Int(next - part.offset)..<Int(min(end, range.upperBound) - part.offset)]

@@ -2,6 +2,7 @@ import Dispatch
 import HostCore
 package import JournalModel
 import JournalStore
+import LMDBStore
 import LinuxIO
 import SecureTransport
 import ServerCore
@@ -122,7 +123,7 @@ extension Node: NodeControl {
       status.waiting.append(
         .init(server: nil, file: file.file.text, path: file.path.escaped, reason: "can't be read: \(file.reason)"))
     }
-    status.waitingCount = seen.servers.reduce(seen.unreadableCount) { $0 + $1.waitingCount }
+    status.waitingCount = seen.unreadableCount + seen.servers.saturatingSum(\.waitingCount)
     status.unfollowed = seen.unfollowed.map {
       .init(path: $0.path.escaped, reason: $0.why.description, owed: $0.why.isOwed)
     }
@@ -132,6 +133,7 @@ extension Node: NodeControl {
     for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
     // What can't be read may hold bytes that nobody knows of.
     status.settled = seen.isSettled && seen.unreadableCount == 0 && status.alarms.isEmpty
+    if let reader = host.oldReader { status.alarms.append(reader.alarm(of: configuration.dataFolder.hostStore)) }
     return seen.hung
   }
 
@@ -140,16 +142,14 @@ extension Node: NodeControl {
     let seen = server.machine.status
     let wall = Clocks.wall()
     status.hosts = seen.hosts.map { host in
-      let lastSeen = host.lastSeen.map {
-        WallTime(nanoseconds: wall.nanoseconds - Int64(clamping: (now - $0).nanoseconds)).rfc3339
-      }
+      let lastSeen = host.lastSeen.map { (wall - (now - $0)).rfc3339 }
       return .init(
         name: host.name.text, connected: host.connections > 0, lastSeen: lastSeen, files: host.files,
         bytes: host.bytes)
     }
     if configuration.host == nil {
       status.files = .init(
-        followed: seen.hosts.reduce(0) { $0 + $1.files }, open: seen.hosts.reduce(0) { $0 + $1.open })
+        followed: seen.hosts.saturatingSum(\.files), open: seen.hosts.saturatingSum(\.open))
       status.settled = seen.hosts.allSatisfy { $0.pendingBytes == 0 }
     }
     status.receivedBytes = server.receivedBytes
@@ -157,7 +157,9 @@ extension Node: NodeControl {
     if !seen.isServing { status.alarms.append("not serving yet: plain files are being checked after the start") }
     if let blocked = seen.blocked { status.alarms.append("store blocked: \(blocked)") }
     if seen.failing > 0 { status.alarms.append("\(seen.failing) plain files can't be written at present") }
+    status.alarms += logMounts?.alarms ?? []
     if configuration.host == nil { status.settled = status.settled && status.alarms.isEmpty }
+    if let reader = server.oldReader { status.alarms.append(reader.alarm(of: configuration.dataFolder.serverStore)) }
     for peer in configuration.server?.peers ?? [] {
       status.peers.append(
         .init(
@@ -184,6 +186,13 @@ extension Node: NodeControl {
   }
 
   private func seconds(_ interval: Interval) -> Double { Double(interval.nanoseconds) / 1e9 }
+}
+
+extension OldReader {
+  func alarm(of store: String) -> String {
+    "process \(process) has been reading \(store) as it was \(commits) commits ago, so that no room in it can be used "
+      + "again and it grows: let that process go on, or end it"
+  }
 }
 
 /// Hands a value from one thread to another that waits for it.

@@ -21,6 +21,7 @@ package final class Node: @unchecked Sendable {
   private(set) var host: HostDriver?
   private(set) var server: ServerDriver?
   var logRootLock: DirectoryLock?
+  var logMounts: LogMounts?
   var settlements = Settlements()
   var page: StatusServer?
   var pageRetry: EventLoop.Timer?
@@ -55,14 +56,20 @@ package final class Node: @unchecked Sendable {
 
   private func run() throws -> Int32 {
     for warning in configuration.warnings { logger.warning("\(warning)") }
+    CrashNotice.install(data: configuration.node.data)
     if let section = configuration.server {
-      let (driver, counterMatches) = try makeServer(section)
-      server = driver
-      try driver.start(counterMatches: counterMatches)
+      try explaining(configuration.dataFolder.serverStore, Self.serverRemedy) {
+        let (driver, counterMatches) = try makeServer(section)
+        server = driver
+        logMounts?.watch(on: loop)
+        try driver.start(counterMatches: counterMatches)
+      }
     }
     if let section = configuration.host {
-      host = try makeHost(section)
-      try host?.start()
+      try explaining(configuration.dataFolder.hostStore, Self.hostRemedy) {
+        host = try makeHost(section)
+        try host?.start()
+      }
     }
     for finding in DirectoryRights.findings(for: configuration) {
       logger.warning("\(finding.subject): \(finding.message)")

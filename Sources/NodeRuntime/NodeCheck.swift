@@ -79,7 +79,8 @@ package struct NodeCheck {
   }
 
   private func checkExpiry(_ identity: CertificateIdentity, _ show: Show) {
-    let left = (identity.notAfter.nanoseconds - WallTime.now.nanoseconds) / 1_000_000_000 / Self.secondsOfDay
+    let left =
+      identity.notAfter.nanoseconds.saturatingSubtracting(WallTime.now.nanoseconds) / 1_000_000_000 / Self.secondsOfDay
     let text = "\(configuration.tls.certificate) is valid until \(identity.notAfter.rfc3339)"
     show(Finding(left < Self.warnedDays ? .warn : .ok, "keys", left < Self.warnedDays ? "\(text): \(left) days" : text))
   }
@@ -114,7 +115,10 @@ package struct NodeCheck {
   }
 
   private func checkLogs(_ show: Show) {
-    if let server = configuration.server { _ = checkDirectory("server.logs", server.logs, show) }
+    guard let server = configuration.server, checkDirectory("server.logs", server.logs, show) else { return }
+    for point in LogRootMounts.of(BytePath(server.logs))?.below ?? [] {
+      show(Finding(.warn, "server.logs", "\(point.escaped) \(LogRootMounts.belowRemedy)"))
+    }
   }
 
   /// True when it exists and can be used.

@@ -77,6 +77,8 @@ final class ServerDriver: @unchecked Sendable {
         counterMatches: counterMatches))
   }
 
+  var oldReader: OldReader? { store.oldReader }
+
   /// No connection is open.
   var isQuiet: Bool { links.isEmpty }
 

@@ -34,7 +34,7 @@ enum SmallFile {
   static func size(_ path: String) -> UInt64? {
     var status = stat()
     guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-    return UInt64(status.st_size)
+    return UInt64(clamping: status.st_size)
   }
 
   static func describe(_ error: Int32) -> String { String(cString: strerror(error)) }

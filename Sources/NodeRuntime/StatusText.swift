@@ -1,3 +1,5 @@
+import JournalModel
+
 /// `status` for people.
 package struct StatusText {
   package let text: String
@@ -58,6 +60,7 @@ package struct StatusText {
   static func duration(_ seconds: Double) -> String {
     switch seconds {
     case ..<0.001: "-"
+    case _ where seconds.isNaN: "-"
     case ..<120: "\((seconds * 1000).rounded() / 1000) s"
     case ..<7_200: "\(Int(seconds / 60)) min"
     case ..<172_800: "\(Int(seconds / 3_600)) h"
@@ -113,7 +116,7 @@ package enum InspectionText {
     for row in rows {
       table.add(
         row.host, row.role, "\(row.files)", "\(row.open)", "\(row.length)", row.durable.map { "\($0)" } ?? "-",
-        "\(row.journals.reduce(0) { $0 + $1.records })", row.lastRecord ?? "-")
+        "\(row.journals.saturatingSum(\.records))", row.lastRecord ?? "-")
     }
     return table.lines.joined(separator: "\n") + "\n"
   }

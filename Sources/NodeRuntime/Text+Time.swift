@@ -22,8 +22,8 @@ extension WallTime {
 
   /// Rounds down, also before 1970.
   private static func divide(_ value: Int64, by divisor: Int64) -> (quotient: Int64, remainder: Int64) {
-    let remainder = (value % divisor + divisor) % divisor
-    return ((value - remainder) / divisor, remainder)
+    let (quotient, remainder) = value.quotientAndRemainder(dividingBy: divisor)
+    return remainder < 0 ? (quotient - 1, remainder + divisor) : (quotient, remainder)
   }
 
   static var now: WallTime {

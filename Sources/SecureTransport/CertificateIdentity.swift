@@ -44,7 +44,8 @@ package struct CertificateIdentity: Hashable, Sendable {
 extension CertificateIdentity {
   /// `certificate` is an X509 that the caller owns.
   init(of certificate: OpaquePointer) {
-    notAfter = WallTime(nanoseconds: CertificateTime.seconds(X509_get0_notAfter(certificate)) &* 1_000_000_000)
+    notAfter = WallTime(
+      nanoseconds: CertificateTime.seconds(X509_get0_notAfter(certificate)).saturatingMultiplied(by: 1_000_000_000))
     guard let list = nj_x509_alternative_names(certificate) else {
       OpenSSLErrors.clear()
       return
@@ -99,7 +100,7 @@ enum CertificateTime {
   /// Seconds since 1970; the greatest value when it can't be read.
   static func seconds(_ time: UnsafePointer<ASN1_TIME>?) -> Int64 {
     var parts = tm()
-    guard let time, ASN1_TIME_to_tm(time, &parts) == 1 else { return Int64.max / 2_000_000_000 }
+    guard let time, ASN1_TIME_to_tm(time, &parts) == 1 else { return .max }
     return Int64(timegm(&parts))
   }
 

@@ -161,7 +161,9 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func recordsDurable(_ run: GroupCommit.Run) {
-    tallies[tally(of: run.after.host)].records += run.after.length - journals[run.index].held.length
+    let tally = tally(of: run.after.host)
+    let count = run.after.length - journals[run.index].held.length
+    tallies[tally].records = tallies[tally].records.saturatingAdding(count)
     waitingRecordBytes -= journals[run.index].becameDurable(run.after)
     acknowledgeRecords(run.index)
   }
@@ -189,7 +191,8 @@ extension ServerMachine where H.Value == Digest {
     } else {
       unfolded += bytes
     }
-    tallies[strings[index].tally].bytes += bytes
+    let tally = strings[index].tally
+    tallies[tally].bytes = tallies[tally].bytes.saturatingAdding(bytes)
     unhold(bytes, tally: strings[index].tally)
     release(bytes, to: strings[index].owner)
     return strings[index].owner

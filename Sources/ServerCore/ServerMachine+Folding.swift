@@ -60,7 +60,7 @@ extension ServerMachine where H.Value == Digest {
         strings[target.index].syncedUpTo = max(strings[target.index].syncedUpTo, target.length)
         if strings[target.index].row.synced < strings[target.index].syncedUpTo { markRowDirty(target.index) }
       }
-    case .failed:
+    case .failed, .unusable:
       // Nothing was synced and nothing was lost: the log still holds it.
       for target in targets { noteUnsynced(target.index, 0) }
       syncDue = now + limits.retry

@@ -2,6 +2,7 @@ import DataPlane
 import JournalModel
 import JournalStore
 import MerkleLog
+import WireProtocol
 
 /// A name under `latest`, and the file that has it: the one with the greatest birth time (P1).
 struct LatestName: Hashable {
@@ -42,7 +43,7 @@ extension ServerMachine where H.Value == Digest {
       return
     }
     strings[index].plain = .failed
-    fail(index, "every name for its plain file is taken")
+    fail(index, .unstorable, "every name for its plain file is taken")
   }
 
   mutating func created(_ key: StringKey, _ outcome: CreateOutcome) {
@@ -58,12 +59,16 @@ extension ServerMachine where H.Value == Digest {
       advance(index)
     case .taken:
       create(index, attempt: attempt + 1)
-    case .failed(let text):
-      reservedNames.remove(name)
-      strings[index].plain = .failed
-      fail(index, text)
+    case .failed(let text): creationFailed(index, name, .diskFull, text)
+    case .unusable(let text): creationFailed(index, name, .unstorable, text)
     case .failedSync(let text): halt("syncing the new plain file of \(key.key.file) of \(key.key.host): \(text)")
     }
+  }
+
+  private mutating func creationFailed(_ index: Int, _ name: BytePath, _ code: RefusalCode, _ text: String) {
+    reservedNames.remove(name)
+    strings[index].plain = .failed
+    fail(index, code, text)
   }
 
   mutating func noteNewest(_ row: StoredString) {

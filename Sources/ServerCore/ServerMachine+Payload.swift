@@ -78,7 +78,7 @@ extension ServerMachine where H.Value == Digest {
     } else if received > committed {
       refuse(frame, index, .busy, "earlier bytes of this range are on their way")
     } else if let failure = strings[index].failure {
-      refuse(frame, index, .diskFull, failure)
+      refuse(frame, index, failure.code, failure.text)
     } else {
       own(index, by: frame.connection)
       guard strings[index].written == committed, strings[index].hasPlainFile else {
@@ -103,12 +103,15 @@ extension ServerMachine where H.Value == Digest {
     }
     if strings[index].tail != .kept { return (.busy, "earlier payload is being discarded") }
     if end <= strings[index].committed { return nil }
-    guard strings[index].plain != .broken else { return (.diskFull, "its plain file is being repaired") }
+    guard strings[index].plain != .broken else {
+      guard let failure = strings[index].failure else { return (.busy, "its plain file is being repaired") }
+      return (failure.code, failure.text)
+    }
     guard end <= strings[index].promises.greatest ?? 0 else {
       return (.unknownFile, "no recorded length reaches \(end)")
     }
     if let blocked { return (.diskFull, blocked) }
-    if let failure = strings[index].failure { return (.diskFull, failure) }
+    if let failure = strings[index].failure { return (failure.code, failure.text) }
     return nil
   }
 

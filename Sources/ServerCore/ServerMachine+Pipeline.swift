@@ -52,7 +52,7 @@ extension ServerMachine where H.Value == Digest {
     strings[index].isVerifying = false
     if let reason = answer.unreadable {
       strings[index].tail = .doomed
-      return fail(index, reason)
+      return fail(index, .unstorable, reason)
     }
     let from = strings[index].verified
     let isMet =
@@ -192,7 +192,8 @@ extension ServerMachine where H.Value == Digest {
         out.append(.free(key, below: end))
         noteUnsynced(index, bytes)
       }
-    case .failed(let text): fail(index, text)
+    case .failed(let text): fail(index, .diskFull, text)
+    case .unusable(let text): fail(index, .unstorable, text)
     case .failedSync(let text): return halt("syncing \(key.key.file) of \(key.key.host): \(text)")
     }
     advance(index)
@@ -200,14 +201,14 @@ extension ServerMachine where H.Value == Digest {
 
   /// Writing, making or reading the plain file failed: this file's payload is refused for now, what is verified is kept,
   /// and it is tried again (P4).
-  mutating func fail(_ index: Int, _ text: String) {
+  mutating func fail(_ index: Int, _ code: RefusalCode, _ text: String) {
     if strings[index].failure == nil { failing.append(index) }
-    strings[index].failure = text
+    strings[index].failure = (code, text)
     if failingRetry == nil { failingRetry = now + limits.retry }
     dropWaiting(index)
     endTail(index)
-    report(index, .diskFull, text)
-    if let owner = strings[index].owner { sendRefusal(index, .diskFull, text, to: owner) }
+    report(index, code, text)
+    if let owner = strings[index].owner { sendRefusal(index, code, text, to: owner) }
     releaseResumers(index)
     advance(index)
   }

@@ -226,7 +226,8 @@ extension ServerMachine where H.Value == Digest {
       journals.append(JournalIntake(held))
     }
     journalIndex[held.key] = index
-    tallies[tally(of: held.host)].records += held.length
+    let tally = tally(of: held.host)
+    tallies[tally].records = tallies[tally].records.saturatingAdding(held.length)
     return index
   }
 

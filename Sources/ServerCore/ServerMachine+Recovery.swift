@@ -2,6 +2,7 @@ import DataPlane
 import JournalModel
 import JournalStore
 import MerkleLog
+import WireProtocol
 
 // Recovery on start (P3): the machine's whole state follows from rows, promises and log ranges.
 
@@ -42,7 +43,7 @@ extension ServerMachine where H.Value == Digest {
       noteNewest(row)
     }
     let index = add(StringIntake(row: row, plain: isMade ? .named : .none, tally: tally(of: row.key.key.host)))
-    logged += strings[index].logged
+    logged = logged.saturatingAdding(strings[index].logged)
   }
 
   /// Adds a string to the table and the sums.
@@ -51,7 +52,7 @@ extension ServerMachine where H.Value == Digest {
     stringIndex[string.row.key.key] = strings.count - 1
     tallies[string.tally].files += 1
     if string.row.closed == nil { tallies[string.tally].open += 1 }
-    tallies[string.tally].bytes += string.committed
+    tallies[string.tally].bytes = tallies[string.tally].bytes.saturatingAdding(string.committed)
     return strings.count - 1
   }
 
@@ -71,12 +72,16 @@ extension ServerMachine where H.Value == Digest {
     case .setAside(let path):
       out.append(.report(.setAside(key.key, path)))
       repairDone(index)
-    case .failed(let text):
-      out.append(.report(.repairFailed(key.key, text)))
-      fail(index, text)
+    case .failed(let text): repairFailed(index, .diskFull, text)
+    case .unusable(let text): repairFailed(index, .unstorable, text)
     case .failedSync(let text): return halt("syncing \(key.key.file) of \(key.key.host) at its repair: \(text)")
     }
     serveWhenRepaired()
+  }
+
+  private mutating func repairFailed(_ index: Int, _ code: RefusalCode, _ text: String) {
+    out.append(.report(.repairFailed(strings[index].row.key.key, text)))
+    fail(index, code, text)
   }
 
   /// The plain file holds exactly the committed bytes, synced: the log's part can go.

@@ -69,7 +69,7 @@ struct StringIntake {
   /// End of a range that goes straight to the plain file.
   var bulk: UInt64?
   /// The last write, creation or reading failed; tried again later. New payload is refused meanwhile.
-  var failure: String?
+  var failure: (code: RefusalCode, text: String)?
 
   /// In the list of what the next commit takes, and why.
   var isDirty = false

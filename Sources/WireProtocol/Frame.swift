@@ -163,6 +163,9 @@ package enum RefusalCode: UInt16, Hashable, Sendable, CaseIterable {
   case silence = 14
   /// The name can't be stored.
   case badName = 15
+  /// There is room, but the file's place on the server can't be used: somebody removed it, it is of another kind, may
+  /// not be opened, or lies below a mount. The text says which, and what helps.
+  case unstorable = 16
   /// A code of a later version.
   case other = 65_535
 }

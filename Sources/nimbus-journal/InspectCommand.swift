@@ -90,6 +90,7 @@ struct InspectCommand: ParsableCommand {
             print("\(event.time)  \(event.host)  \(number)  \(event.type)  \(file)  \(event.detail)")
           }
         }
+        try inspection.complain()
       }
     }
   }
@@ -106,6 +107,7 @@ struct InspectCommand: ParsableCommand {
       } else {
         print(InspectionText.files(rows), terminator: "")
       }
+      try reported { try inspection.complain() }
     }
   }
 
@@ -121,6 +123,7 @@ struct InspectCommand: ParsableCommand {
       } else {
         print(InspectionText.hosts(rows), terminator: "")
       }
+      try reported { try inspection.complain() }
     }
   }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import NodeRuntime
 
 @main struct NimbusJournal: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -14,6 +15,18 @@ import Glibc
 
   /// Commands throw what they found out as an error that describes itself.
   static func main() {
+    if CommandLine.arguments.dropFirst().first == InspectCommand.configuration.commandName,
+      let end = ProcessApart.run()
+    {
+      switch end {
+      case .status(let status): Glibc.exit(status)
+      case .crash(let signal):
+        complain(
+          "reading the store ended this command's process with signal \(signal): the store is damaged, or its disk can't "
+            + "be read (dmesg); what was printed is not all. README, Troubleshooting, says what to do")
+        Glibc.exit(EXIT_FAILURE)
+      }
+    }
     do {
       var command = try parseAsRoot()
       try command.run()

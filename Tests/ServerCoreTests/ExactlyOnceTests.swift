@@ -69,7 +69,7 @@ import Testing
 @Suite struct FaultTests {
   static let faults: [FakeWorld.Fault] = [
     .writeFails, .syncFails, .commitFull, .commitFails, .createFails, .nameTaken, .unreadable, .compareFails,
-    .repairFails, .syncIsLost,
+    .repairFails, .syncIsLost, .fileUnusable,
   ]
 
   @Test(arguments: faults) func `P4 each failure at each call is refused, retried and healed`(fault: FakeWorld.Fault) {

@@ -12,7 +12,7 @@ import WireProtocol
 final class FakeWorld {
   enum Fault: Hashable {
     case writeFails, syncFails, commitFull, commitFails, createFails, nameTaken, unreadable, compareFails, repairFails,
-      syncIsLost
+      syncIsLost, fileUnusable
   }
   enum Mode { case inOrder, random }
 
@@ -360,6 +360,7 @@ final class FakeWorld {
       feed(.compared(payload, isEqual: bytes.map { $0.elementsEqual(frame.prefix(count)) }))
     case .write(let key, let path, let from, let upTo, let sync):
       let bytes = queues[key]!.bytes(offset: from, length: Int(upTo - from))
+      if isFaulty(.fileUnusable) { return feed(.written(key, upTo: upTo, .unusable("removed"))) }
       let isFailing = isFaulty(.writeFails)
       let count = isFailing ? Int.random(in: 0...bytes.count, using: &generator) : bytes.count
       let isLost = sync && !isFailing && isFaulty(.syncIsLost)

@@ -35,6 +35,20 @@ import WireProtocol
     #expect(world.problems == [])
   }
 
+  @Test func `P3 a plain file that can't be used is refused as that, not as a full disk`() {
+    let world = FakeWorld.empty()
+    let client = ready(world, host)
+    world.faults[.fileUnusable] = [1]
+    client.payload(0, 0..<35)
+    client.settle()
+    // It rode inside the commit: held, and not in its plain file yet.
+    #expect(client.durable(0) == 35)
+    #expect(world.refusedReports == [.unstorable])
+    client.payload(0, 35..<47)
+    #expect(client.refusals == [.unstorable])
+    #expect(world.problems == [])
+  }
+
   @Test func `W3 what overlaps the end is compared below it and taken beyond it`() {
     let world = FakeWorld.empty()
     let client = ready(world, host)
