@@ -32,7 +32,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   package let notificationDescriptor: Int32?
   /// Exceptional (EPOLLPRI), once, when something was mounted or unmounted; nil without procfs.
   package var mountDescriptor: Int32? { mountChanges?.number }
-  private let mountChanges = try? Descriptor.open(BytePath("/proc/self/mountinfo"), O_RDONLY)
+  private let mountChanges = try? Mount.openTable()
 
   /// - Parameters:
   ///   - storedLeaves: hashes of the first n complete leaves as the journal has them, or an error.

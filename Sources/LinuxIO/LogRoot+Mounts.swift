@@ -59,8 +59,8 @@ extension LogRoot {
 
   /// Nil without `/proc`.
   func mounts() -> LogRootMounts? {
-    guard let table = MountTable(), let own = Self.mountID(of: descriptor.number) else { return nil }
-    return table.mounts(around: path, in: own)
+    guard let mounts = try? Mount.all(in: Mount.openTable()), let own = mountNumber else { return nil }
+    return LogRootMounts(mounts, around: path, in: own)
   }
 
   private static func target(of link: String) -> BytePath {
@@ -69,86 +69,29 @@ extension LogRoot {
     return BytePath(buffer.prefix(max(0, count)).map { UInt8(bitPattern: $0) })
   }
 
-  private static func mountID(of number: Int32) -> Int? {
-    guard let bytes = ProcFile.read("/proc/self/fdinfo/\(number)") else { return nil }
+  private var mountNumber: Int? {
+    guard let file = try? Descriptor.open(BytePath("/proc/self/fdinfo/\(descriptor.number)"), O_RDONLY),
+      let bytes = try? file.bytes(at: 0, count: 4_096)
+    else { return nil }
     let words = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
     guard let label = words.firstIndex(of: "mnt_id:"), words.indices.contains(label + 1) else { return nil }
     return Int(words[label + 1])
   }
 }
 
-/// `/proc/self/mountinfo`, of the calling thread: see proc_pid_mountinfo(5).
-struct MountTable {
-  struct Mount: Hashable {
-    var id: Int
-    var parent: Int
-    var point: BytePath
-  }
-  var mounts: [Mount]
-
-  init(_ mounts: [Mount]) { self.mounts = mounts }
-
-  init?() {
-    guard let text = ProcFile.read("/proc/thread-self/mountinfo") else { return nil }
-    self.init(parsing: text)
-  }
-
-  init(parsing text: [UInt8]) {
-    mounts = text.split(separator: UInt8(ascii: "\n")).compactMap { line in
-      let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 5)
-      guard fields.count > 4, let id = Int(String(decoding: fields[0], as: UTF8.self)),
-        let parent = Int(String(decoding: fields[1], as: UTF8.self))
-      else { return nil }
-      return Mount(id: id, parent: parent, point: BytePath(Self.unescaped(fields[4])))
-    }
-  }
-
-  /// Blanks, tabs, line ends and backslashes stand as three octal digits behind a backslash.
-  private static func unescaped(_ field: ArraySlice<UInt8>) -> [UInt8] {
-    var bytes: [UInt8] = []
-    var rest = field
-    while let first = rest.first {
-      let digits = rest.dropFirst().prefix(3)
-      if first == UInt8(ascii: "\\"), digits.count == 3,
-        let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 8)
-      {
-        bytes.append(value)
-        rest = rest.dropFirst(4)
-      } else {
-        bytes.append(first)
-        rest = rest.dropFirst()
-      }
-    }
-    return bytes
-  }
-
+extension LogRootMounts {
   /// - Parameter own: the mount in which `root` was opened.
-  func mounts(around root: BytePath, in own: Int) -> LogRootMounts {
+  init(_ mounts: [Mount], around root: BytePath, in own: Int) {
     // The mounts that lead to the root. One that hangs on any of them at or above the root's path hides it.
-    let parents = Dictionary(mounts.map { ($0.id, $0.parent) }, uniquingKeysWith: { first, _ in first })
+    let parents = Dictionary(mounts.map { ($0.number, $0.parent) }, uniquingKeysWith: { first, _ in first })
     var chain: Set<Int> = [own]
     var last = own
     while let parent = parents[last], chain.insert(parent).inserted { last = parent }
-    return LogRootMounts(
+    self.init(
       below: mounts.filter { $0.parent == own && $0.point != root && $0.point.lies(within: root) }.map(\.point)
         .sorted(),
-      over: mounts.first { chain.contains($0.parent) && !chain.contains($0.id) && root.lies(within: $0.point) }?.point)
-  }
-}
-
-/// A file of `/proc`, whole.
-private enum ProcFile {
-  static func read(_ path: String) -> [UInt8]? {
-    guard let file = try? Descriptor.open(BytePath(path), O_RDONLY) else { return nil }
-    var bytes: [UInt8] = []
-    var piece = [UInt8](repeating: 0, count: 64 << 10)
-    while true {
-      let count = Glibc.read(file.number, &piece, piece.count)
-      if count < 0, errno == EINTR { continue }
-      guard count >= 0 else { return nil }
-      if count == 0 { return bytes }
-      bytes += piece[..<count]
-    }
+      over: mounts.first { chain.contains($0.parent) && !chain.contains($0.number) && root.lies(within: $0.point) }?
+        .point)
   }
 }
 

@@ -3,8 +3,9 @@ package import JournalModel
 
 /// A file system where it is mounted.
 package struct Mount: Hashable, Sendable {
-  /// The kernel's number of this mount, 0 where nothing is known.
+  /// The kernel's number of this mount and of the one that it lies on; 0 where nothing is known.
   package var number: Int
+  package var parent: Int
   package var point: BytePath
   /// As in `/proc/filesystems`: `ext4`, `nfs4`, `fuse.sshfs`.
   package var type: String
@@ -19,10 +20,22 @@ package struct Mount: Hashable, Sendable {
 
   package func hash(into hasher: inout Hasher) { hasher.combine(number) }
 
-  package static let unknown = Mount(number: 0, point: BytePath("/"), type: "unknown")
+  package static let unknown = Mount(number: 0, parent: 0, point: BytePath("/"), type: "unknown")
 }
 
-/// Where file systems are mounted (`/proc/self/mountinfo`). Asking it asks no file system.
+extension Mount {
+  /// All mounts of the calling thread, in the order in which they were made, from `mountinfo` as it was opened
+  /// (proc_pid_mountinfo(5)).
+  static func all(in file: Descriptor) throws -> [Mount] { all(in: try file.bytes(at: 0, count: 4 << 20)) }
+  static func all(in text: [UInt8]) -> [Mount] {
+    text.split(separator: UInt8(ascii: "\n")).compactMap { Mount($0) }
+  }
+  static func openTable() throws(SystemError) -> Descriptor {
+    try Descriptor.open(BytePath("/proc/thread-self/mountinfo"), O_RDONLY)
+  }
+}
+
+/// Where file systems are mounted (`mountinfo`), kept until that changes. Asking it asks no file system.
 package final class MountTable: Sendable {
   private struct State {
     var byPoint: [BytePath: Mount] = [:]
@@ -32,7 +45,7 @@ package final class MountTable: Sendable {
   private let file: Descriptor?
 
   package init() {
-    file = try? Descriptor.open(BytePath("/proc/self/mountinfo"), O_RDONLY)
+    file = try? Mount.openTable()
     state.withLock { read(into: &$0) }
   }
 
@@ -72,13 +85,10 @@ package final class MountTable: Sendable {
   }
 
   private func read(into state: inout State) {
-    guard let file, let bytes = try? file.bytes(at: 0, count: 4 << 20) else { return }
+    guard let file, let mounts = try? Mount.all(in: file) else { return }
     state.generation += 1
-    state.byPoint = [:]
-    for line in bytes.split(separator: UInt8(ascii: "\n")) {
-      // One that lies over another comes after it.
-      if let mount = Mount(line) { state.byPoint[mount.point] = mount }
-    }
+    // One that lies over another comes after it.
+    state.byPoint = Dictionary(mounts.map { ($0.point, $0) }, uniquingKeysWith: { $1 })
   }
 }
 
@@ -87,10 +97,12 @@ extension Mount {
   init?(_ line: ArraySlice<UInt8>) {
     let fields = line.split(separator: UInt8(ascii: " "))
     guard fields.count > 6, let number = Int(String(decoding: fields[0], as: UTF8.self)),
+      let parent = Int(String(decoding: fields[1], as: UTF8.self)),
       let dash = fields.dropFirst(6).firstIndex(where: { $0.elementsEqual([UInt8(ascii: "-")]) }),
       dash + 1 < fields.count
     else { return nil }
     self.number = number
+    self.parent = parent
     point = BytePath(Self.unescaped(fields[4]))
     type = String(decoding: fields[dash + 1], as: UTF8.self)
   }

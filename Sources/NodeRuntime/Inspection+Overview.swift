@@ -43,33 +43,27 @@ extension Inspection {
       name: name ?? journals.first { $0.role == "host" }?.host.text,
       roles: (host == nil ? [] : ["host"]) + (isServer ? ["server"] : []),
       hosts: Set(journals.map(\.host)).count, journals: try heads(of: journals), files: files.count,
-      open: files.count { $0.reason == nil }, length: Self.sum(files.map(\.length)),
-      durable: isServer ? Self.sum(held.map(\.durable.here)) : nil,
+      open: files.count { $0.reason == nil }, length: files.saturatingSum(\.length),
+      durable: isServer ? held.saturatingSum(\.durable.here) : nil,
       gaps: files.count { file in file.gapFrom.map { $0 < file.length } ?? false })
   }
 
   private func heads(of journals: [InspectedJournal]) throws -> [InspectedOverview.Journal] {
-    let received = try server.map { server in
-      try Self.checked("journals") { () throws(StoreError) in try server.journals() }
+    var received: [HostJournal: Digest] = [:]
+    _ = try server?.listJournals { held in
+      received[HostJournal(host: held.host, journal: held.journal)] = held.checkpoint?.root
+      return true
     }
-    return try journals.map { journal in
-      let root: Digest?
-      if journal.role == "host" {
-        root = try Self.checked("journal") { () throws(StoreError) in try host?.root(at: journal.length) }
-      } else {
-        root = received?.first { $0.host == journal.host && $0.journal == journal.journal }?.checkpoint?.root
-      }
+    return journals.map { journal in
+      let root =
+        if let host, journal.role == "host" {
+          damage.reading("journal") { () throws(StoreError) in try host.root(at: journal.length) }
+        } else {
+          received[HostJournal(host: journal.host, journal: journal.journal)]
+        }
       return .init(
         host: journal.host.text, role: journal.role, journal: journal.journal.text, records: journal.length,
         root: journal.length > 0 ? root?.hex : nil)
-    }
-  }
-
-  /// At most the greatest number there is: what hosts wrote may add up to more.
-  private static func sum(_ values: [UInt64]) -> UInt64 {
-    values.reduce(0) { total, value in
-      let (sum, overflow) = total.addingReportingOverflow(value)
-      return overflow ? .max : sum
     }
   }
 }

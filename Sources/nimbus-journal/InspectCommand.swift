@@ -72,6 +72,7 @@ struct InspectCommand: ParsableCommand {
       } else {
         print(InspectionText.overview(overview), terminator: "")
       }
+      try reported { try inspection.complain() }
     }
   }
 

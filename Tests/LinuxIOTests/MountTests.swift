@@ -116,12 +116,12 @@ import Testing
       41 40 0:31 / /srv/a\\040b\\134c/d rw - tmpfs none rw
       nonsense
       """
-    let table = MountTable(parsing: Array(text.utf8))
-    #expect(table.mounts.map(\.point) == [BytePath("/"), BytePath("/srv/a b\\c"), BytePath("/srv/a b\\c/d")])
-    #expect(table.mounts(around: BytePath("/srv"), in: 22) == LogRootMounts(below: [BytePath("/srv/a b\\c")]))
-    #expect(table.mounts(around: BytePath("/srv/a b\\c"), in: 40) == LogRootMounts(below: [BytePath("/srv/a b\\c/d")]))
-    #expect(table.mounts(around: BytePath("/srv/a b\\c/x"), in: 22) == LogRootMounts(over: BytePath("/srv/a b\\c")))
-    #expect(table.mounts(around: BytePath("/sr"), in: 22) == LogRootMounts())
+    let mounts = Mount.all(in: Array(text.utf8))
+    #expect(mounts.map(\.point) == [BytePath("/"), BytePath("/srv/a b\\c"), BytePath("/srv/a b\\c/d")])
+    #expect(LogRootMounts(mounts, around: BytePath("/srv"), in: 22) == LogRootMounts(below: [BytePath("/srv/a b\\c")]))
+    #expect(LogRootMounts(mounts, around: BytePath("/srv/a b\\c"), in: 40) == LogRootMounts(below: [BytePath("/srv/a b\\c/d")]))
+    #expect(LogRootMounts(mounts, around: BytePath("/srv/a b\\c/x"), in: 22) == LogRootMounts(over: BytePath("/srv/a b\\c")))
+    #expect(LogRootMounts(mounts, around: BytePath("/sr"), in: 22) == LogRootMounts())
   }
 
   @Test func `A plain file that isn't what it should be is refused by its own reason`() throws {
