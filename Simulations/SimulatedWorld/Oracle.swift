@@ -79,10 +79,10 @@ package final class Oracle {
   private func inode(_ host: Int, _ key: InodeKey) -> SimulatedDisk.Inode? {
     let all = world.hosts[host].disk.everyFile
     while indexed[host] < all.count {
-      inodes[host][all[indexed[host]].key] = all[indexed[host]]
+      inodes[host][all[indexed[host]].key.stored] = all[indexed[host]]
       indexed[host] += 1
     }
-    return inodes[host][key]
+    return inodes[host][key.stored]
   }
 
   func attached(_ host: Int, _ file: FileUUID, _ key: InodeKey) {

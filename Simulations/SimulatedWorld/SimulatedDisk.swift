@@ -56,7 +56,7 @@ package final class SimulatedDisk {
     }
 
     package var key: InodeKey {
-      InodeKey(filesystem: 1, identity: InodeIdentity(number: number, generation: generation, birth: birth))
+      InodeKey(device: 1, filesystem: 1, identity: InodeIdentity(number: number, generation: generation, birth: birth))
     }
   }
 

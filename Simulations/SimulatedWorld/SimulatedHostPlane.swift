@@ -94,7 +94,7 @@ package final class SimulatedHostPlane: HostDataPlane {
     var outcome = outcome(directory, names)
     if mutant == .failureIsAbsence, case .failed = outcome { outcome = .missing }
     return Listing(
-      directory: directory, names: names, outcome: outcome, isWatched: isWatched(directory))
+      directory: directory, names: names, outcome: outcome, isWatched: isWatched(directory), device: 1)
   }
 
   private func isWatched(_ directory: BytePath) -> Bool {
@@ -148,7 +148,7 @@ package final class SimulatedHostPlane: HostDataPlane {
   private func key(_ inode: SimulatedDisk.Inode) -> InodeKey {
     guard mutant == .identityByNumber else { return inode.key }
     let birth = WallTime(nanoseconds: 0)
-    return InodeKey(filesystem: 1, identity: InodeIdentity(number: inode.number, generation: 0, birth: birth))
+    return InodeKey(device: 1, filesystem: 1, identity: InodeIdentity(number: inode.number, generation: 0, birth: birth))
   }
 
   package func hints() -> [WatchHint] { watches.drain() }

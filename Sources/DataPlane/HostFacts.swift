@@ -63,7 +63,12 @@ package struct Listing: Hashable, Sendable {
   package var outcome: Outcome
   /// Whether a watch stands on the directory (it was placed before the listing).
   package var isWatched: Bool
-  package init(directory: BytePath, names: [[UInt8]]?, outcome: Outcome, isWatched: Bool) {
+  /// The device that holds the directory itself, where the file system is listed.
+  package var device: UInt64?
+  package init(
+    directory: BytePath, names: [[UInt8]]?, outcome: Outcome, isWatched: Bool, device: UInt64? = nil
+  ) {
+    self.device = device
     self.directory = directory
     self.names = names
     self.outcome = outcome
@@ -118,7 +123,10 @@ package struct IngestAnswer: Hashable, Sendable {
   package var size: UInt64
   package var modified: WallTime
   package var links: UInt32
-  package init(outcome: Outcome, size: UInt64, modified: WallTime, links: UInt32) {
+  /// What the descriptor stands for, where the kernel numbers it anew (overlayfs, at copy-up); nil: as it was attached.
+  package var inode: InodeKey?
+  package init(outcome: Outcome, size: UInt64, modified: WallTime, links: UInt32, inode: InodeKey? = nil) {
+    self.inode = inode
     self.outcome = outcome
     self.size = size
     self.modified = modified

@@ -40,10 +40,10 @@ extension Delivery {
         _ = turns.popFirst()
         continue
       }
-      guard cursor.state == .active, cursor.sent < cursor.promised, file.isAttached else {
+      guard cursor.state == .active, cursor.sent < cursor.promised, file.isServable else {
         _ = turns.popFirst()
         cursor.isInTurns = false
-        if cursor.state == .active, !file.isAttached { cursor.state = .parked }
+        if cursor.state == .active, !file.isServable { cursor.state = .parked }
         continue
       }
       let allowed = credit > spent ? credit - spent : 0

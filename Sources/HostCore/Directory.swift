@@ -33,6 +33,7 @@ final class Directory {
   var condition = Condition.unknown
   /// The file system that held the directory when it was last listed.
   var filesystem: UInt64?
+  var device: UInt64?
   var isWatched = false
   var isRemoved = false
   /// Removed while an answer was due, and found again: takes this one's place when that answer has come.
@@ -46,6 +47,8 @@ final class Directory {
   /// An answer is due; the scan that it counts for (0: none).
   var isAsked = false
   var askedForScan: UInt64 = 0
+  /// The number of its last request.
+  var request: UInt64 = 0
   var wanted = Wanted()
   private var wantedNames: Set<[UInt8]> = []
   var neededByScan: UInt64 = 0

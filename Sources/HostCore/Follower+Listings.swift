@@ -5,12 +5,14 @@ extension Follower {
   func listed(_ listing: Listing, _ turn: inout Turn) {
     guard let directory = directories[listing.directory], directory.isAsked else { return }
     directory.isAsked = false
+    answered = directory.request
     guard !directory.isRemoved else { return succeed(directory, &turn) }
     directory.isWatched = listing.isWatched
     switch listing.outcome {
     case .entries(let entries, let filesystem):
       directory.condition = .listed
       directory.filesystem = filesystem
+      directory.device = listing.device
       report(directory, listing.isWatched ? nil : "", &turn)
       take(entries, of: directory, asked: listing.names, &turn)
     case .missing:
@@ -69,7 +71,9 @@ extension Follower {
     }
     noteUnexamined(unexamined, in: directory, asked: asked)
     forgetUnseen(in: directory, asked: asked, &changes, &turn)
-    for entry in changes.births {
+    // What has a known identity goes before what is at most taken for a file by its path.
+    let known = changes.births.filter { isKnown($0) }
+    for entry in known + changes.births.filter({ !isKnown($0) }) {
       guard let facts = entry.facts, directory.names[entry.name] == nil else { continue }
       if let file = files[facts.inode] {
         // A second name that came in the same listing.
@@ -119,9 +123,13 @@ extension Follower {
       bind(entry, to: file, in: directory)
       changes.touched.append(file.id)
       refresh(file, facts, entry, &turn)
-    } else if isFollowed {
+    } else if isFollowed || !entry.isSymbolicLink && isKnown(entry) {
       changes.births.append(entry)
     }
+  }
+
+  private func isKnown(_ entry: DirectoryEntry) -> Bool {
+    entry.facts.map { !files.sharing($0.inode).isEmpty } ?? false
   }
 
   func bind(_ entry: DirectoryEntry, to file: FollowedFile, in directory: Directory) {
@@ -145,7 +153,8 @@ extension Follower {
   /// What the entry says of a file that has this name already or has just got it.
   func refresh(_ file: FollowedFile, _ facts: FileFacts, _ entry: DirectoryEntry, _ turn: inout Turn) {
     file.entropy = entry.freshUUID
-    file.furthest = max(file.furthest, min(facts.size, UInt64(Int64.max)))
+    // What was asked for before the content began may show the one before it.
+    if answered > file.began { file.glimpsed = max(file.glimpsed, min(facts.size, UInt64(Int64.max))) }
     file.links = facts.links
     file.mode = facts.mode
     file.owner = facts.owner
@@ -219,6 +228,7 @@ extension Follower {
   private func lose(_ directory: Directory, _ turn: inout Turn) {
     directory.condition = .missing
     directory.filesystem = nil
+    directory.device = nil
     directory.unexamined = []
     directory.isWatched = false
     var touched: [FileID] = []

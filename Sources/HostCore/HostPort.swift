@@ -25,7 +25,8 @@ package struct ServerIndex: Hashable, Sendable, Comparable {
 
 package enum HostInput: Hashable, Sendable {
   /// First input of a process: what the journal knows. `wall` accompanies every input that may write records.
-  case started(files: [KnownFile], journal: JournalPosition, delivered: [[FileUUID: UInt64]])
+  case started(
+    files: [KnownFile], journal: JournalPosition, delivered: [[FileUUID: UInt64]], gaps: [StandingGap] = [])
   case tick
   case hinted(WatchHint)
   case listed(Listing)
@@ -108,6 +109,10 @@ package enum HostReport: Hashable, Sendable {
   case resumed(FileUUID, BytePath)
   case unreadable(BytePath, String)
   case unwatched(BytePath)
+  /// Whether a writer still has a removed file open can't be told, here and for others like it: said once.
+  case writersUnknown(BytePath)
+  /// A removed file is no longer held open although a writer may still have it.
+  case gaveUp(FileUUID, BytePath)
   case serverUp(ServerIndex, records: UInt64)
   case serverDown(ServerIndex, reason: String)
   case refused(ServerIndex, FileUUID?, BytePath?, RefusalCode, String)
@@ -125,11 +130,13 @@ package struct HostSettings: Sendable {
   /// The node's own data, logs and log root: never followed (D9). Directories and files by inode.
   package var excluded: Set<InodeKey>
   package var limits: Limits
+  /// Files without a name that may hold a descriptor at once. Beyond that they are let go of, the longest still first.
+  package var mostHeld: Int
   /// Seed of the jitter of reconnects.
   package var jitterSeed: UInt64
   package init(
     host: HostName, journal: JournalID, publicKey: Digest, servers: [String], follow: [FollowRule],
-    excluded: Set<InodeKey> = [], limits: Limits = Limits(), jitterSeed: UInt64 = 0
+    excluded: Set<InodeKey> = [], limits: Limits = Limits(), mostHeld: Int = .max, jitterSeed: UInt64 = 0
   ) {
     self.host = host
     self.journal = journal
@@ -138,6 +145,7 @@ package struct HostSettings: Sendable {
     self.follow = follow
     self.excluded = excluded
     self.limits = limits
+    self.mostHeld = mostHeld
     self.jitterSeed = jitterSeed
   }
 }

@@ -90,6 +90,7 @@ extension Node {
     let settings = HostSettings(
       host: identity.host, journal: identity.journal, publicKey: identity.publicKey,
       servers: section.servers.map(\.name.text), follow: section.follow, excluded: ownInodes(files), limits: limits,
+      mostHeld: files.mostPinned,
       jitterSeed: Randomness.uuid().low)
     return HostDriver(
       settings: settings, identity: identity, key: key, store: store, files: files,

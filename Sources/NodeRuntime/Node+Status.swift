@@ -19,7 +19,7 @@ extension Node: NodeControl {
       answer.value = self?.status()
       ready.signal()
     }
-    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return listingGaps(status) }
+    if ready.wait(timeout: .now() + Self.patience) == .success, let status = answer.value { return concluded(status) }
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: false)
     status.alarms = ["the node doesn't answer: its loop has been busy for 5 s"]
     return status
@@ -27,11 +27,10 @@ extension Node: NodeControl {
 
   package func settle(timeout: Interval, done told: @escaping @Sendable (SettleResult) -> Void) {
     let done: @Sendable (SettleResult) -> Void = { [self] result in
-      guard result.status.gapCount > 0 else { return told(result) }
       // Not on a worker: all of them may wait for a disk that hangs.
       startThread {
         var result = result
-        result.status = self.listingGaps(result.status)
+        result.status = self.concluded(result.status)
         told(result)
       }
     }
@@ -55,17 +54,24 @@ extension Node: NodeControl {
     }
   }
 
-  /// With the gaps themselves: that reads the whole file table, which would keep the loop from delivering.
-  private func listingGaps(_ status: NodeStatus) -> NodeStatus {
-    guard status.gapCount > 0, let host else { return status }
+  /// With the gaps, their number and their list from one reading, which may take long and would keep the loop from
+  /// delivering; and with what follows from them.
+  private func concluded(_ status: NodeStatus) -> NodeStatus {
     var status = status
-    status.gaps = host.gaps(limit: NodeStatus.listed)
+    if status.gapCount > 0, let host {
+      do {
+        (status.gapCount, status.gaps) = try host.gaps(limit: NodeStatus.listed)
+      } catch {
+        status.alarms.append("the gaps can't be read: \(error)")
+      }
+    }
+    status.settled = status.settled && status.objections.isEmpty && status.alarms.isEmpty
     return status
   }
 
   // MARK: On the loop's thread
 
-  /// All but the list of the gaps.
+  /// All but what `concluded` adds: `settled` says here that everything was delivered.
   func status() -> NodeStatus {
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: true)
     status.uptimeSeconds = seconds(Clocks.now() - began)
@@ -79,7 +85,8 @@ extension Node: NodeControl {
     let seen = host.machine.status
     status.journalRecords = seen.journalLength
     status.files = .init(
-      followed: seen.filesFollowed, open: seen.filesOpen, held: seen.filesHeld, heldBytes: seen.bytesHeld)
+      followed: seen.filesFollowed, open: seen.filesOpen, held: seen.filesHeld, heldBytes: seen.bytesHeld,
+      unprobed: seen.filesUnprobed)
     status.sentBytes = host.sentBytes
     for (server, section) in zip(seen.servers, configuration.host?.servers ?? []) {
       status.servers.append(
@@ -101,8 +108,7 @@ extension Node: NodeControl {
     status.gapCount = seen.gaps
     if let blocked = seen.journalBlocked { status.alarms.append("journal blocked: \(blocked)") }
     for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
-    // What can't be read may hold bytes that nobody knows of.
-    status.settled = seen.isSettled && seen.unreadableCount == 0 && status.alarms.isEmpty
+    status.settled = seen.isSettled
   }
 
   private func add(_ server: ServerDriver, to status: inout NodeStatus) {

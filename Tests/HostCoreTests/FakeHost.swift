@@ -112,7 +112,8 @@ final class FakeHost {
     let position = JournalPosition(length: committed, root: try store.root(at: committed))
     give(
       .started(
-        files: try store.files(), journal: position, delivered: try servers.map { try store.delivered(to: $0.name) }))
+        files: try store.files(), journal: position, delivered: try servers.map { try store.delivered(to: $0.name) },
+        gaps: try store.gaps()))
   }
 
   var status: HostStatus { machine.status }
