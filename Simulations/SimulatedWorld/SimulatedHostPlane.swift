@@ -148,7 +148,8 @@ package final class SimulatedHostPlane: HostDataPlane {
   private func key(_ inode: SimulatedDisk.Inode) -> InodeKey {
     guard mutant == .identityByNumber else { return inode.key }
     let birth = WallTime(nanoseconds: 0)
-    return InodeKey(device: 1, filesystem: 1, identity: InodeIdentity(number: inode.number, generation: 0, birth: birth))
+    let identity = InodeIdentity(number: inode.number, generation: 0, birth: birth)
+    return InodeKey(device: 1, filesystem: 1, identity: identity)
   }
 
   package func hints() -> [WatchHint] { watches.drain() }

@@ -171,7 +171,8 @@ final class FollowedFile {
 
   var row: KnownFile {
     KnownFile(
-      file: uuid, inode: (origin?.inode ?? inode).stored, isDerived: isDerived, path: path, born: born, length: length, root: root, tail: tail,
+      file: uuid, inode: (origin?.inode ?? inode).stored, isDerived: isDerived, path: path, born: born, length: length,
+      root: root, tail: tail,
       size: size, modified: modified, closed: closed, gapFrom: gapFrom)
   }
 }

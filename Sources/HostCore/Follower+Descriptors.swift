@@ -32,6 +32,7 @@ extension Follower {
     // With a name elsewhere it goes on when that turns up.
     guard file.links == 0 || isOwed(file) else { return letGo(of: file, &turn) }
     vanish(file, &turn)
+    if file.links == 0 { forget(file, &turn) }
   }
 
   func reportUnknownWriters(_ file: FollowedFile, _ turn: inout Turn) {

@@ -107,6 +107,8 @@ extension Follower {
     file.origin = file.origin ?? (file.inode, file.path)
     file.isConfirmed = false
     file.isGone = false
+    file.expected = 0
+    file.glimpsed = 0
     if !isCertain || file.closed != nil || file.gapFrom != nil { file.needsCheck = true }
     files.move(file, to: inode)
   }
@@ -119,7 +121,7 @@ extension Follower {
     }
     let isNews = !file.isConfirmed || file.names.isEmpty && !file.isAtHand
     let before = file.origin
-    file.isAtHand = true
+    file.isAtHand = file.names.isEmpty
     file.isConfirmed = true
     file.origin = nil
     file.refuted = []
@@ -145,12 +147,16 @@ extension Follower {
   /// it is this one, truncated.
   func refutes(_ file: FollowedFile, _ turn: inout Turn) -> Bool {
     guard !file.isConfirmed, let origin = file.origin else { return false }
-    let isGuess = !file.inode.identity.isUsable && (file.inode.stored != origin.inode.stored || file.path != origin.path)
+    let isElsewhere = file.inode.stored != origin.inode.stored || file.path != origin.path
+    let isGuess = isElsewhere && !file.inode.identity.isUsable
     let isContested =
       rivals.contains { $0.awaited == file.id }
       || candidates(for: file.inode, at: file.path).contains { $0 !== file && (isFree($0) || isUndecided($0)) }
     guard isGuess || isContested else { return false }
     file.refuted.append(file.inode)
+    // The sizes that were seen are the other one's.
+    file.expected = 0
+    file.glimpsed = 0
     let names = file.names
     file.names = []
     letGo(of: file, &turn)

@@ -106,6 +106,7 @@ extension Follower {
   private func rename(_ file: FollowedFile, _ turn: inout Turn) {
     let wasNameless = file.isNameless
     file.presence = .named
+    file.isAtHand = false
     file.discardsProbe = file.isProbing
     turn.emit(.relocate(file.id, path: file.openPath, isPinned: false))
     if wasNameless || file.isGone {
@@ -118,6 +119,7 @@ extension Follower {
   private func attach(_ file: FollowedFile, _ turn: inout Turn) {
     file.presence = .named
     file.isGone = false
+    file.isAtHand = false
     turn.emit(.attach(file.id, file: file.uuid, inode: file.inode, path: file.openPath))
     guard file.needsCheck || file.closed != nil || file.gapFrom != nil else {
       for delivery in deliveries { delivery.attached(file) }
@@ -190,6 +192,7 @@ extension Follower {
   private enum Judgement { case decided, undecided, awaitsAnswers }
 
   private func judge(_ file: FollowedFile, _ turn: inout Turn) -> Judgement {
+    if file.closed == .vanished { return .decided }
     if case .nameless(isJournaled: true) = file.presence, !file.isGone { return .decided }
     guard scan.lastClean > file.missedInScan, isOnListedFileSystem(file) else { return .undecided }
     if file.isNameless, !file.isGone {
