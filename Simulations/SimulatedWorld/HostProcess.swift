@@ -142,7 +142,8 @@ final class HostProcess: SimulatedProcess {
       let length = try host.store.length()
       let position = JournalPosition(length: length, root: try host.store.root(at: length))
       let delivered = try host.settings.servers.map { try host.store.delivered(to: $0) }
-      input(.started(files: files, journal: position, delivered: delivered))
+      input(
+        .started(files: files, journal: position, delivered: delivered, gaps: try host.store.gaps()))
     } catch { world.oracle.fail(.crash, "the host's store can't be read: \(error)") }
   }
 

@@ -79,11 +79,12 @@ package final class Oracle {
   private func inode(_ host: Int, _ key: InodeKey) -> SimulatedDisk.Inode? {
     let all = world.hosts[host].disk.everyFile
     while indexed[host] < all.count {
-      inodes[host][all[indexed[host]].key] = all[indexed[host]]
+      inodes[host][all[indexed[host]].key.stored] = all[indexed[host]]
       indexed[host] += 1
     }
     // One of two file systems, whichever the host says: its inode numbers are unique on both.
-    return inodes[host][key] ?? inodes[host][InodeKey(filesystem: 3 - key.filesystem, identity: key.identity)]
+    return inodes[host][key.stored]
+      ?? inodes[host][InodeKey(filesystem: 3 - key.filesystem, identity: key.identity)]
   }
 
   func attached(_ host: Int, _ file: FileUUID, _ key: InodeKey) {
@@ -141,23 +142,38 @@ package final class Oracle {
   private func place(_ known: Followed, _ inode: SimulatedDisk.Inode, from: Int, _ bytes: [UInt8]) {
     let last = inode.incarnations.count - 1
     if known.incarnation == last { return }
-    let tail = comparedStart(from)
-    var isSimilar = false
+    let all = known.bytes + bytes
     for candidate in known.incarnation...last {
-      let content = SimulatedDisk.content(of: inode, incarnation: candidate)
-      guard content.count >= from + bytes.count, content[tail..<from] == known.bytes[tail..<from] else { continue }
-      isSimilar = true
-      guard content[from..<(from + bytes.count)] == bytes[...] else { continue }
-      if content[..<from] == known.bytes[...] {
-        known.incarnation = candidate
-        return
-      }
+      guard SimulatedDisk.content(of: inode, incarnation: candidate).starts(with: all) else { continue }
+      known.incarnation = candidate
+      return
     }
-    guard isSimilar else {
+    guard isWithinLimit(all[...], known, inode, from: from, upTo: last) else {
       return fail(
-        .identity, "\(known.file.text) goes on over a truncation at \(from) although the bytes before differ (D4)")
+        .identity,
+        "\(known.file.text), read from \(from) to \(all.count), goes over a truncation although the bytes differ (D4)")
     }
     mix(known, last)
+  }
+
+  /// D4's stated limit and nothing beyond it: `all` are bytes of one content after another, and wherever it goes on from
+  /// one to the next the later one has the same bytes before, as far as they are compared. Where nothing stands before,
+  /// nothing excuses it.
+  private func isWithinLimit(
+    _ all: ArraySlice<UInt8>, _ known: Followed, _ inode: SimulatedDisk.Inode, from: Int, upTo last: Int
+  ) -> Bool {
+    guard last >= known.incarnation else { return false }
+    for candidate in (known.incarnation...last).reversed() {
+      let content = SimulatedDisk.content(of: inode, incarnation: candidate)
+      guard content.count >= all.count else { continue }
+      var start = all.count
+      while start > 0, content[start - 1] == all[start - 1] { start -= 1 }
+      if start == 0 || from > 0 && start <= comparedStart(from) { return true }
+      let switched = max(from + 1, start + world.limits.tailSize)
+      guard switched < all.count else { continue }
+      if isWithinLimit(all[..<switched], known, inode, from: from, upTo: candidate - 1) { return true }
+    }
+    return false
   }
 
   /// From where on D4 compares the bytes before `length`: after a restart it re-reads the open leaf and the one before

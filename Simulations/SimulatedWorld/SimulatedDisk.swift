@@ -59,7 +59,9 @@ package final class SimulatedDisk {
     package internal(set) var fileSystem: UInt64 = 1
 
     package var key: InodeKey {
-      InodeKey(filesystem: fileSystem, identity: InodeIdentity(number: number, generation: generation, birth: birth))
+      InodeKey(
+        device: fileSystem, filesystem: fileSystem,
+        identity: InodeIdentity(number: number, generation: generation, birth: birth))
     }
   }
 

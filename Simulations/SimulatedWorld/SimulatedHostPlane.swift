@@ -167,11 +167,12 @@ package final class SimulatedHostPlane: HostDataPlane {
 
   private func key(_ inode: SimulatedDisk.Inode) -> InodeKey {
     guard mutant == .identityByNumber else {
-      return InodeKey(filesystem: fileSystem(inode), identity: inode.key.identity)
+      return InodeKey(
+        device: fileSystem(inode), filesystem: fileSystem(inode), identity: inode.key.identity)
     }
     let birth = WallTime(nanoseconds: 0)
-    return InodeKey(
-      filesystem: inode.fileSystem, identity: InodeIdentity(number: inode.number, generation: 0, birth: birth))
+    let identity = InodeIdentity(number: inode.number, generation: 0, birth: birth)
+    return InodeKey(device: inode.fileSystem, filesystem: inode.fileSystem, identity: identity)
   }
 
   package func hints() -> [WatchHint] { watches.drain() }

@@ -67,7 +67,7 @@ static inline int linux_open_beneath(int directory, const char *path, int flags,
 
 struct linux_facts {
   uint32_t mode, owner, group, links;
-  uint64_t inode, size;
+  uint64_t inode, size, device;
   int64_t modified, birth;  // nanoseconds since 1970-01-01 UTC
   int has_birth;
 };
@@ -89,6 +89,7 @@ static inline int linux_facts(int descriptor, struct linux_facts *facts) {
   facts->group = x.stx_gid;
   facts->links = x.stx_nlink;
   facts->inode = x.stx_ino;
+  facts->device = (uint64_t)x.stx_dev_major << 32 | x.stx_dev_minor;
   facts->size = x.stx_size;
   facts->modified = linux_nanoseconds(x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec);
   facts->has_birth = (x.stx_mask & STATX_BTIME) != 0;

@@ -96,6 +96,8 @@ package struct Listing: Hashable, Sendable {
   package var lent: LentLink?
   /// The node's own, with all that is in it: never followed (D9).
   package var isOwn = false
+  /// The device that holds it.
+  package var device: UInt64? { place?.inode.device }
   package init(directory: BytePath, names: [[UInt8]]?, outcome: Outcome, isWatched: Bool) {
     self.directory = directory
     self.names = names
@@ -153,7 +155,10 @@ package struct IngestAnswer: Hashable, Sendable {
   package var size: UInt64
   package var modified: WallTime
   package var links: UInt32
-  package init(outcome: Outcome, size: UInt64, modified: WallTime, links: UInt32) {
+  /// What the descriptor stands for, where the kernel numbers it anew (overlayfs, at copy-up); nil: as it was attached.
+  package var inode: InodeKey?
+  package init(outcome: Outcome, size: UInt64, modified: WallTime, links: UInt32, inode: InodeKey? = nil) {
+    self.inode = inode
     self.outcome = outcome
     self.size = size
     self.modified = modified

@@ -31,7 +31,7 @@ package struct Ingestor<H: TreeHasher> where H.Value == Digest {
   /// The length and root at which the tree stands, if there is one.
   package var position: (length: UInt64, root: Digest)? { standing.map { ($0.tree.length, $0.root) } }
 
-  /// Reads at most `limit` bytes from `from` on, in pieces as large as `scratch`.
+  /// Reads at most `limit` bytes from `from` on, in pieces of one read each, at most as large as `scratch`.
   ///
   /// `storedLeaves(n)` gives the hashes of the first n complete leaves as the journal has them, or throws; it is asked
   /// only when the tree doesn't stand at `from` with `root` (after a restart). The tree advances only with `.appended`.
@@ -109,27 +109,23 @@ package struct Ingestor<H: TreeHasher> where H.Value == Digest {
   ) throws -> IngestAnswer? {
     guard let before = standing else { return nil }
     let from = before.tree.length
-    var piece = NewBytes(tree: before.tree.copy())
-    try piece.read(source, limit: limit, tailSize: tailSize, scratch: scratch)
+    var new = NewBytes(tree: before.tree.copy(), known: before, tailSize: tailSize)
+    switch try new.read(source, limit: limit, scratch: scratch) {
+    case .shrunk: return doubt(.shrunk, new.facts)
+    case .diverged: return doubt(.diverged, new.facts)
+    case .torn: return nil
+    case .same: break
+    }
+    let length = new.tree.length
+    guard length > from else { return IngestAnswer(.unchanged, new.facts) }
 
-    // Size and the bytes before are looked at after the read, not in front of it: truncation and refill can happen
-    // between a check and a read (D4).
-    let facts = try source.facts()
-    guard facts.size >= from else { return doubt(.shrunk, facts) }
-    let old = try source.bytes(at: from - UInt64(before.tailCount), count: before.tailCount)
-    guard old.count == before.tailCount else { return doubt(.shrunk, try source.facts()) }
-    guard H.digest(old.span.bytes) == before.tail else { return doubt(.diverged, facts) }
-    guard !piece.isTorn, facts.size >= piece.tree.length else { return nil }
-    let length = piece.tree.length
-    guard length > from else { return IngestAnswer(.unchanged, facts) }
-
-    let last = (old + piece.recent).suffix(tailSize)
-    let root = piece.tree.root
-    standing = Standing(tree: piece.tree, root: root, tail: H.digest(last.span.bytes), tailCount: last.count)
+    let last = new.recent
+    let root = new.tree.root
+    standing = Standing(tree: new.tree, root: root, tail: H.digest(last.span.bytes), tailCount: last.count)
     let half = last.suffix(Int(min(UInt64(tailSize), length / 2)))
-    let leaves = LeafRange(file: file, first: from / UInt64(leafSize), hashes: piece.leaves)
+    let leaves = LeafRange(file: file, first: from / UInt64(leafSize), hashes: new.leaves)
     let appended = Appended(length: length, root: root, tail: H.digest(half.span.bytes), leaves: leaves)
-    return IngestAnswer(.appended(appended), facts)
+    return IngestAnswer(.appended(appended), new.facts)
   }
 
   private mutating func doubt(_ outcome: IngestAnswer.Outcome, _ facts: SourceFacts) -> IngestAnswer {
@@ -138,36 +134,65 @@ package struct Ingestor<H: TreeHasher> where H.Value == Digest {
   }
 
   /// Bytes read in one go, on a copy of the tree.
+  ///
+  /// A piece is what one single read gives: what several give may be the beginning of an old content and the end of a
+  /// new one, bytes that the file never had. After each piece `tailSize` bytes are read again and compared, and only then
+  /// is it taken: truncation and refill can happen between a check and a read (D4). They are the last ones before the
+  /// piece and, where fewer stand there, the piece's own first ones, so that nothing is ever compared with nothing. The
+  /// inode is asked for its size between the two, so that this is a size of the content that is compared.
   private struct NewBytes {
+    enum Trust { case same, torn, shrunk, diverged }
     var tree: FileTree<H>
+    let known: Standing
+    let tailSize: Int
     var leaves: [Digest] = []
-    /// The last bytes read, at most `tailSize`.
-    var recent: [UInt8] = []
-    /// A piece doesn't belong to the one before it.
-    var isTorn = false
+    private(set) var facts = SourceFacts(size: 0, modified: WallTime(nanoseconds: 0))
+    /// The last bytes before the tree's length, at most `tailSize`; nil until the known ones have been read again.
+    private var tail: [UInt8]?
+    var recent: [UInt8] { tail ?? [] }
 
-    /// After each further piece the bytes in front of it are compared as D4 has it for the first: else the beginning of
-    /// an old content and the end of a new one would make bytes that the file never had.
+    init(tree: FileTree<H>, known: Standing, tailSize: Int) {
+      self.tree = tree
+      self.known = known
+      self.tailSize = tailSize
+    }
+
     mutating func read(
-      _ source: some ByteSource, limit: Int, tailSize: Int, scratch: UnsafeMutableRawBufferPointer
-    ) throws {
+      _ source: some ByteSource, limit: Int, scratch: UnsafeMutableRawBufferPointer
+    ) throws -> Trust {
       var left = limit
       while left > 0 {
-        let offset = tree.length
-        let asked = min(left, scratch.count)
-        let count = try source.fill(UnsafeMutableRawBufferPointer(rebasing: scratch[..<asked]), at: offset)
-        if count == 0 { return }
-        if !recent.isEmpty {
-          let again = try source.bytes(at: offset - UInt64(recent.count), count: recent.count)
-          isTorn = again != recent
-          if isTorn { return }
-        }
-        let bytes = UnsafeRawBufferPointer(rebasing: scratch[..<count])
-        tree.append(bytes.bytes) { leaves.append($1) }
-        recent = Array((recent + bytes.suffix(tailSize)).suffix(tailSize))
+        let room = UnsafeMutableRawBufferPointer(rebasing: scratch[..<min(left, scratch.count)])
+        let count = try source.read(at: tree.length, into: room)
+        let piece = UnsafeRawBufferPointer(rebasing: room[..<count])
+        let trust = try compare(source, piece)
+        guard trust == .same else { return trust }
+        guard count > 0 else { break }
+        tree.append(piece.bytes) { leaves.append($1) }
+        tail = Array((recent + piece.suffix(tailSize)).suffix(tailSize))
         left -= count
-        if count < asked { return }
+        // The size was asked for after the read.
+        if facts.size <= tree.length { break }
       }
+      return .same
+    }
+
+    /// Reads what stands before the piece and its beginning again. Sets `tail` to the former.
+    private mutating func compare(_ source: some ByteSource, _ piece: UnsafeRawBufferPointer) throws -> Trust {
+      let before = tail?.count ?? known.tailCount
+      facts = try source.facts()
+      guard facts.size >= known.tree.length else { return .shrunk }
+      guard facts.size >= tree.length + UInt64(piece.count) else { return .torn }
+      let head = piece.prefix(max(0, tailSize - before))
+      let again = try source.bytes(at: tree.length - UInt64(before), count: before + head.count)
+      if let tail {
+        guard again.prefix(before) == tail[...] else { return .torn }
+      } else {
+        guard again.count >= before else { return .shrunk }
+        guard H.digest(again.span.bytes.extracting(first: before)) == known.tail else { return .diverged }
+        tail = Array(again.prefix(before))
+      }
+      return again.dropFirst(before).elementsEqual(head) ? .same : .torn
     }
   }
 }

@@ -38,14 +38,14 @@ extension Delivery {
     while credit > spent, let id = nextInTurn() {
       guard let cursor = cursors[id], let file = files[id], cursor.isInTurns else { continue }
       // The one that its frame under way has, should the file have moved to another since.
-      let fileSystem = inFlight.first { $0.value.file == id }?.key ?? file.inode.filesystem
+      let fileSystem = inFlight.first { $0.value.file == id }?.key ?? file.inode.lane
       guard inFlight[fileSystem] == nil else {
         behind[fileSystem, default: Fifo()].append(id)
         continue
       }
-      guard cursor.state == .active, cursor.sent < cursor.promised, file.isAttached else {
+      guard cursor.state == .active, cursor.sent < cursor.promised, file.isServable else {
         cursor.isInTurns = false
-        if cursor.state == .active, !file.isAttached { cursor.state = .parked }
+        if cursor.state == .active, !file.isServable { cursor.state = .parked }
         continue
       }
       let share = share(of: credit - spent, id, cursor)

@@ -133,7 +133,7 @@ extension Delivery {
         rest.removeFirst()
         continue
       }
-      guard file.isAttached else {
+      guard file.isServable else {
         cursor.state = .parked
         return
       }

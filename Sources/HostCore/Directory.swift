@@ -34,6 +34,7 @@ final class Directory {
   var condition = Condition.unknown
   /// The file system that held the directory when it was last listed.
   var filesystem: UInt64?
+  var device: UInt64?
   /// The directory itself, as it was last listed in full: its path may lead to another one by now.
   var place: FileFacts?
   /// A link on its path that lends rights, as last seen.
@@ -56,6 +57,8 @@ final class Directory {
   /// An answer is due; the scan that it counts for (0: none).
   var isAsked = false
   var askedForScan: UInt64 = 0
+  /// The number of its last request.
+  var request: UInt64 = 0
   var wanted = Wanted()
   private var wantedNames: Set<[UInt8]> = []
   var neededByScan: UInt64 = 0

@@ -38,8 +38,14 @@ final class FollowedFile {
   // The inode as last seen.
   var size: UInt64
   var modified: WallTime
-  /// The greatest size ever seen: bytes that were there, whether or not they were read.
+  /// The greatest size that a read confirmed as this content's: bytes that were there, whether or not they were read.
   var furthest: UInt64
+  /// The greatest sizes that listings showed, before the last read began and since: whose they are, this content's or
+  /// another's that came after it, only a read that begins later can tell.
+  var expected: UInt64 = 0
+  var glimpsed: UInt64 = 0
+  /// Listings asked for before this content began: what they show may be the one before it.
+  var began: UInt64 = 0
   var links: UInt32 = 1
 
   // Names.
@@ -68,6 +74,14 @@ final class FollowedFile {
   var looks: UInt64 = 0
   /// The answer under way is about an attachment that was let go.
   var discardsRead = false
+  /// A read has shown that this inode has the file's bytes. False after a restart, or when its file system was away: the
+  /// identity may be another living inode's as well (D2).
+  var isConfirmed = true
+  /// Since its names went: the descriptor is held.
+  var isAtHand = false
+  /// While unconfirmed: what the journal has, and inodes that were read and aren't it.
+  var origin: (inode: InodeKey, path: BytePath)?
+  var refuted: [InodeKey] = []
   /// Must be read although size and times haven't moved.
   var needsCheck = false
   /// A delivery wants to hear when there is nothing more to read.
@@ -80,6 +94,10 @@ final class FollowedFile {
   var isProbing = false
   /// No writer is left (and none can come: there is no name to open).
   var hasNoWriter = false
+  /// The last look for writers gave no answer: leases are for owners, or for those who may take any.
+  var writersUnknown = false
+  /// When it last brought new bytes, or lost its last name.
+  var stillSince = Instant(nanoseconds: 0)
   /// The answer under way is from before it had a name again.
   var discardsProbe = false
   /// Its last name was a symbolic link: the link's directory says nothing about the file's file system.
@@ -133,13 +151,19 @@ final class FollowedFile {
     size = known.size
     furthest = min(known.size, UInt64(Int64.max))
     modified = known.modified
+    isConfirmed = false
   }
 
   var isAttached: Bool { presence != .absent }
+  /// What is read from it is the file's, as far as anybody knows.
+  var isServable: Bool { isAttached && (isConfirmed || !needsCheck) }
   var isNameless: Bool { if case .nameless = presence { true } else { false } }
 
   /// Where the settled part ends from which on a gap lies; `length` where there is none.
   var gapStart: UInt64 { min(gapFrom ?? length, length) }
+
+  /// The greatest size seen and not known to be another content's.
+  var extent: UInt64 { max(length, furthest, expected, glimpsed) }
 
   /// Where the data plane finds the inode.
   var openPath: BytePath { primary?.realPath ?? path }
@@ -147,7 +171,8 @@ final class FollowedFile {
 
   var row: KnownFile {
     KnownFile(
-      file: uuid, inode: inode, isDerived: isDerived, path: path, born: born, length: length, root: root, tail: tail,
+      file: uuid, inode: (origin?.inode ?? inode).stored, isDerived: isDerived, path: path, born: born, length: length,
+      root: root, tail: tail,
       size: size, modified: modified, closed: closed, gapFrom: gapFrom)
   }
 }
@@ -166,8 +191,10 @@ struct Name {
 final class FileTable {
   private var byID: [FileID: FollowedFile] = [:]
   private var byInode: [InodeKey: FileID] = [:]
-  /// The present incarnation by identity alone: a file system may come back under another id.
-  private var byIdentity: [InodeIdentity: FileID] = [:]
+  /// Present incarnations by identity alone: a file system may come back as another device, and two may hold it (D2).
+  private var byIdentity: [InodeIdentity: [FileID]] = [:]
+  /// Those whose identity isn't usable, by their last path as well.
+  private var byPath: [BytePath: [FileID]] = [:]
   private var byUUID: [FileUUID: FileID] = [:]
   /// Every uuid that the journal ever named.
   private var used: Set<FileUUID> = []
@@ -197,26 +224,52 @@ final class FileTable {
   func remove(_ file: FollowedFile) {
     byID[file.id] = nil
     byUUID[file.uuid] = nil
-    if byInode[file.inode] == file.id { byInode[file.inode] = nil }
-    if byIdentity[file.inode.identity] == file.id { byIdentity[file.inode.identity] = nil }
+    unindex(file)
   }
 
-  /// The inode is found under another file system's id.
+  /// The file is taken to be this inode from now on.
   func move(_ file: FollowedFile, to inode: InodeKey) {
-    if byInode[file.inode] == file.id { byInode[file.inode] = nil }
+    unindex(file)
     file.inode = inode
+    index(file)
+  }
+
+  func move(_ file: FollowedFile, to path: BytePath) {
+    unindex(file)
+    file.path = path
     index(file)
   }
 
   private func index(_ file: FollowedFile) {
     byInode[file.inode] = file.id
-    if file.inode.identity.isUsable { byIdentity[file.inode.identity] = file.id }
+    byIdentity[file.inode.identity, default: []].append(file.id)
+    if !file.inode.identity.isUsable { byPath[file.path, default: []].append(file.id) }
   }
+
+  private func unindex(_ file: FollowedFile) {
+    if byInode[file.inode] == file.id { byInode[file.inode] = nil }
+    Self.remove(file.id, from: &byIdentity, at: file.inode.identity)
+    if !file.inode.identity.isUsable { Self.remove(file.id, from: &byPath, at: file.path) }
+  }
+
+  private static func remove<Key>(_ id: FileID, from index: inout [Key: [FileID]], at key: Key) {
+    index[key]?.removeAll { $0 == id }
+    if index[key]?.isEmpty == true { index[key] = nil }
+  }
+
+  /// Files whose identity the inode has: on the same file system where the identity alone says little.
+  func sharing(_ inode: InodeKey) -> [FollowedFile] {
+    (byIdentity[inode.identity] ?? []).compactMap { byID[$0] }.filter {
+      inode.identity.isUsable || $0.inode.filesystem == inode.filesystem
+    }
+  }
+
+  /// Files without a usable identity that had this path last.
+  func lastAt(_ path: BytePath) -> [FollowedFile] { (byPath[path] ?? []).compactMap { byID[$0] } }
 
   subscript(id: FileID) -> FollowedFile? { byID[id] }
   subscript(uuid: FileUUID) -> FollowedFile? { byUUID[uuid].flatMap { byID[$0] } }
   subscript(inode: InodeKey) -> FollowedFile? { byInode[inode].flatMap { byID[$0] } }
-  subscript(identity: InodeIdentity) -> FollowedFile? { byIdentity[identity].flatMap { byID[$0] } }
 
   /// In the order in which they were entered.
   var all: [FollowedFile] { order.compactMap { byID[$0] } }

@@ -6,6 +6,7 @@ extension Follower {
     guard let directory = directories[listing.directory], directory.isAsked else { return }
     directory.isAsked = false
     listingsUnderWay.answer(directory.path)
+    answered = directory.request
     guard !directory.isRemoved else { return succeed(directory, &turn) }
     directory.isWatched = listing.isWatched
     if listing.names == nil { directory.isWayWatched = listing.isWayWatched }
@@ -13,6 +14,7 @@ extension Follower {
     case .entries(let entries, let filesystem):
       directory.condition = .listed
       directory.filesystem = filesystem
+      directory.device = listing.device
       report(directory, listing.isWatched ? nil : "", &turn)
       note(listing, of: directory, &turn)
       take(isBarred(directory) ? [] : entries, of: directory, asked: listing.names, &turn)
@@ -118,7 +120,9 @@ extension Follower {
     for (name, why) in unfollowed.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
       note(why, name, in: directory, &turn)
     }
-    for entry in changes.births {
+    // What has a known identity goes before what is at most taken for a file by its path.
+    let known = changes.births.filter { isKnown($0) }
+    for entry in known + changes.births.filter({ !isKnown($0) }) {
       guard let facts = entry.facts, directory.names[entry.name] == nil else { continue }
       if let file = files[facts.inode] {
         // A second name that came in the same listing.
@@ -198,9 +202,14 @@ extension Follower {
       refresh(file, facts, entry, &turn)
       return nil
     }
-    guard isFollowed else { return lending }
+    // Known from before this process: adopted under whatever name it has now, as a known inode is.
+    guard isFollowed || (!entry.isSymbolicLink && lending == nil && isKnown(entry)) else { return lending }
     changes.births.append(entry)
     return nil
+  }
+
+  private func isKnown(_ entry: DirectoryEntry) -> Bool {
+    entry.facts.map { !files.sharing($0.inode).isEmpty } ?? false
   }
 
   func bind(_ entry: DirectoryEntry, to file: FollowedFile, in directory: Directory) {
@@ -222,7 +231,8 @@ extension Follower {
   /// What the entry says of a file that has this name already or has just got it.
   func refresh(_ file: FollowedFile, _ facts: FileFacts, _ entry: DirectoryEntry, _ turn: inout Turn) {
     file.entropy = entry.freshUUID
-    file.furthest = max(file.furthest, min(facts.size, UInt64(Int64.max)))
+    // What was asked for before the content began may show the one before it.
+    if answered > file.began { file.glimpsed = max(file.glimpsed, min(facts.size, UInt64(Int64.max))) }
     file.links = facts.links
     file.mode = facts.mode
     file.owner = facts.owner
@@ -307,6 +317,7 @@ extension Follower {
   private func lose(_ directory: Directory, _ turn: inout Turn) {
     directory.condition = .missing
     directory.filesystem = nil
+    directory.device = nil
     directory.unexamined = []
     directory.links = []
     directory.place = nil

@@ -8,14 +8,14 @@ extension Follower {
   func bear(_ entry: DirectoryEntry, in directory: Directory, _ touched: inout [FileID], _ turn: inout Turn) {
     guard let facts = entry.facts else { return }
     let path = directory.path.appending(entry.name)
-    let identity = facts.inode.identity
-    if identity.isUsable, let known = files[identity], known.presence == .absent {
-      // The same inode on a file system that came back under another id: content confirms it (D2, D4).
-      files.move(known, to: facts.inode)
-      known.needsCheck = true
-      journal.markDirty(known)
+    switch claim(facts.inode, entry, in: directory, &turn) {
+    case .file(let known):
+      take(known, as: facts.inode, &turn)
       return adopt(known, entry, in: directory, &touched, &turn)
+    case .waits: return
+    case .nobody: guard patterns.isFollowed(entry.name, in: directory.position) else { return }
     }
+    let identity = facts.inode.identity
     let (uuid, isDerived) = uuid(of: identity, entry)
     let file = FollowedFile(
       id: files.makeID(), uuid: uuid, inode: facts.inode, isDerived: isDerived,
@@ -79,13 +79,13 @@ extension Follower {
     }
     let before = file.path
     let primary = file.primary ?? file.names.first { !$0.isLink } ?? file.names[0]
-    file.path = primary.path
+    if file.path != primary.path { files.move(file, to: primary.path) }
     file.wasLink = primary.isLink
     let wasUnnamed = file.presence == .nameless(isJournaled: true)
-    if file.path != before || wasUnnamed {
-      journal.append(.rotated(Rotated(file: file.uuid, from: before, to: file.path)), at: turn.wall)
-      journal.markDirty(file)
-      turn.report(.rotated(file.uuid, from: before, to: file.path))
+    // One that may be another file has moved when a read has shown that it is this one.
+    if file.origin == nil || !file.needsCheck {
+      if wasUnnamed || file.path != before { recordMove(of: file, from: before, evenTo: before, &turn) }
+      file.origin?.path = file.path
     }
     switch file.presence {
     case .absent: attach(file, &turn)
@@ -94,9 +94,19 @@ extension Follower {
     }
   }
 
+  func recordMove(
+    of file: FollowedFile, from before: BytePath, evenTo same: BytePath? = nil, _ turn: inout Turn
+  ) {
+    guard file.path != before || file.path == same else { return }
+    journal.append(.rotated(Rotated(file: file.uuid, from: before, to: file.path)), at: turn.wall)
+    journal.markDirty(file)
+    turn.report(.rotated(file.uuid, from: before, to: file.path))
+  }
+
   private func rename(_ file: FollowedFile, _ turn: inout Turn) {
     let wasNameless = file.isNameless
     file.presence = .named
+    file.isAtHand = false
     file.discardsProbe = file.isProbing
     turn.emit(.relocate(file.id, path: file.openPath, isPinned: false))
     if wasNameless || file.isGone {
@@ -109,16 +119,17 @@ extension Follower {
   private func attach(_ file: FollowedFile, _ turn: inout Turn) {
     file.presence = .named
     file.isGone = false
+    file.isAtHand = false
     turn.emit(.attach(file.id, file: file.uuid, inode: file.inode, path: file.openPath))
-    if file.closed == .vanished || file.gapFrom != nil {
-      // Its bytes can be had after all: nothing of it is settled by the gap alone any more.
-      if file.gapFrom.map({ $0 < file.length }) ?? false { gaps -= 1 }
-      file.closed = nil
-      file.gapFrom = nil
-      journal.markDirty(file)
+    guard file.needsCheck || file.closed != nil || file.gapFrom != nil else {
+      for delivery in deliveries { delivery.attached(file) }
+      return
     }
-    if file.needsCheck || !file.inode.identity.isUsable { check(file) }
-    for delivery in deliveries { delivery.attached(file) }
+    // What is more is said when a read has shown that it is the file.
+    file.needsCheck = true
+    file.isConfirmed = false
+    file.origin = file.origin ?? (file.inode, file.path)
+    check(file)
   }
 }
 
@@ -128,11 +139,15 @@ extension Follower {
   private func loseLastName(of file: FollowedFile, _ turn: inout Turn) {
     file.presence = .nameless(isJournaled: false)
     file.hasNoWriter = false
+    file.isAtHand = false
+    file.stillSince = turn.now
+    held.append(file.id)
     turn.emit(.relocate(file.id, path: file.path, isPinned: true))
     file.idlePolls = 0
     miss(file, &turn)
     check(file)
     schedulePoll(file, &turn)
+    makeRoom(&turn)
   }
 
   func schedulePoll(_ file: FollowedFile, _ turn: inout Turn) {
@@ -177,6 +192,7 @@ extension Follower {
   private enum Judgement { case decided, undecided, awaitsAnswers }
 
   private func judge(_ file: FollowedFile, _ turn: inout Turn) -> Judgement {
+    if file.closed == .vanished { return .decided }
     if case .nameless(isJournaled: true) = file.presence, !file.isGone { return .decided }
     guard scan.lastClean > file.missedInScan, isOnListedFileSystem(file) else { return .undecided }
     if file.isNameless, !file.isGone {
@@ -200,6 +216,7 @@ extension Follower {
     while path.bytes.count > 1 {
       path = path.directory
       guard let directory = directories[path], !directory.isRemoved, directory.condition == .listed else { continue }
+      if let device = file.inode.device, let now = directory.device { return device == now }
       return directory.filesystem == file.inode.filesystem
     }
     return false
@@ -214,15 +231,15 @@ extension Follower {
   }
 
   /// No name, no descriptor: what wasn't delivered can't be any more (G7).
-  private func vanish(_ file: FollowedFile, _ turn: inout Turn) {
-    recordGapIfOwed(file, .vanished, &turn)
+  func vanish(_ file: FollowedFile, _ turn: inout Turn) {
+    recordGapIfOwed(file, .vanished, upTo: file.extent, &turn)
     close(file, .vanished, &turn)
     letGo(of: file, &turn)
     turn.touch(file.id)
   }
 
   func isOwed(_ file: FollowedFile) -> Bool {
-    leastDurable(file) < file.gapStart || file.furthest > file.length || file.committedLength < file.length
+    leastDurable(file) < file.gapStart || file.extent > file.length || file.committedLength < file.length
   }
 
   /// What every server holds of it.
@@ -230,19 +247,23 @@ extension Follower {
     deliveries.reduce(file.length) { min($0, $1.durable(file.id)) }
   }
 
-  func recordGapIfOwed(_ file: FollowedFile, _ reason: Gap.Reason, _ turn: inout Turn) {
+  /// `upper`: the greatest size that it is known to have had.
+  func recordGapIfOwed(_ file: FollowedFile, _ reason: Gap.Reason, upTo upper: UInt64, _ turn: inout Turn) {
     let lower = min(leastDurable(file), file.gapStart)
-    let upper = max(file.length, file.furthest)
     guard lower < upper else { return }
     let gap = Gap(
       subject: .file(file.uuid), lower: lower, upper: upper, reason: reason, provenLength: 0,
       provenRoot: source.empty)
     file.gapFrom = lower
-    gaps += 1
-    journal.append(.gap(gap), at: turn.wall)
+    record(gap, &turn)
     journal.markDirty(file)
     let lacking = deliveries.filter { $0.durable(file.id) < upper }.map(\.index)
     turn.report(.gap(gap, file.path, lacking: lacking))
+  }
+
+  func record(_ gap: Gap, _ turn: inout Turn) {
+    let number = journal.append(gap, at: turn.wall)
+    if case .file(let file) = gap.subject { gaps.add(number, of: file) } else { gaps.add(number, of: nil) }
   }
 
   func close(_ file: FollowedFile, _ reason: FileClosed.Reason, _ turn: inout Turn) {
@@ -280,10 +301,12 @@ extension Follower {
   func reviewNameless(_ file: FollowedFile, isUnchanged: Bool, _ turn: inout Turn) {
     guard file.isNameless else { return }
     file.idlePolls = isUnchanged ? file.idlePolls &+ 1 : 0
+    if !isUnchanged { file.stillSince = turn.now }
     if file.links == 0 { journalNameless(file, &turn) } else { seekName(of: file, &turn) }
     guard file.presence == .nameless(isJournaled: true), isUnchanged, !isOwed(file), file.length == file.committedLength
     else { return }
     guard file.hasNoWriter else {
+      if file.writersUnknown, file.stillSince + limits.unknownWriters <= turn.now { return giveUp(file, &turn) }
       guard !file.isProbing else { return }
       file.isProbing = true
       return turn.emit(.probeWriters(file.id))
@@ -304,7 +327,13 @@ extension Follower {
     file.isProbing = false
     let isStale = file.discardsProbe
     file.discardsProbe = false
-    guard hasWriters == false, file.isNameless, !isStale else { return }
+    guard file.isNameless, !isStale else { return }
+    file.writersUnknown = hasWriters == nil
+    if file.writersUnknown {
+      reportUnknownWriters(file, &turn)
+      return makeRoom(&turn)
+    }
+    guard hasWriters == false else { return }
     file.hasNoWriter = true
     check(file)
   }

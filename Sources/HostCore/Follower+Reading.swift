@@ -24,7 +24,7 @@ extension Follower {
     case .queued: break
     case .idle:
       file.reading = .queued
-      readQueues.append(file.id, on: file.inode.filesystem)
+      readQueues.append(file.id, on: file.inode.lane)
     }
   }
 
@@ -39,6 +39,8 @@ extension Follower {
     while !journal.isFull, let (id, fileSystem) = readQueues.next() {
       guard let file = files[id], file.reading == .queued else { continue }
       file.reading = .underWay
+      file.expected = max(file.expected, file.glimpsed)
+      file.glimpsed = 0
       readQueues.begin(id, on: fileSystem)
       reads.ask(id, at: turn.now)
       turn.emit(.ingest(id, from: file.length, root: file.root, limit: limits.extentSize))
@@ -62,7 +64,10 @@ extension Follower {
       grew(file, appended, answer, &turn)
     case .appended, .unchanged: stood(file, answer, &turn)
     case .shrunk, .diverged:
-      if file.length > 0 { return truncated(file, &turn) }
+      if file.length > 0 {
+        if refutes(file, &turn) { return }
+        return truncated(file, size: answer.size, &turn)
+      }
       schedule(file, at: turn.now + limits.retry)
     case .gone: gone(file, &turn)
     case .failed(let reason):
@@ -86,10 +91,9 @@ extension Follower {
     file.length = appended.length
     file.root = appended.root
     file.tail = appended.tail
-    if file.furthest > answer.size, answer.size >= file.length { lostUnread(file, answer.size, &turn) }
-    file.furthest = max(file.furthest, file.length, min(answer.size, UInt64(Int64.max)))
-    file.closed = nil
+    confirm(size: answer.size, of: file, &turn)
     look(at: file, answer, &turn)
+    file.closed = nil
     // Never further ahead than the burst: a backlog is read without waiting, and mustn't make later bytes wait for it.
     let furthest = turn.now + Interval(nanoseconds: limits.coalescing.nanoseconds * UInt64(limits.coalescingBurst))
     file.paced = min(max(file.paced, turn.now), furthest) + limits.coalescing
@@ -106,8 +110,7 @@ extension Follower {
 
   private func stood(_ file: FollowedFile, _ answer: IngestAnswer, _ turn: inout Turn) {
     look(at: file, answer, &turn)
-    if file.furthest > answer.size, answer.size >= file.length { lostUnread(file, answer.size, &turn) }
-    file.furthest = max(file.furthest, min(answer.size, UInt64(Int64.max)))
+    confirm(size: answer.size, of: file, &turn)
     if file.isAwaited {
       file.isAwaited = false
       for delivery in deliveries { delivery.readToEnd(file, &turn) }
@@ -123,21 +126,27 @@ extension Follower {
     file.isGone = false
     file.looks &+= 1
     file.failures = 0
+    recognise(file, renumbered: answer.inode, &turn)
     if file.unreadable != nil {
       file.unreadable = nil
       turn.report(.resumed(file.uuid, file.path))
     }
   }
 
-  /// Bytes that were seen by their size alone were cut off again before they were read (G7). What was journaled stands,
-  /// so the file goes on; its next bytes have these offsets, hence the gap names the path.
-  private func lostUnread(_ file: FollowedFile, _ size: UInt64, _ turn: inout Turn) {
+  /// A read found the content as journaled, and this size of it. Bytes that were seen before by their size alone and
+  /// aren't there any more were cut off unread (G7). What was journaled stands, so the file goes on; its next bytes have
+  /// these offsets, hence the gap names the path.
+  private func confirm(size: UInt64, of file: FollowedFile, _ turn: inout Turn) {
+    let seen = max(file.furthest, file.expected)
+    file.expected = 0
+    file.furthest = max(file.length, min(size, UInt64(Int64.max)))
+    guard seen > file.furthest else { return }
     let gap = Gap(
-      subject: .path(file.path), lower: file.length, upper: file.furthest, reason: .truncated,
-      provenLength: file.length, provenRoot: file.root)
-    file.furthest = max(size, file.length)
-    gaps += 1
-    journal.append(.gap(gap), at: turn.wall)
+      subject: .path(file.path), lower: file.length, upper: seen, reason: .truncated, provenLength: file.length,
+      provenRoot: file.root)
+    record(gap, &turn)
+    // Its row has the size that is no more.
+    journal.markDirty(file)
     turn.report(.gap(gap, file.path, lacking: deliveries.map(\.index)))
   }
 
@@ -146,6 +155,7 @@ extension Follower {
     if file.isNameless {
       // Decided once a scan has looked for it everywhere.
       if !file.isMissed { miss(file, &turn) }
+      wakeRivals(of: file, &turn)
       return seekName(of: file, &turn)
     }
     // The name leads elsewhere by now: ask where.
@@ -156,9 +166,11 @@ extension Follower {
     schedule(file, at: turn.now + limits.pollInterval)
   }
 
-  /// The incarnation ends, the next one of the same inode begins at 0 (D5).
-  private func truncated(_ file: FollowedFile, _ turn: inout Turn) {
-    recordGapIfOwed(file, .truncated, &turn)
+  /// The incarnation ends, the next one of the same inode begins at 0 (D5). `size`: of the content that is there now.
+  private func truncated(_ file: FollowedFile, size: UInt64, _ turn: inout Turn) {
+    // A size that only a listing showed may be the present content's: the old one's is certain where it has fewer bytes.
+    let seen = file.expected > size ? file.expected : 0
+    recordGapIfOwed(file, .truncated, upTo: max(file.length, file.furthest, seen), &turn)
     close(file, .truncated, &turn)
     let uuid = freshUUID(&file.entropy)
     turn.report(.truncated(file.uuid, file.path, length: file.length, next: uuid))
@@ -166,9 +178,11 @@ extension Follower {
       id: files.makeID(), uuid: uuid, inode: file.inode, isDerived: false, born: turn.wall, path: file.path,
       empty: source.empty)
     next.inherit(from: file)
+    next.began = requests
     for name in next.names { name.directory.names[name.name]?.file = next.id }
     forget(file, &turn)
     files.insert(next)
+    if next.isNameless { held.append(next.id) }
     turn.touch(file.id, rebornAs: next.id)
     if next.isMissed, let index = missing.firstIndex(of: file.id) { missing[index] = next.id }
     let parent = Parent(file: file.uuid, length: file.length, root: file.root, why: .truncated)
@@ -183,6 +197,8 @@ extension FollowedFile {
   /// What the next incarnation takes over: all that is the inode's and not the content's.
   func inherit(from parent: FollowedFile) {
     presence = parent.presence
+    isAtHand = parent.isAtHand
+    stillSince = parent.stillSince
     names = parent.names
     entropy = parent.entropy
     mode = parent.mode

@@ -41,6 +41,9 @@ final class Follower {
   var arePlacesWanted = false
   /// Names that aren't followed although they should be.
   var owedNames = 0
+  /// Listings asked for so far; the one whose answer is being taken.
+  var requests: UInt64 = 0
+  var answered: UInt64 = 0
   var timers = Heap<Instant, Timer>()
 
   var readQueues: ReadQueues
@@ -50,7 +53,13 @@ final class Follower {
   /// Files that lost their last name, until that is certain or a name turns up.
   var missing: [FileID] = []
   var hasLookedForAbsent = false
-  var gaps = 0
+  /// Files without a name that hold a descriptor, in the order in which they lost it; others among them are passed over.
+  var held: [FileID] = []
+  let mostHeld: Int
+  var hasReportedUnknownWriters = false
+  var gaps = StandingGaps()
+  /// Inodes that may be a file about which nothing is certain yet, in the order in which they came.
+  var rivals: [Rival] = []
 
   init(
     settings: HostSettings, source: IdentitySource, files: FileTable, journal: JournalWriter, deliveries: [Delivery]
@@ -59,6 +68,7 @@ final class Follower {
     readQueues = ReadQueues(limits: settings.limits)
     excluded = settings.excluded
     user = settings.user
+    mostHeld = settings.mostHeld
     patterns = FollowPatterns(settings.follow)
     self.source = source
     self.files = files
@@ -66,9 +76,9 @@ final class Follower {
     self.deliveries = deliveries
   }
 
-  func start(_ known: [KnownFile], _ turn: inout Turn) {
+  func start(_ known: [KnownFile], _ standing: [StandingGap], _ turn: inout Turn) {
+    for gap in standing { gaps.add(gap.record, of: gap.file) }
     for row in known {
-      if let from = row.gapFrom, from < row.length { gaps += 1 }
       switch row.closed {
       case .deleted, .truncated: files.markUsed(row.file)
       case .vanished, nil:
@@ -168,6 +178,8 @@ final class Follower {
 
   func request(_ directory: Directory, _ turn: inout Turn) {
     guard let effect = directory.nextRequest() else { return }
+    requests &+= 1
+    directory.request = requests
     listingsUnderWay.ask(directory.path, at: turn.now)
     turn.emit(effect)
   }
@@ -239,10 +251,14 @@ extension Follower {
     guard scan.isUnderWay, scan.pending == 0 else { return }
     scan.isUnderWay = false
     scan.lastEnded = scan.number
-    if scan.isClean { scan.lastClean = scan.number }
+    if scan.isClean {
+      scan.lastClean = scan.number
+      forgetRivals()
+    }
     if scan.isClean, !hasLookedForAbsent {
       hasLookedForAbsent = true
       for file in files.all where file.presence == .absent && file.closed == nil { miss(file, &turn) }
+      wakeRivals(of: nil, &turn)
     }
     judgeMissing(&turn)
     let regular = turn.now + limits.rescanInterval

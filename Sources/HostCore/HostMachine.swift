@@ -46,8 +46,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     var turn = Turn(now: now, wall: wall, effects: [], isSettling: !settlements.isEmpty)
     swap(&turn.effects, &effects)
     defer { swap(&turn.effects, &effects) }
-    if phase == .new, case .started(let known, let position, let delivered) = input {
-      start(known, position, delivered, &turn)
+    if phase == .new, case .started(let known, let position, let delivered, let gaps) = input {
+      start(known, position, delivered, gaps, &turn)
     } else if phase == .running {
       take(input, &turn)
     }
@@ -73,11 +73,12 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   // MARK: Inputs
 
   private mutating func start(
-    _ known: [KnownFile], _ position: JournalPosition, _ delivered: [[FileUUID: UInt64]], _ turn: inout Turn
+    _ known: [KnownFile], _ position: JournalPosition, _ delivered: [[FileUUID: UInt64]], _ gaps: [StandingGap],
+    _ turn: inout Turn
   ) {
     phase = .running
     journal.start(at: position)
-    follower.start(known, &turn)
+    follower.start(known, gaps, &turn)
     for (index, delivery) in deliveries.enumerated() {
       delivery.start(noted: delivered.indices.contains(index) ? delivered[index] : [:], &turn)
     }

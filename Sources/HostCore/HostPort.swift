@@ -25,7 +25,8 @@ package struct ServerIndex: Hashable, Sendable, Comparable {
 
 package enum HostInput: Hashable, Sendable {
   /// First input of a process: what the journal knows. `wall` accompanies every input that may write records.
-  case started(files: [KnownFile], journal: JournalPosition, delivered: [[FileUUID: UInt64]])
+  case started(
+    files: [KnownFile], journal: JournalPosition, delivered: [[FileUUID: UInt64]], gaps: [StandingGap] = [])
   case tick
   case hinted(WatchHint)
   case listed(Listing)
@@ -117,6 +118,10 @@ package enum HostReport: Hashable, Sendable {
   case unwatched(BytePath)
   /// A name that a pattern finds, and that isn't followed.
   case unfollowed(BytePath, Unfollowed)
+  /// Whether a writer still has a removed file open can't be told, here and for others like it: said once.
+  case writersUnknown(BytePath)
+  /// A removed file is no longer held open although a writer may still have it.
+  case gaveUp(FileUUID, BytePath)
   case serverUp(ServerIndex, records: UInt64)
   case serverDown(ServerIndex, reason: String)
   case refused(ServerIndex, FileUUID?, BytePath?, RefusalCode, String)
@@ -136,11 +141,14 @@ package struct HostSettings: Sendable {
   /// The node's user: whoever may name what only this user can read lends nothing to anybody (D9).
   package var user: UInt32
   package var limits: Limits
+  /// Files without a name that may hold a descriptor at once. Beyond that they are let go of, the longest still first.
+  package var mostHeld: Int
   /// Seed of the jitter of reconnects.
   package var jitterSeed: UInt64
   package init(
     host: HostName, journal: JournalID, publicKey: Digest, servers: [String], follow: [FollowRule],
-    excluded: Set<InodeKey> = [], user: UInt32 = 0, limits: Limits = Limits(), jitterSeed: UInt64 = 0
+    excluded: Set<InodeKey> = [], user: UInt32 = 0, limits: Limits = Limits(), mostHeld: Int = .max,
+    jitterSeed: UInt64 = 0
   ) {
     self.host = host
     self.journal = journal
@@ -150,6 +158,7 @@ package struct HostSettings: Sendable {
     self.excluded = excluded
     self.user = user
     self.limits = limits
+    self.mostHeld = mostHeld
     self.jitterSeed = jitterSeed
   }
 }

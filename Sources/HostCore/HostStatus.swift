@@ -57,8 +57,8 @@ package struct HostStatus: Hashable, Sendable {
   }
   package static let mostListed = 100
 
-  /// Every byte and record journaled is durable on every server, or in a gap; and nothing hangs, which may hold bytes
-  /// that nobody knows of.
+  /// Every byte that was seen is journaled, and every byte and record journaled is durable on every server, or in a gap;
+  /// and nothing hangs, which may hold bytes that nobody knows of.
   package var isSettled: Bool
   package var journalLength: UInt64
   package var journalBlocked: String?
@@ -71,7 +71,9 @@ package struct HostStatus: Hashable, Sendable {
   /// Files without a name whose last bytes some server still lacks: their descriptors keep them and their disk space.
   package var filesHeld: Int
   package var bytesHeld: UInt64
-  /// Gaps recorded and not healed: those of the file table, and those of paths since this process began.
+  /// Delivered files without a name that are held since nobody can tell whether a writer has them (F2).
+  package var filesUnprobed: Int
+  /// Gaps recorded and not healed.
   package var gaps: Int
   package var directories: Int
   package var unwatchedDirectories: [BytePath]
@@ -102,8 +104,9 @@ extension HostStatus {
     filesMissing = files.count { $0.presence == .absent && $0.closed == nil && follower.isOwed($0) }
     let held = files.filter { $0.isNameless && follower.isOwed($0) }
     filesHeld = held.count
+    filesUnprobed = files.count { $0.isNameless && $0.writersUnknown && !follower.isOwed($0) }
     bytesHeld = held.saturatingSum(\.size)
-    gaps = follower.gaps
+    gaps = follower.gaps.count
     self.directories = directories.count
     unwatchedDirectories = directories.filter { $0.condition == .listed && !$0.isWatched }.map(\.path)
     unreadableDirectories = directories.filter { $0.condition == .failed }.map(\.path)
@@ -126,6 +129,7 @@ extension HostStatus {
     isSettled =
       waits.isEmpty && follower.owedNames == 0 && follower.journal.expectedLength == journalLength
       && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }
+      && files.allSatisfy { $0.closed == .vanished || $0.extent <= $0.committedLength }
   }
 }
 

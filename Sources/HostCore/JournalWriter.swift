@@ -23,6 +23,8 @@ final class JournalWriter {
   private var dirty: [FollowedFile] = []
   private var leaves: [LeafRange] = []
   private var leafCount = 0
+  private var gaps: [StandingGap] = []
+  private var healed: [UInt64] = []
   private var underWay: HostBatch?
   private var outcomes: [Outcome] = []
   private(set) var isCommitting = false
@@ -71,6 +73,18 @@ final class JournalWriter {
     markDirty(file)
   }
 
+  /// Appends a gap, which stands until it is healed. Returns the number of its record.
+  func append(_ gap: Gap, at wall: WallTime) -> UInt64 {
+    let number = expectedLength
+    append(.gap(gap), at: wall)
+    let file: FileUUID? = if case .file(let file) = gap.subject { file } else { nil }
+    gaps.append(StandingGap(record: number, file: file))
+    return number
+  }
+
+  /// The bytes of that gap turned up after all.
+  func heal(_ gap: UInt64) { healed.append(gap) }
+
   /// The file's row changed.
   func markDirty(_ file: FollowedFile) {
     guard !file.isRowDirty else { return }
@@ -87,7 +101,7 @@ final class JournalWriter {
   var isIdle: Bool { !isCommitting && underWay == nil }
   /// The next commit is one that failed before, unchanged.
   var isRetry: Bool { underWay != nil }
-  private var isEmpty: Bool { records.isEmpty && dirty.isEmpty && leaves.isEmpty }
+  private var isEmpty: Bool { records.isEmpty && dirty.isEmpty && leaves.isEmpty && healed.isEmpty }
 
   /// Commits what is gathered, with `notes`. Call only while `hasWork`.
   func commit(notes: [Delivered], _ turn: inout Turn) {
@@ -103,6 +117,8 @@ final class JournalWriter {
     batch.files = dirty.map(\.row)
     batch.leaves = leaves
     batch.delivered = notes
+    batch.gaps = gaps
+    batch.healed = healed
     for file in dirty {
       outcomes.append(
         Outcome(
@@ -116,6 +132,8 @@ final class JournalWriter {
     dirty.removeAll(keepingCapacity: true)
     leaves.removeAll(keepingCapacity: true)
     leafCount = 0
+    gaps = []
+    healed = []
     return batch
   }
 

@@ -26,7 +26,7 @@ struct Settlement {
   /// Takes what the step changed. True when all is settled.
   mutating func review(_ follower: Follower, _ turn: Turn) -> Bool {
     if !hasTargets {
-      guard follower.scan.lastClean > afterScan else { return false }
+      guard follower.scan.lastClean > afterScan, follower.rivals.isEmpty else { return false }
       note(follower)
       for file in follower.files.all { review(file.id, follower) }
     } else {
@@ -48,7 +48,7 @@ struct Settlement {
       let mustLook = isUnread || file.needsCheck
       let looks: UInt64 = mustLook ? (file.reading == .underWay ? 2 : 1) : 0
       targets[file.id] = Target(
-        length: max(file.length, file.furthest), looks: file.looks &+ looks, takesSizeThen: isUnread)
+        length: file.extent, looks: file.looks &+ looks, takesSizeThen: isUnread)
       if mustLook { follower.check(file) }
     }
   }
@@ -61,7 +61,7 @@ struct Settlement {
     }
     if target.takesSizeThen, file.looks >= target.looks {
       target.takesSizeThen = false
-      target.length = max(target.length, file.furthest)
+      target.length = max(target.length, file.extent)
       targets[id] = target
     }
     guard Self.lack(of: file, target, follower) == nil else { return }
@@ -73,7 +73,7 @@ struct Settlement {
   static func lack(of file: FollowedFile, _ target: Target, _ follower: Follower) -> HostStatus.Lack? {
     if file.closed == .vanished { return nil }
     // What was seen and cut off unread isn't waited for: a gap says so.
-    let length = min(target.length, file.furthest)
+    let length = min(target.length, file.extent)
     func here(_ reason: String) -> HostStatus.Lack {
       HostStatus.Lack(server: nil, noted: length, durable: file.committedLength, reason: reason)
     }

@@ -19,14 +19,24 @@ package struct InodeIdentity: Hashable, Sendable {
   package var isUsable: Bool { generation != nil && birth != nil }
 }
 
-/// An inode as this host tells it from others while it runs: its identity and the file system that holds it
-/// (`f_fsid` of `statfs(2)`, which unlike a device number survives a remount).
+/// An inode as this host tells it from others while it runs: the device that holds it and its identity there.
 package struct InodeKey: Hashable, Sendable {
+  /// `st_dev`, as the kernel numbers it now: a restart or a mount gives another. Nil in the journal.
+  package var device: UInt64?
+  /// `f_fsid` of `statfs(2)`, which mostly survives both. It is equal for a cloned volume and its origin, and 0 on some
+  /// file systems: a hint where a file may be found again, never what tells two living ones apart.
   package var filesystem: UInt64
   package var identity: InodeIdentity
 
-  package init(filesystem: UInt64, identity: InodeIdentity) {
+  package init(device: UInt64? = nil, filesystem: UInt64, identity: InodeIdentity) {
+    self.device = device
     self.filesystem = filesystem
     self.identity = identity
   }
+
+  /// What waits for one disk waits together: the device, or what the journal knows in its place.
+  package var lane: UInt64 { device ?? filesystem }
+
+  /// What of it outlives the process.
+  package var stored: InodeKey { InodeKey(filesystem: filesystem, identity: identity) }
 }

@@ -32,6 +32,8 @@ package struct Limits: Sendable, Hashable {
   package var rescanInterval = Interval.seconds(60)
   /// How often files are looked at that inotify can't see: nameless ones, targets of links, unwatched directories.
   package var pollInterval = Interval.milliseconds(500)
+  /// How long a removed file is held open after its last bytes where nobody can tell whether a writer has it (F2).
+  package var unknownWriters = Interval.seconds(24 * 3_600)
   /// Reconnect backoff: first and greatest delay, jittered by half (W4).
   package var backoffFirst = Interval.milliseconds(200)
   package var backoffLast = Interval.seconds(30)

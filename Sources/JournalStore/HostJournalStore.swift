@@ -26,6 +26,8 @@ package protocol HostJournalStore: AnyObject, Sendable {
   func leaves(of file: FileUUID, count: UInt64) throws(StoreError) -> [Digest]
   /// What each server had acknowledged of each file when last noted; a hint that may be old, never ahead.
   func delivered(to server: String) throws(StoreError) -> [FileUUID: UInt64]
+  /// The gaps that are recorded and not healed, in the order of their records.
+  func gaps() throws(StoreError) -> [StandingGap]
 }
 
 package struct JournalIdentity: Hashable, Sendable {
@@ -57,8 +59,13 @@ package struct HostBatch: Hashable, Sendable {
   /// Hashes of leaves that appends completed. A leaf that is stored already must be equal, else `.corrupt`.
   package var leaves: [LeafRange] = []
   package var delivered: [Delivered] = []
+  /// Gaps among `records`, and the numbers of earlier ones whose bytes turned up after all.
+  package var gaps: [StandingGap] = []
+  package var healed: [UInt64] = []
   package init() {}
-  package var isEmpty: Bool { records.isEmpty && files.isEmpty && leaves.isEmpty && delivered.isEmpty }
+  package var isEmpty: Bool {
+    records.isEmpty && files.isEmpty && leaves.isEmpty && delivered.isEmpty && gaps.isEmpty && healed.isEmpty
+  }
 }
 
 package struct Delivered: Hashable, Sendable {
@@ -71,6 +78,16 @@ package struct Delivered: Hashable, Sendable {
     self.server = server
     self.file = file
     self.length = length
+  }
+}
+
+/// A gap that stands: the number of its record, and its file where it is one's.
+package struct StandingGap: Hashable, Sendable {
+  package var record: UInt64
+  package var file: FileUUID?
+  package init(record: UInt64, file: FileUUID?) {
+    self.record = record
+    self.file = file
   }
 }
 

@@ -17,6 +17,7 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
     fileprivate var files: [FileUUID: KnownFile] = [:]
     fileprivate var leaves: [FileUUID: [Digest]] = [:]
     fileprivate var delivered: [String: [FileUUID: UInt64]] = [:]
+    fileprivate var gaps: [UInt64: FileUUID?] = [:]
     package init() {}
   }
 
@@ -84,6 +85,12 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
   package func delivered(to server: String) throws(StoreError) -> [FileUUID: UInt64] {
     guarded.withLock { $0.state.delivered[server] ?? [:] }
   }
+
+  package func gaps() throws(StoreError) -> [StandingGap] {
+    guarded.withLock { guarded in
+      guarded.state.gaps.sorted { $0.key < $1.key }.map { StandingGap(record: $0.key, file: $0.value) }
+    }
+  }
 }
 
 extension InMemoryHostStore.State: HostJournalView {
@@ -94,6 +101,8 @@ extension InMemoryHostStore.State: HostJournalView {
     for file in batch.files { files[file.file] = file }
     for range in batch.leaves { leaves[range.file, default: []].extend(from: range.first, with: range.hashes) }
     for row in batch.delivered { delivered[row.server, default: [:]][row.file] = row.length }
+    for gap in batch.gaps { gaps[gap.record] = .some(gap.file) }
+    for number in batch.healed { gaps[number] = nil }
   }
 
   private mutating func append(_ record: [UInt8]) {

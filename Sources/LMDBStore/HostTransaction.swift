@@ -3,8 +3,8 @@ import JournalStore
 import MerkleLog
 
 struct HostTables: Sendable {
-  static let names = ["records", "nodes", "files", "leaves", "delivered"]
-  let meta, records, nodes, files, leaves, delivered: Table
+  static let names = ["records", "nodes", "files", "leaves", "delivered", "gaps"]
+  let meta, records, nodes, files, leaves, delivered, gaps: Table
 
   /// The tables in the order of `names`, the table of versions first.
   init(_ tables: [Table]) {
@@ -14,6 +14,7 @@ struct HostTables: Sendable {
     files = tables[3]
     leaves = tables[4]
     delivered = tables[5]
+    gaps = tables[6]
   }
 }
 
@@ -113,6 +114,11 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
     for row in batch.delivered {
       try transaction.put(encoded { $0.write(row.length) }, at: Self.key(of: row), in: tables.delivered)
     }
+    for gap in batch.gaps {
+      let subject = encoded { $0.write(optional: gap.file) { $0.write($1) } }
+      try transaction.put(subject, at: encoded { $0.write(gap.record) }, in: tables.gaps)
+    }
+    for number in batch.healed { try transaction.remove(encoded { $0.write(number) }, from: tables.gaps) }
   }
 
   func files() throws(StoreError) -> [KnownFile] {
@@ -130,6 +136,24 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
     } value: { (file, reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readKnownFile(file)
     }
+  }
+
+  func gaps() throws(StoreError) -> [StandingGap] {
+    var gaps: [StandingGap] = []
+    try transaction.scan(tables.gaps, from: []) { (entry) throws(StoreError) in
+      gaps.append(
+        try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
+          try reader.read(UInt64.self)
+        } value: { (record, reader: inout ByteReader) throws(DecodingFailure) in
+          StandingGap(
+            record: record,
+            file: try reader.readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
+              try reader.readFile()
+            })
+        })
+      return true
+    }
+    return gaps
   }
 
   func leaves(of file: FileUUID, count: UInt64) throws(StoreError) -> [Digest] {

@@ -85,6 +85,8 @@ package final class LMDBHostStore<H: TreeHasher>: HostJournalStore where H.Value
   package func root(at length: UInt64) throws(StoreError) -> Digest { try begin(.reading).root(at: length) }
   package func files() throws(StoreError) -> [KnownFile] { try begin(.reading).files() }
 
+  package func gaps() throws(StoreError) -> [StandingGap] { try begin(.reading).gaps() }
+
   package func leaves(of file: FileUUID, count: UInt64) throws(StoreError) -> [Digest] {
     try begin(.reading).leaves(of: file, count: count)
   }

@@ -78,6 +78,12 @@ extension Descriptor {
     return facts.size
   }
 
+  func device() throws(SystemError) -> UInt64 {
+    var facts = linux_facts()
+    _ = try checked("statx", linux_facts(number, &facts))
+    return facts.device
+  }
+
   static let syncCall = "fsync"
   func sync() throws(SystemError) { _ = try checkedErrno(Self.syncCall, fsync(number)) }
   func syncData() throws(SystemError) { _ = try checkedErrno("fdatasync", fdatasync(number)) }

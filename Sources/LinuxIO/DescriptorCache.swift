@@ -7,7 +7,7 @@ struct DescriptorCache<Key: Hashable> {
     var isPinned: Bool
     var wasUsed = true
   }
-  private let limit: Int
+  let limit: Int
   private var entries: [Entry] = []
   private var positions: [Key: Int] = [:]
   private var hand = 0

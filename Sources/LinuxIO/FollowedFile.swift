@@ -7,20 +7,24 @@ import JournalModel
 final class FollowedFile: Sendable {
   struct Place: Sendable {
     var path: BytePath
+    var inode: InodeKey
     /// No name is left: the descriptor is the only way to the bytes.
     var isPinned = false
+
+    mutating func move(to path: BytePath, isPinned: Bool) {
+      self.path = path
+      self.isPinned = isPinned
+    }
   }
   let file: FileUUID
-  let inode: InodeKey
   /// The file system that its bytes come from.
   let mount: Mount
   let place: Monitor<Place>
   /// Locked while an ingest runs.
   let ingestor: Monitor<Ingestor<SHA256Tree>>
 
-  init(file: FileUUID, inode: InodeKey, mount: Mount, place: Place, limits: Limits) {
+  init(file: FileUUID, mount: Mount, place: Place, limits: Limits) {
     self.file = file
-    self.inode = inode
     self.mount = mount
     self.place = Monitor(place)
     ingestor = Monitor(Ingestor(limits: limits))
@@ -37,20 +41,28 @@ final class FollowedFile: Sendable {
   /// Opens what the path leads to if it is this inode. What isn't a regular file is never opened for reading: a FIFO or
   /// device under a log's old name would act on it.
   func open() -> Opening {
-    let path = place.withLock { $0.path }
+    let place = place.withLock { $0 }
     let found: Descriptor
     do {
-      found = try Descriptor.open(path, linux_O_PATH)
+      found = try Descriptor.open(place.path, linux_O_PATH)
     } catch {
       return [ENOENT, ENOTDIR, ELOOP].contains(error.code) ? .gone : .failed(error)
     }
     do {
       let facts = try InodeFacts.of(found)
-      guard facts.kind == .regular, facts.inode == inode else { return .gone }
+      guard facts.kind == .regular, facts.inode == place.inode else { return .gone }
       return .open(try Self.reopen(found))
     } catch {
       return .failed(error)
     }
+  }
+
+  /// What the open descriptor stands for, if the kernel has numbered it anew: overlayfs may, when it copies a file up.
+  func renumbered(_ source: Descriptor) -> InodeKey? {
+    let known = place.withLock { $0.inode }
+    guard !known.identity.isUsable, let now = try? InodeFacts.of(source).inode, now != known else { return nil }
+    place.withLock { $0.inode = now }
+    return now
   }
 
   /// O_NOATIME is for the owner only.

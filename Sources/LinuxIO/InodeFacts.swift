@@ -12,13 +12,15 @@ enum InodeFacts {
     _ = try checked("statx", linux_facts(descriptor.number, &raw))
     let fileSystem = try FileSystem.of(descriptor)
     let kind = FileFacts.Kind(mode: raw.mode, on: fileSystem)
-    let birth = raw.has_birth != 0 ? WallTime(nanoseconds: raw.birth) : nil
+    // Overlayfs shows that of a layer, and another one after a copy-up (D1).
+    let hasBirth = raw.has_birth != 0 && !fileSystem.isOverlay
+    let birth = hasBirth ? WallTime(nanoseconds: raw.birth) : nil
     let identity = InodeIdentity(
       number: raw.inode, generation: try generation(descriptor, inode: raw.inode, kind: kind, on: fileSystem),
       birth: birth, subvolume: try subvolume(descriptor, kind: kind, on: fileSystem))
     return FileFacts(
-      kind: kind, inode: InodeKey(filesystem: fileSystem.identifier, identity: identity), size: raw.size,
-      modified: WallTime(nanoseconds: raw.modified), links: raw.links, mode: raw.mode, owner: raw.owner,
+      kind: kind, inode: InodeKey(device: raw.device, filesystem: fileSystem.identifier, identity: identity),
+      size: raw.size, modified: WallTime(nanoseconds: raw.modified), links: raw.links, mode: raw.mode, owner: raw.owner,
       group: raw.group)
   }
 
@@ -112,7 +114,8 @@ struct FileSystem: Hashable {
   var isNotified: Bool { !Self.unnotified.contains(type) }
   /// Whether asking for `FS_IOC_GETVERSION` is worth opening a file. Overlayfs has none of its own and must not pass on
   /// that of a layer, which changes at copy-up.
-  var hasInodeVersions: Bool { isNotified && type != Self.overlayfs }
+  var hasInodeVersions: Bool { isNotified && !isOverlay }
+  var isOverlay: Bool { type == Self.overlayfs }
 }
 
 /// A handle of `name_to_handle_at(2)`. Its layout is the kernel's own (`include/linux/exportfs.h`), stable for NFS's sake.

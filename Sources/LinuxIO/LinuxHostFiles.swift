@@ -57,6 +57,9 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   /// How many descriptors the process may have, raised as far as it goes.
   package static func raisedDescriptorLimit() -> Int { Int(linux_raise_descriptor_limit()) }
 
+  /// How many files may be pinned at once, so that others still find a place.
+  package var mostPinned: Int { state.withLock { max(1, $0.descriptors.limit - $0.descriptors.limit / 4) } }
+
   /// Files held open now.
   package var openDescriptors: Int { state.withLock { $0.descriptors.count } }
 
@@ -176,7 +179,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   package func attach(_ id: FileID, file: FileUUID, inode: InodeKey, path: BytePath) {
     let mount = mount(ofDirectory: path.directory)
-    let followed = FollowedFile(file: file, inode: inode, mount: mount, place: .init(path: path), limits: limits)
+    let followed = FollowedFile(file: file, mount: mount, place: .init(path: path, inode: inode), limits: limits)
     let hasRoom = state.withLock { state in
       state.files[id] = followed
       return state.descriptors.hasRoom
@@ -187,7 +190,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   package func relocate(_ id: FileID, path: BytePath, isPinned: Bool) {
     let (file, isHeld) = state.withLock { state in
-      state.files[id]?.place.withLock { $0 = FollowedFile.Place(path: path, isPinned: isPinned) }
+      state.files[id]?.place.withLock { $0.move(to: path, isPinned: isPinned) }
       state.descriptors.setPinned(id, isPinned)
       return (state.files[id], state.descriptors.descriptor(id) != nil)
     }
@@ -198,7 +201,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     state.withLock { state in
       guard let old = state.files.removeValue(forKey: id) else { return }
       state.files[next] = FollowedFile(
-        file: file, inode: old.inode, mount: old.mount, place: old.place.withLock { $0 }, limits: limits)
+        file: file, mount: old.mount, place: old.place.withLock { $0 }, limits: limits)
       state.descriptors.rename(id, to: next)
     }
   }
@@ -249,13 +252,39 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     case .gone: return .gone
     case .failed(let error): return .failed("\(error)")
     case .open(let source):
-      return scratch.withBuffer { buffer in
-        file.ingestor.withLock { ingestor in
-          ingestor.ingest(
-            source, file: file.file, from: from, root: root, limit: limit, scratch: buffer,
-            storedLeaves: { try storedLeaves(file.file, $0) })
-        }
+      let answer = ingest(file, source, from: from, root: root, limit: limit)
+      // Bytes that the inode says it has and the descriptor doesn't give: a union file system that copied the file keeps
+      // showing the old copy to those who had it open. The name leads to the new one.
+      if answer.outcome == .unchanged, answer.size > from, reopen(id, file),
+        case .some((_, .open(let source))) = descriptor(id)
+      {
+        return ingest(file, source, from: from, root: root, limit: limit)
       }
+      return answer
+    }
+  }
+
+  private func ingest(
+    _ file: FollowedFile, _ source: Descriptor, from: UInt64, root: Digest, limit: Int
+  ) -> IngestAnswer {
+    var answer = scratch.withBuffer { buffer in
+      file.ingestor.withLock { ingestor in
+        ingestor.ingest(
+          source, file: file.file, from: from, root: root, limit: limit, scratch: buffer,
+          storedLeaves: { try storedLeaves(file.file, $0) })
+      }
+    }
+    answer.inode = file.renumbered(source)
+    return answer
+  }
+
+  /// Lets go of the descriptor if the name leads to the same inode.
+  private func reopen(_ id: FileID, _ file: FollowedFile) -> Bool {
+    guard case .open(let opened) = file.open() else { return false }
+    return state.withLock { state in
+      guard state.files[id] === file else { return false }
+      state.descriptors.insert(opened, id, isPinned: file.place.withLock { $0.isPinned })
+      return true
     }
   }
 

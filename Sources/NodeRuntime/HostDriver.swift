@@ -86,7 +86,7 @@ final class HostDriver: @unchecked Sendable {
     take(
       .started(
         files: try store.files(), journal: JournalPosition(length: length, root: try store.root(at: length)),
-        delivered: try destinations.map { try store.delivered(to: $0.name) }))
+        delivered: try destinations.map { try store.delivered(to: $0.name) }, gaps: try store.gaps()))
   }
 
   /// No connection is open.
@@ -227,18 +227,26 @@ final class HostDriver: @unchecked Sendable {
 
   // MARK: Journal
 
-  /// Known losses, as the file table has them. Reads all of it: not for the loop's thread, safe from any other.
-  func gaps(limit: Int) -> [NodeStatus.Gap] {
-    guard let rows = try? store.files() else { return [] }
-    let lost = rows.compactMap { row in row.gapFrom.map { (row, $0) } }.filter { $0.1 < $0.0.length }.prefix(limit)
-    guard !lost.isEmpty else { return [] }
-    let durable = destinations.map { ($0.name, (try? store.delivered(to: $0.name)) ?? [:]) }
-    return lost.map { row, from in
-      .init(
-        host: identity.host.text, file: row.file.text, path: row.path.escaped, from: from, to: row.length,
-        reason: row.closed.map { "\($0)" } ?? "unreadable",
-        lacking: durable.filter { $0.1[row.file] ?? 0 < row.length }.map(\.0))
+  /// Known losses, as the journal has them: how many, and the first ones. Reads the whole file table: not for the loop's
+  /// thread, safe from any other.
+  func gaps(limit: Int) throws -> (count: Int, first: [NodeStatus.Gap]) {
+    let standing = try store.gaps()
+    let first = standing.prefix(limit)
+    let files = first.contains { $0.file != nil } ? try store.files() : []
+    let paths = Dictionary(files.map { ($0.file, $0.path) }, uniquingKeysWith: { first, _ in first })
+    let durable = try destinations.map { ($0.name, try store.delivered(to: $0.name)) }
+    let gaps = try first.compactMap { standing -> NodeStatus.Gap? in
+      guard let encoded = try store.records(from: standing.record, count: 1, bytes: .max).first,
+        case .gap(let gap) = try Record(decoding: encoded).body
+      else { return nil }
+      var path: BytePath? = standing.file.flatMap { paths[$0] }
+      if case .path(let lost) = gap.subject { path = lost }
+      return .init(
+        host: identity.host.text, file: standing.file?.text, path: path?.escaped, from: gap.lower,
+        to: gap.upper == .max ? nil : gap.upper, reason: "\(gap.reason)",
+        lacking: durable.filter { held in standing.file.map { held.1[$0] ?? 0 < gap.upper } ?? true }.map(\.0))
     }
+    return (standing.count, gaps)
   }
 
   private func commit(_ batch: HostBatch) {

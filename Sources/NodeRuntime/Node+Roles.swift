@@ -132,6 +132,7 @@ extension Node {
     let settings = HostSettings(
       host: identity.host, journal: identity.journal, publicKey: identity.publicKey,
       servers: section.servers.map(\.name.text), follow: section.follow, user: geteuid(), limits: limits,
+      mostHeld: files.mostPinned,
       jitterSeed: Randomness.uuid().low)
     return HostDriver(
       settings: settings, identity: identity, key: key, store: store, files: files,

@@ -14,8 +14,8 @@ extension Node: NodeControl {
   /// How long one who asks waits for the loop's turn.
   private static let patience = DispatchTimeInterval.seconds(5)
 
-  package func snapshot() -> NodeStatus { sayingTrouble(listingGaps(look())) }
-  package func glance() -> NodeStatus { sayingTrouble(look()) }
+  package func snapshot() -> NodeStatus { sayingTrouble(concluded(listingGaps(look()))) }
+  package func glance() -> NodeStatus { sayingTrouble(concluded(look())) }
 
   private func look() -> NodeStatus {
     let answer = Box<NodeStatus?>(nil)
@@ -37,7 +37,7 @@ extension Node: NodeControl {
       // Not on a worker: all of them may wait for a disk that hangs.
       startThread {
         var result = result
-        result.status = self.sayingTrouble(self.listingGaps(result.status))
+        result.status = self.sayingTrouble(self.concluded(self.listingGaps(result.status)))
         told(result)
       }
     }
@@ -71,11 +71,24 @@ extension Node: NodeControl {
     }
   }
 
-  /// With the gaps themselves: that reads the whole file table, which would keep the loop from delivering.
+  /// With the gaps, their number and their list from one reading, which may take long and would keep the loop from
+  /// delivering.
   private func listingGaps(_ status: NodeStatus) -> NodeStatus {
-    guard status.gapCount > 0, let host else { return status }
     var status = status
-    status.gaps = host.gaps(limit: NodeStatus.listed)
+    if status.gapCount > 0, let host {
+      do {
+        (status.gapCount, status.gaps) = try host.gaps(limit: NodeStatus.listed)
+      } catch {
+        status.alarms.append("the gaps can't be read: \(error)")
+      }
+    }
+    return status
+  }
+
+  /// With what follows from all of it together.
+  private func concluded(_ status: NodeStatus) -> NodeStatus {
+    var status = status
+    status.settled = status.settled && status.objections.isEmpty && status.alarms.isEmpty
     return status
   }
 
@@ -83,13 +96,15 @@ extension Node: NodeControl {
   private func sayingTrouble(_ status: NodeStatus) -> NodeStatus {
     var status = status
     if let complaint = keys.complaint { status.alarms.append("keys: \(complaint)") }
+    if let reader = host?.oldReader { status.alarms.append(reader.alarm(of: configuration.dataFolder.hostStore)) }
+    if let reader = server?.oldReader { status.alarms.append(reader.alarm(of: configuration.dataFolder.serverStore)) }
     if let trouble = pageTrouble.withLock({ $0 }) { status.alarms.append("status page: \(trouble)") }
     return status
   }
 
   // MARK: On the loop's thread
 
-  /// All but the list of the gaps.
+  /// All but what `concluded` adds: `settled` says here that everything was delivered.
   func status() -> NodeStatus {
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: true)
     status.uptimeSeconds = seconds(Clocks.now() - began)
@@ -105,7 +120,8 @@ extension Node: NodeControl {
     let seen = host.machine.status
     status.journalRecords = seen.journalLength
     status.files = .init(
-      followed: seen.filesFollowed, open: seen.filesOpen, held: seen.filesHeld, heldBytes: seen.bytesHeld)
+      followed: seen.filesFollowed, open: seen.filesOpen, held: seen.filesHeld, heldBytes: seen.bytesHeld,
+      unprobed: seen.filesUnprobed)
     status.sentBytes = host.sentBytes
     for (server, section) in zip(seen.servers, configuration.host?.servers ?? []) {
       status.servers.append(
@@ -131,9 +147,7 @@ extension Node: NodeControl {
     status.gapCount = seen.gaps
     if let blocked = seen.journalBlocked { status.alarms.append("journal blocked: \(blocked)") }
     for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
-    // What can't be read may hold bytes that nobody knows of.
-    status.settled = seen.isSettled && seen.unreadableCount == 0 && status.alarms.isEmpty
-    if let reader = host.oldReader { status.alarms.append(reader.alarm(of: configuration.dataFolder.hostStore)) }
+    status.settled = seen.isSettled
     return seen.hung
   }
 
@@ -159,7 +173,6 @@ extension Node: NodeControl {
     if seen.failing > 0 { status.alarms.append("\(seen.failing) plain files can't be written at present") }
     status.alarms += logMounts?.alarms ?? []
     if configuration.host == nil { status.settled = status.settled && status.alarms.isEmpty }
-    if let reader = server.oldReader { status.alarms.append(reader.alarm(of: configuration.dataFolder.serverStore)) }
     for peer in configuration.server?.peers ?? [] {
       status.peers.append(
         .init(

@@ -152,6 +152,7 @@ package struct NodeCheck {
 
   private func checkFollowed(_ host: Configuration.HostSection, _ show: Show) {
     checkRotated(host.follow, show)
+    checkLeases(show)
     var seen: Set<String> = []
     for pattern in host.follow.flatMap(\.include) {
       let base = FollowPattern.base(of: String(pattern))

@@ -4,8 +4,8 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   package var name: String
   /// `host`, `server` or both.
   package var roles: [String]
-  /// Everything that the node has journaled is durable on every server, or lies in a gap; and nothing that it follows
-  /// can't be read.
+  /// Everything that the node has seen is durable on every server: what `--settled` waits for and says. No gap, nothing
+  /// refused, nothing that waits alone or can't be read (those count with `--allow-gaps` only), no alarm.
   package var settled: Bool
   /// On a host: one for each destination, in the order of the configuration.
   package var servers: [Server] = []
@@ -14,7 +14,7 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   package var files = Files()
   /// On a server: one for each host that ever delivered.
   package var hosts: [Host] = []
-  /// Known losses, in the order of the uuids, at most `listed`; `gapCount` counts all.
+  /// Known losses, in the order of their records, at most `listed`; `gapCount` counts all.
   package var gaps: [Gap] = []
   package var gapCount = 0
   /// Files that a server refused, that wait alone or that can't be read, at most `listed`; `waitingCount` counts all.
@@ -113,7 +113,11 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     /// On a host: deleted files that are kept open, and their disk space kept, until every server has their bytes.
     package var held: Int
     package var heldBytes: UInt64
-    package init(followed: Int = 0, open: Int = 0, held: Int = 0, heldBytes: UInt64 = 0) {
+    /// On a host: deleted and delivered files that are kept open since it can't be told whether a writer has them
+    /// (CAP_LEASE).
+    package var unprobed: Int
+    package init(followed: Int = 0, open: Int = 0, held: Int = 0, heldBytes: UInt64 = 0, unprobed: Int = 0) {
+      self.unprobed = unprobed
       self.followed = followed
       self.open = open
       self.held = held

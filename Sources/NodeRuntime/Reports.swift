@@ -93,6 +93,17 @@ extension HostReport {
       ReportEvent(
         why == .own ? .info : .warning, "unfollowed", "not followed, though a pattern finds it",
         of: .directory(of: path), subject: path.escaped, ["path": path.escaped, "why": why.description])
+    case .writersUnknown(let path):
+      ReportEvent(
+        .warning, "writers unknown",
+        "whether a writer still has a removed file open can't be told: such files are kept open for a day after their "
+          + "last bytes, or fewer when descriptors run short. Give the node CAP_LEASE, or run it as the files' owner",
+        ["path": path.escaped])
+    case .gaveUp(let file, let path):
+      ReportEvent(
+        .warning, "gave up",
+        "a removed file is no longer kept open: bytes that a writer adds to it from now on are lost unseen",
+        of: .directory(of: path), subject: file.text, ["file": file.text, "path": path.escaped])
     case .serverUp(let server, let records):
       ReportEvent(
         .notice, "server up", "connected to a server", of: .peer(Self.name(server, servers)),

@@ -15,16 +15,25 @@ package struct SettleVerdict: Sendable, Hashable {
       }
       if reasons.isEmpty { reasons = ["not everything was durable in time"] }
     }
-    if !allowGaps {
-      reasons += result.status.waiting.filter { waiting in
-        !result.unsettled.contains { $0.file == waiting.file && $0.server == waiting.server }
-      }.map(\.line)
-      reasons += result.status.gaps.map(\.line)
-      let unlisted = result.status.gapCount - result.status.gaps.count
-      if unlisted > 0 { reasons.append("\(unlisted) gaps more") }
-    }
+    if !allowGaps { reasons += result.status.objections(besides: result.unsettled) }
     self.reasons = reasons
     isSettled = isReached && reasons.isEmpty
+  }
+}
+
+extension NodeStatus {
+  /// What keeps a node that has delivered everything else from being settled, one line each: for `settled` and for
+  /// `--settled` alike. Empty only when there is nothing.
+  package var objections: [String] { objections(besides: []) }
+
+  fileprivate func objections(besides said: [SettleResult.Unsettled]) -> [String] {
+    var lines = waiting.filter { waiting in
+      !said.contains { $0.file == waiting.file && $0.server == waiting.server }
+    }.map(\.line)
+    if waitingCount > waiting.count { lines.append("\(waitingCount - waiting.count) files more wait alone") }
+    lines += gaps.map(\.line)
+    if gapCount > gaps.count { lines.append("\(gapCount - gaps.count) gaps more") }
+    return lines
   }
 }
 

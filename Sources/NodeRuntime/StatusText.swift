@@ -17,6 +17,11 @@ package struct StatusText {
         "\(Self.count(status.files.held, "deleted file")) kept open for servers that lack them: "
           + "\(status.files.heldBytes) bytes of disk space")
     }
+    if status.files.unprobed > 0 {
+      lines.append(
+        "\(Self.count(status.files.unprobed, "deleted file")) kept open since nobody can tell whether a writer has them: "
+          + "the node lacks CAP_LEASE")
+    }
     if status.gapCount > 0 { lines.append("\(Self.count(status.gapCount, "gap")):") }
     lines += status.gaps.prefix(Self.listed).map { "  \($0.line)" }
     if status.waitingCount > 0 { lines.append("\(Self.count(status.waitingCount, "file")) waiting alone:") }
@@ -29,7 +34,7 @@ package struct StatusText {
   /// A host whose logs grow is behind by what was written last: no cause for concern while all servers take it.
   private static func state(_ status: NodeStatus) -> String {
     if status.settled { return "settled" }
-    let isDelivering = status.alarms.isEmpty && status.waitingCount == 0 && status.servers.allSatisfy(\.connected)
+    let isDelivering = status.alarms.isEmpty && status.objections.isEmpty && status.servers.allSatisfy(\.connected)
     return isDelivering ? "delivering" : "not settled"
   }
 

@@ -100,6 +100,42 @@ import Testing
     }
   }
 
+  /// With one read a piece nothing is compared with nothing: also not where the file had no byte, or one.
+  @Test(arguments: [0, 1, 2, 15, 16, 17]) func `Short reads, a truncation and a rewrite never mix two contents (D4)`(
+    _ count: Int
+  ) {
+    for most in [1, 5, 16, 30] {
+      for newSize in [count + 1, 90, 100, 140] {
+        for moment in 0..<200 {
+          var file = Following(pattern(count))
+          _ = file.ingest()
+          // The first byte stays the same, as that of a date does.
+          let (old, new) = (pattern(100), pattern(1) + pattern(newSize - 1, 1))
+          let calls = file.source.calls
+          file.source.bytes = old
+          file.source.most = most
+          file.source.before = { call, source in if call == calls + moment { source.bytes = new } }
+          guard case .appended(let appended) = file.ingest() else { continue }
+          let bytes = [old, new].first { file.holds($0.prefix(Int(appended.length))) }
+          #expect(bytes != nil, "\(most) at once, \(newSize) bytes, at \(moment)")
+        }
+      }
+    }
+  }
+
+  @Test func `The size in an answer is one of the content that was compared (D4, G7)`() {
+    let old = pattern(100)
+    for moment in 0..<20 {
+      var file = Following(pattern(60))
+      _ = file.ingest()
+      let calls = file.source.calls
+      file.source.bytes = old
+      file.source.before = { call, source in if call == calls + moment { source.bytes = pattern(300, 1) } }
+      let answer = file.answer()
+      if case .appended = answer.outcome { #expect(answer.size == 100) }
+    }
+  }
+
   @Test func `A size that shrinks in the middle of reading, above the known length, gives what is left`() {
     let bytes = pattern(200)
     for moment in 0..<40 {

@@ -103,7 +103,9 @@ struct Following {
   mutating func restart() { ingestor = Ingestor(limits: limits) }
 
   /// Ingests, and journals what is answered.
-  mutating func ingest(limit: Int = 1 << 20) -> IngestAnswer.Outcome {
+  mutating func ingest(limit: Int = 1 << 20) -> IngestAnswer.Outcome { answer(limit: limit).outcome }
+
+  mutating func answer(limit: Int = 1 << 20) -> IngestAnswer {
     let leaves = leaves
     let answer = withUnsafeTemporaryAllocation(byteCount: piece, alignment: 1) { scratch in
       ingestor.ingest(
@@ -119,7 +121,7 @@ struct Following {
       tail = appended.tail
       self.leaves += appended.leaves.hashes
     }
-    return answer.outcome
+    return answer
   }
 
   /// Is what is journaled the tree of exactly these bytes?

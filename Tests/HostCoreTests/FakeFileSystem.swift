@@ -4,7 +4,8 @@ import JournalModel
 /// Names, inodes and notifications, all in memory and at once. Fault model: none of its own; tests switch single faults.
 final class FakeFileSystem {
   final class Inode: ByteSource {
-    let key: InodeKey
+    /// Changes at an overlay's copy-up only.
+    fileprivate(set) var key: InodeKey
     var bytes: [UInt8] = []
     var modified: WallTime
     var links: UInt32 = 0
@@ -47,8 +48,11 @@ final class FakeFileSystem {
   /// Of paths: owner, group and permissions, where they aren't root's own 0644.
   var rights: [String: (owner: UInt32, group: UInt32, mode: UInt32)] = [:]
   var losesHints = false
-  /// File systems by mount point; the root's is 1.
+  /// Devices by mount point; the root's is 1. The file system's id is the same number unless said otherwise.
   var mounts: [String: UInt64] = ["/": 1]
+  var filesystems: [UInt64: UInt64] = [:]
+  /// Devices whose inodes have no usable identity.
+  var withoutIdentity: Set<UInt64> = []
   private var nextNumber: UInt64 = 100
   private var freedNumbers: [UInt64] = []
   var reusesNumbers = false
@@ -122,13 +126,37 @@ final class FakeFileSystem {
     if !isSilent { hint(.changed(directory: BytePath(parent(path)), name: name(path))) }
   }
 
-  /// The file system comes back under another id; the inode is the same.
-  func remount(_ path: String, filesystem: UInt64) {
+  /// The file system comes back as another device, and under another id if it has one of its own; the inode is the same.
+  func remount(_ path: String, filesystem device: UInt64) {
     let old = inode(path)
-    let new = Inode(key: InodeKey(filesystem: filesystem, identity: old.key.identity), modified: old.modified)
+    nodes[path] = .file(copy(old, device: device))
+  }
+
+  /// What a byte copy of the volume has under that name: the same identity on another device.
+  @discardableResult func clone(_ path: String, at new: String) -> Inode {
+    let inode = copy(inode(path), device: device(of: new))
+    nodes[new] = .file(inode)
+    hint(.changed(directory: BytePath(parent(new)), name: name(new)))
+    return inode
+  }
+
+  private func copy(_ old: Inode, device: UInt64) -> Inode {
+    let key = InodeKey(device: device, filesystem: filesystems[device] ?? device, identity: old.key.identity)
+    let new = Inode(key: key, modified: old.modified)
     new.bytes = old.bytes
     new.links = old.links
-    nodes[path] = .file(new)
+    return new
+  }
+
+  /// An inode that went with its file system is back.
+  func restore(_ inode: Inode, at path: String, device: UInt64) {
+    nodes[path] = .file(copy(inode, device: device))
+  }
+
+  /// An overlay numbers the inode anew when it copies the file up.
+  func copyUp(_ path: String) {
+    inode(path).key = newKey(in: path)
+    hint(.changed(directory: BytePath(parent(path)), name: name(path)))
   }
 
   func inode(_ path: String) -> Inode {
@@ -169,14 +197,17 @@ final class FakeFileSystem {
     var number = nextNumber
     if reusesNumbers, let freed = freedNumbers.popLast() { number = freed } else { nextNumber += 1 }
     generation += 1
+    let (device, birth) = (device(of: path), now())
+    let isUsable = !withoutIdentity.contains(device)
     return InodeKey(
-      filesystem: filesystem(of: path),
-      identity: InodeIdentity(number: number, generation: generation, birth: now()))
+      device: device, filesystem: filesystems[device] ?? device,
+      identity: InodeIdentity(
+        number: number, generation: isUsable ? generation : nil, birth: isUsable ? birth : nil))
   }
 
   // MARK: What the node sees
 
-  func filesystem(of path: String) -> UInt64 {
+  func device(of path: String) -> UInt64 {
     let mount = mounts.keys.filter { path == $0 || path.hasPrefix($0 == "/" ? "/" : $0 + "/") }.max {
       $0.count < $1.count
     }
@@ -187,7 +218,8 @@ final class FakeFileSystem {
     let path = text(directory)
     let isWatched = watches.contains(path)
     func answer(_ outcome: Listing.Outcome) -> Listing {
-      Listing(directory: directory, names: names, outcome: outcome, isWatched: isWatched)
+      let device = resolve(path).map(device(of:))
+      return Listing(directory: directory, names: names, outcome: outcome, isWatched: isWatched, device: device)
     }
     if let reason = unreadable[path] { return answer(.failed(reason)) }
     guard let real = resolve(path), case .directory? = nodes[real] else { return answer(.missing) }
@@ -196,7 +228,7 @@ final class FakeFileSystem {
       if let names, !names.contains(name(other)) { continue }
       entries.append(entry(other, node, &random))
     }
-    var listing = answer(.entries(entries, filesystem: filesystem(of: real)))
+    var listing = answer(.entries(entries, filesystem: filesystems[device(of: real)] ?? device(of: real)))
     listing.place = nodes[real].flatMap { facts($0, at: real) }
     listing.lent = lent[path]
     return listing

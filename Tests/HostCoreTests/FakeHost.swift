@@ -29,6 +29,8 @@ final class FakeHost {
   private var attached: [FileID: Attachment] = [:]
   /// Descriptors are closed whenever they may be.
   var hasFewDescriptors = false
+  /// Leases are refused (no CAP_LEASE).
+  var hasNoLeases = false
 
   // Connections.
   private var connections: [ConnectionID: Int] = [:]
@@ -76,8 +78,7 @@ final class FakeHost {
   init(
     _ files: FakeFileSystem, servers: [FakeServer], include: [String] = ["/log/**/*.log*"], exclude: [String] = [],
     excluded: Set<InodeKey> = [], followsAnyLink: Bool = false, limits: Limits = limits(),
-    after earlier: FakeHost? = nil,
-    stopAfter: Int = .max
+    after earlier: FakeHost? = nil, mostHeld: Int = .max, stopAfter: Int = .max
   ) throws {
     self.files = files
     self.servers = servers
@@ -91,7 +92,7 @@ final class FakeHost {
         FollowRule(
           include: include.map { BytePath($0) }, exclude: exclude.map { BytePath($0) }, followsAnyLink: followsAnyLink)
       ],
-      excluded: excluded, limits: limits)
+      excluded: excluded, limits: limits, mostHeld: mostHeld)
     if let earlier {
       store = InMemoryHostStore(state: earlier.store.snapshot())
       now = earlier.now
@@ -116,7 +117,8 @@ final class FakeHost {
     let position = JournalPosition(length: committed, root: try store.root(at: committed))
     give(
       .started(
-        files: try store.files(), journal: position, delivered: try servers.map { try store.delivered(to: $0.name) }))
+        files: try store.files(), journal: position, delivered: try servers.map { try store.delivered(to: $0.name) },
+        gaps: try store.gaps()))
   }
 
   var status: HostStatus { machine.status }
@@ -269,7 +271,7 @@ final class FakeHost {
       inbox.append(.ingested(id, answer))
     case .probeWriters(let id):
       beforeProbe?()
-      inbox.append(.writersProbed(id, hasWriters: attached[id]?.descriptor.map { $0.writers > 0 }))
+      inbox.append(.writersProbed(id, hasWriters: hasNoLeases ? nil : attached[id]?.descriptor.map { $0.writers > 0 }))
     case .computeRoot(let connection, let id, let length):
       let inode = open(id)
       let root = inode.flatMap { inode in
@@ -299,8 +301,12 @@ final class FakeHost {
     guard let inode = open(id), var attachment = attached[id] else {
       return IngestAnswer(outcome: .gone, size: 0, modified: WallTime(nanoseconds: 0), links: 0)
     }
-    let answer = attachment.ingestor.ingest(inode, file: attachment.file, from: from, root: root, limit: limit) {
+    var answer = attachment.ingestor.ingest(inode, file: attachment.file, from: from, root: root, limit: limit) {
       try store.leaves(of: attachment.file, count: $0)
+    }
+    if inode.key != attachment.inode {
+      attachment.inode = inode.key
+      answer.inode = inode.key
     }
     if hasFewDescriptors, !attachment.isPinned { attachment.descriptor = nil }
     attached[id] = attachment

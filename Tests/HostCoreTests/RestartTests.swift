@@ -94,6 +94,92 @@ import WireProtocol
     #expect(host.closings.map(\.reason) == [.truncated])
   }
 
+  /// A log cut to its last lines in place, a weekly ring: what the listing shows is the new content's size.
+  @Test(arguments: [30, 100, 150, 300]) func truncatedAndGrownWhileDownIsNoGapG7(count: Int) throws {
+    files.create("/log/a.log", String(repeating: "a", count: 100))
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    files.rewrite("/log/a.log", String(repeating: "b", count: count))
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(2))
+    expectBoth("/log/a.log", [String(repeating: "a", count: 100), String(repeating: "b", count: count)])
+    #expect(second.gaps.isEmpty && second.status.gaps == 0)
+    #expect(second.status.isSettled)
+  }
+
+  /// A listing that was asked for before the content began shows the one before it.
+  @Test func aListingOfTheContentBeforeIsNoGapG7() throws {
+    let inode = files.create("/log/a.log", String(repeating: "a", count: 100))
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(2))
+    host.withholds = { if case .listed = $0 { true } else { false } }
+    files.overflow()
+    host.run()
+    inode.bytes = Array("short".utf8)
+    files.append(inode, "")
+    host.pass(.milliseconds(50))
+    host.releaseWithheld()
+    host.pass(.seconds(10))
+    expectBoth("/log/a.log", [String(repeating: "a", count: 100), "short"])
+    #expect(host.gaps.isEmpty)
+  }
+
+  /// What a listing shows while a read is under way is newer than what the read saw.
+  @Test func aListingNewerThanTheReadUnderWayIsNoGapG7() throws {
+    let inode = files.create("/log/a.log", "one")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(2))
+    host.withholds = { if case .ingested = $0 { true } else { false } }
+    files.append(inode, " two")
+    host.pass(.milliseconds(50))
+    files.append(inode, " three")
+    files.overflow()
+    host.run()
+    host.releaseWithheld()
+    host.pass(.seconds(2))
+    expectBoth("/log/a.log", ["one two three"])
+    #expect(host.gaps.isEmpty)
+  }
+
+  /// Gaps of paths too are counted and found again after a restart, once each.
+  @Test func gapsOutliveARestartAndAreCountedOnceG7() throws {
+    let inode = files.create("/log/a.log", "kept")
+    var host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    files.append(inode, " lost before it was read")
+    inode.fault = "EIO"
+    files.overflow()
+    host.run()
+    inode.fault = nil
+    inode.bytes.removeLast(24)
+    host.pass(.seconds(10))
+    #expect(host.gaps.map(\.upper) == [28])
+    for _ in 0..<3 {
+      host = try FakeHost(files, servers: servers, after: host)
+      host.pass(.seconds(10))
+      #expect(host.status.gaps == 1 && host.gaps.count == 1)
+      #expect(try host.store.gaps().map(\.file) == [nil])
+    }
+  }
+
+  @Test func aGapOfAFileThatReturnsIsHealedG7() throws {
+    files.create("/log/a.log", "one")
+    b.isUp = false
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    files.mkdir("/elsewhere")
+    files.rename("/log/a.log", "/elsewhere/a")
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(120))
+    #expect(second.status.gaps == 1)
+    #expect(try second.store.gaps().map(\.file) == [second.births[0].file])
+    files.rename("/elsewhere/a", "/log/a.log")
+    b.isUp = true
+    second.pass(.seconds(60))
+    expectBoth("/log/a.log", ["one"])
+    #expect(try second.status.gaps == 0 && second.store.gaps().isEmpty)
+  }
+
   @Test func vanishedWhileDownAndNothingOwed() throws {
     files.create("/log/a.log", "one")
     let first = try FakeHost(files, servers: servers)

@@ -15,6 +15,7 @@ import Testing
     #expect(try store.files().isEmpty)
     #expect(try store.leaves(of: uuid(1), count: 0).isEmpty)
     #expect(try store.delivered(to: "a").isEmpty)
+    #expect(try store.gaps().isEmpty)
   }
 
   @Test(arguments: Backend.allCases) func `A journal is created once, before the first commit`(
@@ -90,6 +91,17 @@ import Testing
     _ = try test.store.commit(HostBatch { $0.files = [rows[1]] })
     try test.reopen()
     #expect(try test.store.files() == rows)
+  }
+
+  @Test(arguments: Backend.allCases) func `Gaps stand until they are healed`(_ backend: Backend) throws {
+    let test = try HostStoreUnderTest(backend)
+    let gaps = [StandingGap(record: 1, file: uuid(4)), StandingGap(record: 300, file: nil)]
+    _ = try test.store.commit(HostBatch { $0.gaps = [gaps[1], gaps[0]] })
+    try test.reopen()
+    #expect(try test.store.gaps() == gaps)
+    _ = try test.store.commit(HostBatch { $0.healed = [1, 7] })
+    try test.reopen()
+    #expect(try test.store.gaps() == [gaps[1]])
   }
 
   @Test(arguments: Backend.allCases) func `Leaves are added without holes and never changed`(

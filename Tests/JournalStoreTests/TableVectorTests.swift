@@ -11,6 +11,7 @@ private enum Vectors {
     + "17979cfdfacc3f000000000000011000a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
     + "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f000000000001104417979cfe362a0000"
     + "0102010000000000010000"
+  static let gap = "010f0e0d0c0b0a89088706050403020100"
   static let heldJournal =
     "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f00000000000000030101000000047765"
     + "623100112233445546778899aabbccddeeff0000000000000003a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5"
@@ -63,6 +64,7 @@ private enum Vectors {
       tail: tail, size: 69_700, modified: WallTime(nanoseconds: 1_700_000_000_000_000_000), closed: .truncated,
       gapFrom: 65_536)
     #expect(encoded { $0.write(known) }.hex == Vectors.knownFile)
+    #expect(encoded { $0.write(optional: Optional(file)) { $0.write($1) } }.hex == Vectors.gap)
     let held = HeldJournal(
       host: key.key.host, journal: journal, publicKey: Self.digest(from: 0x40), length: 3,
       checkpoint: Checkpoint(

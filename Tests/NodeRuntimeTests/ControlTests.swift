@@ -112,6 +112,19 @@ import Testing
 }
 
 @Suite struct SettleVerdictTests {
+  /// `status` says settled exactly where `--settled` does, once everything is delivered.
+  @Test func `status and --settled agree about gaps and refusals`() {
+    var status = Self.quiet
+    #expect(status.objections.isEmpty)
+    status.gapCount = 1
+    let unlisted = SettleVerdict(SettleResult(reached: true, unsettled: [], status: status), allowGaps: false)
+    #expect(!unlisted.isSettled && unlisted.reasons == status.objections && !status.objections.isEmpty)
+    status.gapCount = 0
+    status.waitingCount = 1
+    let waiting = SettleVerdict(SettleResult(reached: true, unsettled: [], status: status), allowGaps: false)
+    #expect(!waiting.isSettled && waiting.reasons == status.objections && !status.objections.isEmpty)
+  }
+
   static let quiet = NodeStatus(name: "a", roles: ["host"], settled: true)
 
   @Test func reachedIsSettled() {
