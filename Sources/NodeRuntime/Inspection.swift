@@ -50,9 +50,10 @@ extension StoreError {
     case .alreadyExists: "exists already"
     case .outOfRange: "asked for more than is held"
     case .full(let reason): "no room: \(reason)"
-    case .corrupt(let reason): "the stored data is damaged: \(reason)"
+    case .corrupt(let reason), .damaged(let reason): "the stored data is damaged: \(reason)"
     case .failedSync(let reason): "a sync failed, nothing more is accepted until a restart: \(reason)"
     case .failed(let reason): reason
+    case .refused(_, let why): why.explanation
     }
   }
 }
