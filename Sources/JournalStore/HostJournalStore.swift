@@ -131,16 +131,36 @@ package struct KnownFile: Hashable, Sendable {
   }
 }
 
-package enum StoreError: Error, Hashable, Sendable {
+package indirect enum StoreError: Error, Hashable, Sendable {
   case alreadyExists
   case outOfRange
   /// ENOSPC, EDQUOT or a full map: nothing was changed, later calls may succeed (P4).
   case full(String)
   /// A stored value has the wrong version or checksum, or disagrees with another: what and where.
   case corrupt(String)
+  /// The store's own structure is broken, so that nothing can be told of any value.
+  case damaged(String)
   /// A sync or meta write failed: the store accepts nothing more until it is reopened (P4).
   case failedSync(String)
   case failed(String)
+  /// One thing in a batch contradicts what is held, or what is held of it is damaged: without it the rest may succeed.
+  case refused(StoreSubject, StoreError)
+}
+
+/// What a server's store can refuse by itself.
+package enum StoreSubject: Hashable, Sendable {
+  case journal(HostJournal)
+  case string(StringKey)
+
+  /// What `body` finds wrong with a stored value or a batch is wrong with this.
+  package func refusing<R>(_ body: () throws(StoreError) -> R) throws(StoreError) -> R {
+    do throws(StoreError) { return try body() } catch {
+      switch error {
+      case .corrupt, .failed: throw .refused(self, error)
+      case .alreadyExists, .outOfRange, .full, .failedSync, .damaged, .refused: throw error
+      }
+    }
+  }
 }
 
 extension StoreError: CustomStringConvertible {
@@ -149,7 +169,8 @@ extension StoreError: CustomStringConvertible {
     case .alreadyExists: "there is a journal already"
     case .outOfRange: "beyond what is stored"
     case .full(let what): "no room: \(what)"
-    case .corrupt(let what): "damaged: \(what)"
+    case .corrupt(let what), .damaged(let what): "damaged: \(what)"
+    case .refused(_, let why): "\(why)"
     case .failedSync(let what): "a sync failed: \(what)"
     case .failed(let what): what
     }

@@ -46,25 +46,34 @@ extension ServerBatch {
     var pending: [HostJournal: HeldJournal] = [:]
     for run in records {
       let after = run.after
-      var held = pending[after.key]
-      if held == nil { held = try view.journal(after.key) }
-      let length = held?.length ?? 0
-      guard run.first == length else {
-        throw .failed("records of \(after.host) from \(run.first), but \(length) are held")
+      try StoreSubject.journal(after.key).refusing { () throws(StoreError) in
+        try check(run, &pending, in: view, hasher: hasher)
       }
-      if let held, held.publicKey != after.publicKey {
-        throw .corrupt("journal of \(after.host) is held under another key")
-      }
-      var frontier = Frontier<H>(size: length, subtrees: held?.frontier ?? [])
-      for record in run.encoded { frontier.append(H.leaf(record.span.bytes)) }
-      guard after.length == frontier.size, after.frontier == frontier.subtrees else {
-        throw .failed("row of \(after.host)'s journal isn't that of its \(frontier.size) records")
-      }
-      guard run.encoded.isEmpty ? after.checkpoint == held?.checkpoint : after.isCovered(by: frontier.root) else {
-        throw .failed("checkpoint of \(after.host)'s journal doesn't cover its \(frontier.size) records")
-      }
-      pending[after.key] = after
     }
+  }
+
+  private func check<H: TreeHasher, View: ServerHoldingsView & ~Copyable>(
+    _ run: RecordRun, _ pending: inout [HostJournal: HeldJournal], in view: borrowing View, hasher: H.Type
+  ) throws(StoreError) where H.Value == Digest {
+    let after = run.after
+    var held = pending[after.key]
+    if held == nil { held = try view.journal(after.key) }
+    let length = held?.length ?? 0
+    guard run.first == length else {
+      throw .failed("records of \(after.host) from \(run.first), but \(length) are held")
+    }
+    if let held, held.publicKey != after.publicKey {
+      throw .corrupt("journal of \(after.host) is held under another key")
+    }
+    var frontier = Frontier<H>(size: length, subtrees: held?.frontier ?? [])
+    for record in run.encoded { frontier.append(H.leaf(record.span.bytes)) }
+    guard after.length == frontier.size, after.frontier == frontier.subtrees else {
+      throw .failed("row of \(after.host)'s journal isn't that of its \(frontier.size) records")
+    }
+    guard run.encoded.isEmpty ? after.checkpoint == held?.checkpoint : after.isCovered(by: frontier.root) else {
+      throw .failed("checkpoint of \(after.host)'s journal doesn't cover its \(frontier.size) records")
+    }
+    pending[after.key] = after
   }
 
   /// Strings grow only, keep their root and plain file, and every byte that becomes committed is in this batch's log
@@ -74,39 +83,49 @@ extension ServerBatch {
     var ends: [StringKey: UInt64] = [:]
     for row in strings { rows[row.key] = row }
     for payload in log where !payload.bytes.isEmpty {
-      let old = try view.string(payload.key)
-      guard let row = rows[payload.key] ?? old else { throw .failed("log payload of an unknown \(payload.key)") }
-      if let held = try view.heldPayload(of: payload.key, at: payload.offset) {
-        guard held == payload.bytes else {
-          throw .corrupt("log payload of \(payload.key) at \(payload.offset) differs from the stored one")
+      try StoreSubject.string(payload.key).refusing { () throws(StoreError) in
+        let old = try view.string(payload.key)
+        guard let row = rows[payload.key] ?? old else { throw .failed("log payload of an unknown \(payload.key)") }
+        if let held = try view.heldPayload(of: payload.key, at: payload.offset) {
+          guard held == payload.bytes else {
+            throw .corrupt("log payload of \(payload.key) at \(payload.offset) differs from the stored one")
+          }
+          return
         }
-        continue
+        let start = ends[payload.key] ?? Self.logStart(of: row, after: old)
+        guard payload.offset == start else {
+          throw .failed("log payload of \(payload.key) at \(payload.offset) instead of \(start)")
+        }
+        ends[payload.key] = payload.offset + UInt64(payload.bytes.count)
       }
-      let start = ends[payload.key] ?? Self.logStart(of: row, after: old)
-      guard payload.offset == start else {
-        throw .failed("log payload of \(payload.key) at \(payload.offset) instead of \(start)")
-      }
-      ends[payload.key] = payload.offset + UInt64(payload.bytes.count)
     }
     for row in strings {
-      let old = try view.string(row.key)
-      if let old { try row.checkContinues(old) }
-      guard row.path.isStorable, row.stored.isStorable || row.stored.bytes.isEmpty && row.committed == 0 else {
-        throw .failed("\(row.key) has a path that can't be stored")
+      try StoreSubject.string(row.key).refusing { () throws(StoreError) in
+        let old = try view.string(row.key)
+        if let old { try row.checkContinues(old) }
+        guard row.path.isStorable, row.stored.isStorable || row.stored.bytes.isEmpty && row.committed == 0 else {
+          throw .failed("\(row.key) has a path that can't be stored")
+        }
+        guard row.synced <= row.committed else { throw .failed("\(row.key) is synced beyond its committed length") }
       }
-      guard row.synced <= row.committed else { throw .failed("\(row.key) is synced beyond its committed length") }
     }
     for payload in log {
       guard let end = ends[payload.key] else { continue }
-      var row = rows[payload.key]
-      if row == nil { row = try view.string(payload.key) }
-      guard row?.committed == end else {
-        throw .failed("log payload of \(payload.key) ends at \(end), not at its committed length")
+      try StoreSubject.string(payload.key).refusing { () throws(StoreError) in
+        var row = rows[payload.key]
+        if row == nil { row = try view.string(payload.key) }
+        guard row?.committed == end else {
+          throw .failed("log payload of \(payload.key) ends at \(end), not at its committed length")
+        }
       }
     }
     for row in strings where ends[row.key] == nil {
-      let start = Self.logStart(of: row, after: try view.string(row.key))
-      guard row.committed <= start else { throw .failed("\(row.key) commits bytes that are neither logged nor synced") }
+      try StoreSubject.string(row.key).refusing { () throws(StoreError) in
+        let start = Self.logStart(of: row, after: try view.string(row.key))
+        guard row.committed <= start else {
+          throw .failed("\(row.key) commits bytes that are neither logged nor synced")
+        }
+      }
     }
   }
 
@@ -117,11 +136,13 @@ extension ServerBatch {
   private func checkLeaves<View: ServerHoldingsView & ~Copyable>(in view: borrowing View) throws(StoreError) {
     var pending = PendingLeaves<StringKey>()
     for range in leaves {
-      for (position, hash) in range.hashes.enumerated() {
-        let index = range.first + UInt64(position)
-        let previous = index == 0 ? hash : try view.leaf(of: range.key, at: index - 1)
-        try pending.add(
-          hash, to: range.key, at: index, held: try view.leaf(of: range.key, at: index), hasPrevious: previous != nil)
+      try StoreSubject.string(range.key).refusing { () throws(StoreError) in
+        for (position, hash) in range.hashes.enumerated() {
+          let index = range.first + UInt64(position)
+          let previous = index == 0 ? hash : try view.leaf(of: range.key, at: index - 1)
+          try pending.add(
+            hash, to: range.key, at: index, held: try view.leaf(of: range.key, at: index), hasPrevious: previous != nil)
+        }
       }
     }
   }
@@ -132,10 +153,12 @@ extension ServerBatch {
     var rows: [StringKey: StoredString] = [:]
     for row in strings { rows[row.key] = row }
     for trim in trims {
-      var row = rows[trim.key]
-      if row == nil { row = try view.string(trim.key) }
-      guard let row, trim.below <= row.synced else {
-        throw .failed("log of \(trim.key) trimmed below \(trim.below), beyond what is synced")
+      try StoreSubject.string(trim.key).refusing { () throws(StoreError) in
+        var row = rows[trim.key]
+        if row == nil { row = try view.string(trim.key) }
+        guard let row, trim.below <= row.synced else {
+          throw .failed("log of \(trim.key) trimmed below \(trim.below), beyond what is synced")
+        }
       }
     }
   }

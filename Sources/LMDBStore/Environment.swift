@@ -279,7 +279,7 @@ func storeError(_ code: Int32, _ operation: String) -> StoreError {
   let text = "\(operation): \(message(code))"
   return switch code {
   case MDB_MAP_FULL, ENOSPC, EDQUOT: .full(text)
-  case MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH: .corrupt(text)
+  case MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH: .damaged(text)
   case MDB_PANIC, EIO: .failedSync(text)
   default: .failed(text)
   }

@@ -47,17 +47,25 @@ struct ServerTransaction: ~Copyable {
 
   /// - Precondition: the batch was checked in this transaction.
   func put(_ batch: ServerBatch) throws(StoreError) {
-    for run in batch.records { try put(run) }
+    for run in batch.records {
+      try StoreSubject.journal(run.after.key).refusing { () throws(StoreError) in try put(run) }
+    }
     for row in batch.strings { try put(row) }
     for promise in batch.promises { try transaction.put([], at: Self.key(of: promise), in: tables.promises) }
-    for met in batch.met { try removePromises(met) }
+    for met in batch.met {
+      try StoreSubject.string(StringKey(key: met.key, string: 0)).refusing { () throws(StoreError) in
+        try removePromises(met)
+      }
+    }
     for range in batch.leaves {
       try transaction.put(range.hashes, from: range.first, prefix: encoded { $0.write(range.key) }, in: tables.leaves)
     }
     for payload in batch.log where !payload.bytes.isEmpty {
       try transaction.put(payload.bytes, at: Self.logKey(payload.key, payload.offset), in: tables.log)
     }
-    for trim in batch.trims { try self.trim(trim) }
+    for trim in batch.trims {
+      try StoreSubject.string(trim.key).refusing { () throws(StoreError) in try self.trim(trim) }
+    }
   }
 
   private func put(_ run: ServerBatch.RecordRun) throws(StoreError) {

@@ -170,6 +170,10 @@ extension Node: NodeControl {
     status.refusals = seen.refusals
     if !seen.isServing { status.alarms.append("not serving yet: plain files are being checked after the start") }
     if let blocked = seen.blocked { status.alarms.append("store blocked: \(blocked)") }
+    if seen.apart > 0 {
+      status.alarms.append(
+        "\(seen.apart) journals or files set apart until a restart: the store refuses them (see the log)")
+    }
     if seen.failing > 0 { status.alarms.append("\(seen.failing) plain files can't be written at present") }
     status.alarms += logMounts?.alarms ?? []
     if configuration.host == nil { status.settled = status.settled && status.alarms.isEmpty }

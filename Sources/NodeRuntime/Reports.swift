@@ -205,6 +205,15 @@ extension ServerReport {
         .error, "repair failed", "a plain file couldn't be repaired at the start and is not served",
         of: .host(key.host), subject: key.file.text,
         ["host": key.host.text, "file": key.file.text, "why": why])
+    case .journalSetApart(let host, let journal, let why):
+      ReportEvent(
+        .error, "set apart", "the store refuses this journal: nothing of it is stored until a restart, others go on",
+        of: .host(host), subject: journal.text, ["host": host.text, "journal": journal.text, "why": why])
+    case .fileSetApart(let key, let path, let why):
+      ReportEvent(
+        .error, "set apart", "the store refuses this file: nothing of it is stored until a restart, others go on",
+        of: .host(key.host), subject: key.file.text,
+        ["host": key.host.text, "file": key.file.text, "path": path.escaped, "why": why])
     case .storeBlocked(let why):
       ReportEvent(
         .error, "store blocked", "nothing can be stored: is the disk full? Hosts keep their bytes and try again",

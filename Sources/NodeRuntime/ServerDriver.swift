@@ -189,8 +189,12 @@ final class ServerDriver: @unchecked Sendable {
 
   private func advanceCounter() {
     guard machine.mayCountOn else { return }
-    // In the commits' order: the store takes one at a time. A full disk is tried again with the next commit.
-    workers.submit(.serverCommit, .serverCommit) { [counter, store] in try? counter.advance(store) }
+    // In the commits' order: the store takes one at a time. A full disk is tried again with the next commit; what a failed
+    // sync left of the number nobody knows (P4).
+    workers.submit(.serverCommit, .serverCommit) { [counter, store, loop] in
+      guard let reason = counter.failedSync(advancing: store) else { return }
+      loop.post { [weak self] in self?.halt(reason) }
+    }
   }
 
   private func commit(_ batch: ServerBatch, _ log: [LogRange]) {

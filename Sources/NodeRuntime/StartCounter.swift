@@ -32,6 +32,19 @@ struct StartCounter: Sendable {
     try write(next)
   }
 
+  /// Why the node must stop: a sync failed (P4). Nil when the number was advanced, or can be with the next one.
+  func failedSync(advancing store: some ServerHoldingsStore) -> String? {
+    do { try advance(store) } catch let error as SyncFailure {
+      return error.description
+    } catch StoreError.failedSync(let reason) {
+      return reason
+    } catch {}
+    return nil
+  }
+
+  /// fsync(2) failed, and is not tried again.
+  struct SyncFailure: Error, CustomStringConvertible { let description: String }
+
   private func read() throws -> UInt64? {
     guard FileManager.default.fileExists(atPath: path) else { return nil }
     let text = try String(contentsOfFile: path, encoding: .utf8)
@@ -49,11 +62,16 @@ struct StartCounter: Sendable {
     defer { close(descriptor) }
     let digits = String(value)
     let text = Array((String(repeating: "0", count: Self.width - digits.utf8.count) + digits + "\n").utf8)
-    guard pwrite(descriptor, text, text.count, 0) == text.count, fsync(descriptor) == 0 else { throw failure }
+    guard pwrite(descriptor, text, text.count, 0) == text.count else { throw failure }
+    try sync(descriptor)
     let folder = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard folder >= 0 else { throw failure }
     defer { close(folder) }
-    guard fsync(folder) == 0 else { throw failure }
+    try sync(folder)
+  }
+
+  private func sync(_ descriptor: Int32) throws {
+    if fsync(descriptor) != 0 { throw SyncFailure(description: "syncing \(path): \(String(cString: strerror(errno)))") }
   }
 
   private var failure: StartFailure { StartFailure("\(path): \(String(cString: strerror(errno)))") }

@@ -24,6 +24,8 @@ struct JournalIntake<H: TreeHasher> where H.Value == Digest {
   private var acknowledged: UInt64 = 0
   /// In the list of what the next commit takes.
   var isDirty = false
+  /// Why the store takes no more of it.
+  var apart: String?
 
   init(_ held: HeldJournal) {
     self.held = held

@@ -92,6 +92,9 @@ extension ServerMachine where H.Value == Digest {
     if let held = journalIndex[key], journals[held].held.publicKey != hello.publicKey {
       return reject(id, peer, .journalFork, "journal \(hello.journal) is held under another key")
     }
+    if let held = journalIndex[key], let why = journals[held].apart {
+      return reject(id, peer, .other, Self.apart(why))
+    }
     if let held = journalIndex[key], let older = journals[held].connection {
       cut(older, .superseded, "a newer connection took over")
     }

@@ -63,7 +63,7 @@ extension ServerMachine where H.Value == Digest {
   private mutating func gatherJournals(into group: inout GroupCommit, _ batch: inout ServerBatch) {
     for index in dirtyJournals {
       journals[index].isDirty = false
-      guard journals[index].length > journals[index].held.length else { continue }
+      guard journals[index].apart == nil, journals[index].length > journals[index].held.length else { continue }
       let run = journals[index].run
       batch.records.append(run)
       group.runs.append(GroupCommit.Run(index: index, after: run.after))
@@ -82,6 +82,7 @@ extension ServerMachine where H.Value == Digest {
     dirtyStrings.removeAll(keepingCapacity: true)
     for index in indices {
       strings[index].isDirty = false
+      guard strings[index].apart == nil else { continue }
       let point = nextPoint(index, logged: planned)
       if point == nil, !strings[index].points.isEmpty { leftOut.append(index) }
       guard strings[index].isRowDirty || point != nil else { continue }
@@ -130,7 +131,8 @@ extension ServerMachine where H.Value == Digest {
     flight = nil
     switch error {
     case nil: succeeded(group)
-    case .corrupt(let text), .failedSync(let text): halt("the store: \(text)")
+    case .corrupt(let text), .damaged(let text), .failedSync(let text): halt("the store: \(text)")
+    case .refused(let subject, let why): setApart(subject, "\(why)", group)
     case .full(let text): postpone(group, text, isFull: true)
     case .failed(let text): postpone(group, text, isFull: false)
     case .alreadyExists: postpone(group, "exists already", isFull: false)
@@ -201,11 +203,7 @@ extension ServerMachine where H.Value == Digest {
   /// Nothing of the batch is durable: all of it waits and is tried again, with what came meanwhile. A store without room
   /// for log payload gets the same without it at once: records go on (P2).
   private mutating func postpone(_ group: GroupCommit, _ text: String, isFull: Bool) {
-    for run in group.runs { markDirty(journal: run.index) }
-    for row in group.rows {
-      strings[row.index].isPayloadInFlight = false
-      markRowDirty(row.index)
-    }
+    takeBack(group)
     if isFull, group.hasLogPayload {
       isLogSuspended = true
       syncDue = unsynced.isEmpty ? syncDue : now
@@ -217,6 +215,14 @@ extension ServerMachine where H.Value == Digest {
         sendRefusal(row.index, .diskFull, text, to: owner)
       }
       advance(row.index)
+    }
+  }
+
+  mutating func takeBack(_ group: GroupCommit) {
+    for run in group.runs { markDirty(journal: run.index) }
+    for row in group.rows {
+      strings[row.index].isPayloadInFlight = false
+      markRowDirty(row.index)
     }
   }
 

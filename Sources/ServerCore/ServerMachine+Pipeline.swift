@@ -217,7 +217,7 @@ extension ServerMachine where H.Value == Digest {
     let indices = failing
     failing = []
     failingRetry = nil
-    for index in indices {
+    for index in indices where strings[index].apart == nil {
       strings[index].failure = nil
       switch strings[index].plain {
       case .failed: create(index)

@@ -169,7 +169,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
           name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, files: $0.files, open: $0.open,
           bytes: $0.bytes, records: $0.records, pendingBytes: $0.pending)
       },
-      isServing: phase == .serving, blocked: blocked, failing: failing.count, loggedBytes: logged,
+      isServing: phase == .serving, blocked: blocked, failing: failing.count,
+      apart: journals.count { $0.apart != nil } + strings.count { $0.apart != nil }, loggedBytes: logged,
       pendingBytes: pendingBytes,
       refusals: refusals, connections: connections.count)
   }

@@ -118,6 +118,9 @@ package enum ServerReport: Hashable, Sendable {
   case refused(FileKey, BytePath?, RefusalCode, String)
   case setAside(FileKey, BytePath)
   case repairFailed(FileKey, String)
+  /// The store refuses this journal, or this file, and nothing else.
+  case journalSetApart(HostName, journal: JournalID, String)
+  case fileSetApart(FileKey, BytePath, String)
   case storeBlocked(String)
   case storeUnblocked
 }

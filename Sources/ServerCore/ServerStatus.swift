@@ -22,6 +22,8 @@ package struct ServerStatus: Hashable, Sendable {
   package var blocked: String?
   /// Strings whose plain file can't be written at present.
   package var failing: Int
+  /// Journals and strings that the store refuses, until the next start.
+  package var apart: Int
   /// Bytes in the store's log.
   package var loggedBytes: UInt64
   /// Payload in memory that isn't committed, of all hosts.

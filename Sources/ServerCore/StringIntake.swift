@@ -70,6 +70,8 @@ struct StringIntake {
   var bulk: UInt64?
   /// The last write, creation or reading failed; tried again later. New payload is refused meanwhile.
   var failure: (code: RefusalCode, text: String)?
+  /// Why the store takes no more of it, until the next start.
+  var apart: String?
 
   /// In the list of what the next commit takes, and why.
   var isDirty = false

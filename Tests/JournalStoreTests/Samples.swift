@@ -83,7 +83,8 @@ extension StoreError {
     case .alreadyExists: .alreadyExists
     case .outOfRange: .outOfRange
     case .full: .full
-    case .corrupt: .corrupt
+    case .corrupt, .damaged: .corrupt
+    case .refused(_, let why): why.kind
     case .failedSync: .failedSync
     case .failed: .failed
     }

@@ -68,7 +68,7 @@ import Testing
           KnownFile(
             file: uuid(index * times.count + position), inode: InodeKey(filesystem: number, identity: identity),
             isDerived: true, path: BytePath("/a"), born: WallTime(nanoseconds: time), length: number, root: root,
-            tail: root, size: number, modified: WallTime(nanoseconds: time), closed: .deleted, gapFrom: number))
+            tail: root, size: number, modified: WallTime(nanoseconds: time), closed: .deleted, gap: StoredGap(lower: number, upper: number)))
         batch.delivered.append(
           Delivered(server: "logs-a", file: uuid(index * times.count + position), length: number))
       }
@@ -87,10 +87,10 @@ import Testing
         batch.strings.append(
           StoredString(
             key: key, identity: InodeIdentity(number: number, generation: nil, birth: nil), isDerived: false,
-            path: BytePath("/a"), born: WallTime(nanoseconds: time),
+            path: BytePath("/a"), born: WallTime(nanoseconds: time), received: WallTime(nanoseconds: time),
             parent: Parent(file: key.key.file, length: number, root: root, why: .truncated), committed: number,
             root: root, synced: number, stored: BytePath("files/x"), recorded: number, closed: .deleted,
-            gapFrom: number))
+            gap: StoredGap(lower: number, upper: number)))
       }
     }
     try store.commit(batch)

@@ -3,8 +3,9 @@ import HostCore
 import JournalModel
 import JournalStore
 import MerkleLog
-import ServerCore
 import WireProtocol
+
+@testable import ServerCore
 
 /// A whole world around one server: performs its effects on a simulated disk and the store in memory, in order or
 /// delayed at random, plays honest hosts, and judges every acknowledgement against what would survive a power cut (G2),
@@ -54,6 +55,7 @@ final class FakeWorld {
 
   /// Effects performed so far, over all lives of the server.
   private(set) var effects = 0
+  var poisoned: Set<StoreSubject> = []
   private(set) var performed: [Fault: Int] = [:]
   /// Crash before the effect with this number.
   var crashAt: Int?
@@ -170,8 +172,9 @@ final class FakeWorld {
         while !hosts[index].outbox.isEmpty {
           isIdle = false
           deliver(from: index)
-          mostPending = max(mostPending, machine.status.pendingBytes)
+          mostPending = max(mostPending, machine.pendingBytes)
         }
+        while lanes.count > 32 { performNext() }
       }
       others()
       while !lanes.isEmpty {
@@ -386,6 +389,13 @@ final class FakeWorld {
   }
 
   private func commit(_ batch: ServerBatch) -> StoreError? {
+    // A store that refuses one thing, whatever else comes with it.
+    for run in batch.records where poisoned.contains(.journal(run.after.key)) {
+      return .refused(.journal(run.after.key), .corrupt("poisoned"))
+    }
+    for row in batch.strings where poisoned.contains(.string(row.key)) {
+      return .refused(.string(row.key), .corrupt("poisoned"))
+    }
     if isFaulty(.commitFull) { return .full("MDB_MAP_FULL") }
     if isFaulty(.commitFails) { return .failed("EIO") }
     // P2: a string commits without the log only what is synced in its plain file.

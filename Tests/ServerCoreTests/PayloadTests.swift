@@ -543,9 +543,56 @@ import WireProtocol
     #expect(world.disk.links[name] == stored(2))
   }
 
+  @Test func `P5 what the store refuses by itself is set apart, and the rest goes on`() {
+    let limits = smallLimits()
+    let world = FakeWorld.empty(limits)
+    let (bad, good) = (smallAppends(limits, host: "web1"), smallAppends(limits, host: "web2"))
+    let file = StringKey(key: FileKey(host: bad.name, file: bad.files[1].uuid), string: 0)
+    let journal = HostJournal(host: bad.name, journal: bad.journal)
+    func deliver(_ host: FakeHost) -> ScriptedClient {
+      let client = ScriptedClient(world, host)
+      for first in stride(from: 0, to: host.records.count, by: 8) where client.closed == nil {
+        client.send(host.recordFrame(UInt64(first)..<UInt64(min(first + 8, host.records.count))))
+        client.settle()
+      }
+      for index in host.files.indices where client.closed == nil {
+        client.payload(index, 0..<host.files[index].bytes.count / 3)
+      }
+      return client
+    }
+    let one = deliver(bad)
+    world.poisoned = [.string(file)]
+    let other = deliver(good)
+    one.settle()
+    // One file of one host: refused with its reason, named once; its records and all others are stored.
+    #expect(one.durable(0) > 0 && one.durable(2) > 0 && one.durable(1) == 0)
+    #expect(one.refusals == [.other] && one.closed == nil)
+    #expect((0..<3).allSatisfy { other.durable($0) > 0 })
+    #expect(world.machine.status.apart == 1 && world.machine.status.blocked == nil && world.haltReason == nil)
+    // A journal: nothing of its host that isn't durable counts, others go on.
+    world.poisoned.insert(.journal(journal))
+    let first = UInt64(bad.records.count)
+    bad.write(0, text(9, 1))
+    one.sendRecords(from: first)
+    one.payload(0, Int(one.durable(0))..<bad.files[0].bytes.count - 40)
+    one.settle()
+    #expect(one.closed == .other && one.recordsDurable == first)
+    let after = UInt64(good.records.count)
+    good.write(0, text(5, 1))
+    other.sendRecords(from: after)
+    other.settle()
+    #expect(other.recordsDurable == after + 1 && other.closed == nil)
+    #expect(ScriptedClient(world, bad).closed == .other)
+    // A start tries it again.
+    world.poisoned = []
+    world.crash(powerCut: true)
+    #expect(world.machine.status.apart == 0)
+    #expect(world.problems == [])
+  }
+
   @Test func `P4 a failed sync of the store or of a file stops everything`() {
     for input in [
-      ServerInput.committed(.failedSync("EIO")), .committed(.corrupt("checksum")),
+      ServerInput.committed(.failedSync("EIO")), .committed(.damaged("page")),
     ] {
       let world = FakeWorld.empty()
       let client = ScriptedClient(world, firstStory(smallLimits()))

@@ -1,0 +1,45 @@
+import HostCore
+import JournalModel
+import JournalStore
+import MerkleLog
+import WireProtocol
+
+// What the store refuses by itself, a journal or a file, is set apart until the next start: named, its host told, and
+// committed no more. The rest of the batch is tried again at once; each refusal leaves one thing less in it. Nothing of
+// what is set apart was acknowledged.
+
+extension ServerMachine where H.Value == Digest {
+  mutating func setApart(_ subject: StoreSubject, _ why: String, _ group: GroupCommit) {
+    takeBack(group)
+    var files: [Int] = []
+    switch subject {
+    case .journal(let key):
+      guard let index = journalIndex[key], group.runs.contains(where: { $0.index == index }) else {
+        return halt("the store refuses what it wasn't given: \(why)")
+      }
+      journals[index].apart = why
+      out.append(.report(.journalSetApart(key.host, journal: key.journal, why)))
+      // No length counts whose record isn't durable.
+      files = strings.indices.filter {
+        strings[$0].row.key.key.host == key.host && (!strings[$0].newPromises.isEmpty || strings[$0].plain == .none)
+      }
+      if let id = journals[index].connection { cut(id, .other, Self.apart(why)) }
+    case .string(let key):
+      guard let index = self.index(of: key), group.rows.contains(where: { $0.index == index }) else {
+        return halt("the store refuses what it wasn't given: \(why)")
+      }
+      out.append(.report(.fileSetApart(key.key, strings[index].row.path, why)))
+      files = [index]
+    }
+    for index in files where strings[index].apart == nil {
+      strings[index].apart = why
+      strings[index].failure = strings[index].failure ?? (.other, Self.apart(why))
+      endTail(index)
+      if let owner = strings[index].owner { sendRefusal(index, .other, Self.apart(why), to: owner) }
+      releaseResumers(index)
+    }
+    for row in group.rows { advance(row.index) }
+  }
+
+  static func apart(_ why: String) -> String { "set apart until the server's restart, its store refuses it: \(why)" }
+}
