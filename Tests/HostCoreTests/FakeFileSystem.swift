@@ -218,8 +218,7 @@ final class FakeFileSystem {
     let path = text(directory)
     let isWatched = watches.contains(path)
     func answer(_ outcome: Listing.Outcome) -> Listing {
-      let device = resolve(path).map(device(of:))
-      return Listing(directory: directory, names: names, outcome: outcome, isWatched: isWatched, device: device)
+      Listing(directory: directory, names: names, outcome: outcome, isWatched: isWatched)
     }
     if let reason = unreadable[path] { return answer(.failed(reason)) }
     guard let real = resolve(path), case .directory? = nodes[real] else { return answer(.missing) }
@@ -256,7 +255,8 @@ final class FakeFileSystem {
       facts = FileFacts(
         kind: .regular, inode: inode.key, size: UInt64(inode.bytes.count), modified: inode.modified,
         links: inode.links)
-    case .directory(let key):
+    case .directory(var key):
+      key.device = device(of: path)
       facts = FileFacts(kind: .directory, inode: key, size: 0, modified: WallTime(nanoseconds: 0), mode: 0o040755)
     case .link: return nil
     }

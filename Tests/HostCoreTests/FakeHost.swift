@@ -202,7 +202,7 @@ final class FakeHost {
     }
     let path: BytePath? =
       switch effect {
-      case .watch(let directory), .list(let directory, _): directory
+      case .watch(let directory, _), .list(let directory, _): directory
       case .ingest(let id, _, _, _), .probeWriters(let id), .computeRoot(_, let id, _), .sendPayload(_, let id, _):
         attached[id]?.path
       default: nil

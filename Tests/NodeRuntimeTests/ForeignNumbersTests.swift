@@ -68,7 +68,7 @@ import Testing
           KnownFile(
             file: uuid(index * times.count + position), inode: InodeKey(filesystem: number, identity: identity),
             isDerived: true, path: BytePath("/a"), born: WallTime(nanoseconds: time), length: number, root: root,
-            tail: root, size: number, modified: WallTime(nanoseconds: time), closed: .deleted, gap: StoredGap(lower: number, upper: number)))
+            tail: root, size: number, modified: WallTime(nanoseconds: time), closed: .deleted, gapFrom: number))
         batch.delivered.append(
           Delivered(server: "logs-a", file: uuid(index * times.count + position), length: number))
       }
