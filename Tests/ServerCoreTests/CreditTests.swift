@@ -89,6 +89,22 @@ import WireProtocol
     #expect(world.problems == [])
   }
 
+  @Test func `bytes that come although a gap excused them get the credit that they need (J4)`() {
+    let world = FakeWorld.empty(Self.limits, totalCredit: 16 << 10)
+    let host = FakeHost("web1", limits: Self.limits)
+    host.bear(FakeHost.uuid(1), "/a")
+    host.write(0, text(512, 1))
+    let gap = Gap(
+      subject: .file(host.files[0].uuid), lower: 0, upper: 512, reason: .vanished, provenLength: 0,
+      provenRoot: MixHasher.empty)
+    host.append(.gap(gap), nil)
+    let client = ScriptedClient(world, host)
+    client.sendRecords()
+    for offset in stride(from: 0, to: 512, by: 64) { client.payload(0, offset..<(offset + 64)) }
+    client.settle()
+    #expect(client.closed == nil && client.durable(0) == 512)
+  }
+
   @Test func `frames that wait are counted with what they occupy (P2)`() {
     let limits = smallLimits()
     let world = FakeWorld.empty(limits, totalCredit: 1 << 20)
