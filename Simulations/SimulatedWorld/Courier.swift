@@ -30,6 +30,10 @@ final class Courier {
   /// Records that this connection has shown, and those that are durable.
   private var shown = 0
   private var durable = 0
+  /// Payload that may be sent yet. It is wide, but comes only when the server knows what for.
+  private var credit: UInt64 = 0
+  private var spent: UInt64 = 0
+  private var room: Int { Int(clamping: credit - min(credit, spent)) }
   private var progress: [Progress]
   private var breaksLeft: Int
   /// Everything is brought once more, from the beginning.
@@ -123,8 +127,10 @@ final class Courier {
     switch frame {
     case .welcome(let welcome):
       isWelcome = true
+      (credit, spent) = (welcome.credit, 0)
       durable = Int(welcome.journalLength)
       shown = durable
+    case .credit(let total): credit = max(credit, total)
     case .recordsDurable(let length): durable = max(durable, Int(length))
     case .resumeAnswer(let answers): for answer in answers { resume(answer) }
     case .payloadDurable(let lengths): for length in lengths { held(length.file, Int(length.length)) }
@@ -193,7 +199,7 @@ final class Courier {
       return true
     }
     if ask() { return true }
-    let files = progress.indices.filter { progress[$0].isKnown && progress[$0].sent < sendable($0) }
+    let files = progress.indices.filter { room > 0 && progress[$0].isKnown && progress[$0].sent < sendable($0) }
     let mayShow = shown < cargo.records.count && shown - durable < world.limits.recordWindow
     if habits.repeats > 0, random.chance(habits.repeats), repeatPayload() { return true }
     switch habits.order {
@@ -263,7 +269,7 @@ final class Courier {
 
   private func sendPayload(_ index: Int) {
     let from = progress[index].sent
-    let most = min(sendable(index) - from, world.limits.payloadFrameSize)
+    let most = min(sendable(index) - from, world.limits.payloadFrameSize, room)
     send(index, from: from, count: habits.order == .any ? 1 + random.below(most) : most)
   }
 
@@ -272,17 +278,18 @@ final class Courier {
     let files = progress.indices.filter {
       progress[$0].isKnown && progress[$0].sent > 0 && progress[$0].repeatsLeft > 0
     }
-    guard !files.isEmpty else { return false }
+    guard !files.isEmpty, room > 0 else { return false }
     let index = random.pick(files)
     let from = random.below(progress[index].sent)
     noteRepeat(index)
-    send(index, from: from, count: 1 + random.below(min(sendable(index) - from, world.limits.payloadFrameSize)))
+    send(index, from: from, count: 1 + random.below(min(sendable(index) - from, world.limits.payloadFrameSize, room)))
     return true
   }
 
   private func send(_ index: Int, from: Int, count: Int) {
     let file = cargo.files[index]
     progress[index].sent = max(progress[index].sent, from + count)
+    spent += UInt64(count)
     send(
       .payload(PayloadHeader(file: file.file, offset: UInt64(from), length: count)),
       payload: file.bytes[from..<(from + count)])

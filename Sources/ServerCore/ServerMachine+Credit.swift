@@ -75,8 +75,10 @@ extension ServerMachine where H.Value == Digest {
 
   /// Keeps the sum of what a host promised and hasn't sent, and the list of what its connection has begun.
   mutating func noteOwed(_ index: Int) {
-    let end = min(strings[index].promises.greatest ?? 0, strings[index].row.gap?.lower ?? .max)
     let received = strings[index].received
+    // What lies in a gap isn't expected; but when some of it came, the rest may.
+    let gap = strings[index].row.gap.map { $0.lower < received ? .max : $0.lower } ?? .max
+    let end = min(strings[index].promises.greatest ?? 0, gap)
     let owed = strings[index].isSetAside || end <= received ? 0 : end - received
     let tally = strings[index].tally
     tallies[tally].owed = tallies[tally].owed - strings[index].owed + owed

@@ -86,6 +86,8 @@ final class FakeHost {
   var complaints: [String] = []
   private(set) var refusals: [Refusal] = []
   var chunk = 48
+  /// Frames are as long as they may be, not at random.
+  var isGreedy = false
 
   init(_ name: String, journal: UInt64 = 1, limits: Limits) {
     self.name = HostName(name)!
@@ -240,7 +242,7 @@ final class FakeHost {
     }
     guard share > 0 else { return }
     let most = min(UInt64(min(chunk, limits.payloadFrameSize)), to - from, share)
-    let count = UInt64.random(in: 1...most, using: &generator)
+    let count = isGreedy ? most : UInt64.random(in: 1...most, using: &generator)
     let header = PayloadHeader(file: files[index].uuid, offset: from, length: Int(count))
     outbox.append(.payload(header, Array(files[index].bytes[Int(from)..<Int(from + count)])))
     spent += count

@@ -354,7 +354,7 @@ final class FakeWorld {
     case .compare(let payload, let key, let path, let offset, let count):
       let range = Int(offset)..<(Int(offset) + count)
       let isFailing = isFaulty(.compareFails)
-      if let row = try? store.strings().first(where: { $0.key == key }), row.committed < UInt64(range.upperBound) {
+      if let row = store.snapshot().string(key), row.committed < UInt64(range.upperBound) {
         complaints.append("compared beyond the committed length")
       }
       let bytes = isFailing ? nil : disk[path].flatMap { range.upperBound <= $0.cache.count ? $0.cache[range] : nil }
@@ -467,8 +467,10 @@ final class FakeWorld {
   private func judge(_ frame: Frame, to id: ConnectionID) {
     guard let index = links[id] else { return }
     let host = hosts[index]
-    let rows = (try? store.strings()) ?? []
-    func row(_ file: FileUUID) -> StoredString? { rows.first { $0.key.key == FileKey(host: host.name, file: file) } }
+    let holdings = store.snapshot()
+    func row(_ file: FileUUID) -> StoredString? {
+      holdings.string(StringKey(key: FileKey(host: host.name, file: file), string: 0))
+    }
     func check(_ file: FileUUID, _ length: UInt64) {
       acknowledgements += 1
       guard length > 0 else { return }
@@ -484,7 +486,7 @@ final class FakeWorld {
           welcome.journalLength
         } else { UInt64(0) }
       acknowledgements += 1
-      let held = (try? store.journals())?.first { $0.host == host.name && $0.journal == host.journal }
+      let held = holdings.journal(HostJournal(host: host.name, journal: host.journal))
       if (held?.length ?? 0) < length { complaints.append("\(length) records stated that aren't durable") }
     case .payloadDurable(let lengths): for length in lengths { check(length.file, length.length) }
     case .resumeAnswer(let files): for file in files { check(file.file, file.strings.first?.length ?? 0) }
@@ -496,10 +498,11 @@ final class FakeWorld {
   /// Everything that is wrong at the end.
   func verdict() -> [String] {
     var wrong = complaints + disk.complaints
+    let holdings = store.snapshot()
     for host in hosts {
       for file in host.files {
         let key = FileKey(host: host.name, file: file.uuid)
-        guard let row = (try? store.strings())?.first(where: { $0.key.key == key }) else {
+        guard let row = holdings.string(StringKey(key: key, string: 0)) else {
           wrong.append("no row of \(file.path)")
           continue
         }
