@@ -219,6 +219,9 @@ package final class SimulatedDisk {
     return (entry, trail.reduce(BytePath("/")) { $0.appending($1.name) })
   }
 
+  /// The file system that a path without links leads to.
+  func mount(of path: BytePath) -> UInt64 { Self.components(path).first.flatMap { mounts[$0] } ?? 1 }
+
   package func inode(_ path: BytePath, followLast: Bool = true) -> Inode? {
     try? entry(path, followLast: followLast).inode
   }

@@ -12,7 +12,7 @@ extension World {
   func probeHanging() {
     guard oracle.failure == nil, effects == nil else { return }
     isCalm = true
-    let closings = hosts.map { oracle.closings($0) }
+    let ended = hosts.map { oracle.endedThoughLiving($0) }
     for host in hosts { hang(host, Self.hung, for: 3_600_000_000_000) }
     for host in hosts { writeEverywhere(host) }
     expectPromptElsewhere(within: plan.knobs[.pollInterval], "beside a file system that hangs")
@@ -37,7 +37,7 @@ extension World {
       advance(to: kernel.now.nanoseconds + 1_000_000_000)
     }
     if !isSettledAgain { oracle.fail(.liveness, "after a file system hung: " + oracle.unsettled()) }
-    if hosts.map({ oracle.closings($0) }) != closings {
+    if hosts.map({ oracle.endedThoughLiving($0) }) != ended {
       oracle.fail(.lost, "what hung was taken for gone (D10)")
     }
     isCalm = false
@@ -61,8 +61,15 @@ extension World {
 }
 
 extension Oracle {
-  /// How many files of the host ended.
-  func closings(_ host: SimulatedHost) -> Int { ordered(host.index).count { $0.closed != nil } }
+  /// Files that a pattern finds and that the host's journal has ended.
+  func endedThoughLiving(_ host: SimulatedHost) -> Set<FileUUID> {
+    let living = Set(livingFiles(host).map { ObjectIdentifier($0.1) })
+    let ended = ordered(host.index).filter { known in
+      known.closed != nil && known.closed != .truncated
+        && known.inode.map { living.contains(ObjectIdentifier($0)) } ?? false
+    }
+    return Set(ended.map(\.file))
+  }
 
   /// Living files whose journaled bytes some server lacks.
   func undelivered(_ host: SimulatedHost, except fileSystem: UInt64) -> [String] {

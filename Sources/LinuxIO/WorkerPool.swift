@@ -210,15 +210,13 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
         state.isLooking = true
         ended(last.ticket, last.key, &state)
       }
-      if let found = next(&state) {
-        if isIdle { state.idle -= 1 }
-        return found
-      }
-      if state.isStopping || (!isIdle && state.idle >= Self.mostIdle) {
-        if isIdle { state.idle -= 1 }
-        return .some(nil)
-      }
-      if !isIdle { state.idle += 1 }
+      let wasIdle = isIdle
+      // Before it looks: it is no help to whom it leaves behind.
+      if wasIdle { state.idle -= 1 }
+      isIdle = false
+      if let found = next(&state) { return found }
+      if state.isStopping || (!wasIdle && state.idle >= Self.mostIdle) { return .some(nil) }
+      state.idle += 1
       isIdle = true
       return nil
     }

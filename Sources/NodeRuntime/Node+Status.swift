@@ -108,6 +108,7 @@ extension Node: NodeControl {
   func status() -> NodeStatus {
     var status = NodeStatus(name: configuration.node.name.text, roles: configuration.roles, settled: true)
     status.uptimeSeconds = seconds(Clocks.now() - began)
+    reviewHanging(at: Clocks.now())
     let hung = host.map { add($0, to: &status) } ?? []
     if let server { add(server, to: &status) }
     addHanging(hung, to: &status)

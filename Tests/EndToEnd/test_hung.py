@@ -149,7 +149,7 @@ def hung_file_system(rounds, lines, files):
             log.write(limit=5)
             mount.heal()
             expect(host.settled(60).returncode == 0, "doesn't settle after the file system answers again")
-            expect(not host.status()["hanging"], "status still says that something hangs")
+            wait_for(lambda: not host.status()["hanging"], "status says no more that something hangs", 10)
         hang_while_read(mount, files)
         log.write()
         done = host.settled(8)

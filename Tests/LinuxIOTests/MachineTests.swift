@@ -114,6 +114,24 @@ import Testing
     pool.stop()
   }
 
+  /// A thread that comes out of its rest to work that hangs is no help to the work behind it.
+  @Test func `A3 Work behind a thread that was idle gets one of its own`() {
+    let pool = WorkerPool<TestLane, Int>()
+    for _ in 0..<50 {
+      let gate = Monitor(false)
+      // One idle thread.
+      let first = hang(pool, .slow, keys: 0..<1, behind: Monitor(true))
+      first.waiting { $0 == 1 ? () : nil }
+      while !pool.isIdle({ _ in true }) { sched_yield() }
+      let begun = hang(pool, .wide, keys: 1..<3, behind: gate)
+      begun.waiting { $0 == 2 ? () : nil }
+      gate.withLock { $0 = true }
+      gate.wakeAll()
+      while !pool.isIdle({ _ in true }) { sched_yield() }
+    }
+    pool.stop()
+  }
+
   @Test func `A3 However many lanes hang, each other one gets a thread`() {
     let pool = WorkerPool<TestLane, Int>()
     let gate = Monitor(false)
