@@ -115,7 +115,10 @@ class Stores(unittest.TestCase):
         stored = self.fleet.stored("logs-a", self.fleet.files("logs-a")[0])
         shutil.copy2(stored, stored + b".away")
         os.unlink(stored)
+        # What was sent first rides inside the journal, and is only then found to have no file.
         self.write("a.log", b"two\n")
+        wait_for(lambda: "code=unstorable" in self.server.tail(), "the server says it", 30)
+        self.write("a.log", b"three\n")
         reason = self.waiting("somebody removed the plain file")[0]
         self.assertIn("unstorable", reason)
         self.assertNotIn("diskFull", reason)
