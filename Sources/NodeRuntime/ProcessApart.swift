@@ -40,6 +40,8 @@ package enum ProcessApart {
   private static func spawn() -> pid_t? {
     setenv(mark, "\(getpid())", 1)
     defer { unsetenv(mark) }
+    // A crash is said by the parent, in one sentence.
+    setenv("SWIFT_BACKTRACE", "enable=no", 0)
     var attributes = posix_spawnattr_t()
     guard posix_spawnattr_init(&attributes) == 0 else { return nil }
     defer { posix_spawnattr_destroy(&attributes) }

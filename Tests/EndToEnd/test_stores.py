@@ -115,7 +115,10 @@ class Stores(unittest.TestCase):
         stored = self.fleet.stored("logs-a", self.fleet.files("logs-a")[0])
         shutil.copy2(stored, stored + b".away")
         os.unlink(stored)
+        # What was sent first rides inside the journal, and is only then found to have no file.
         self.write("a.log", b"two\n")
+        wait_for(lambda: "code=unstorable" in self.server.tail(), "the server says it", 30)
+        self.write("a.log", b"three\n")
         reason = self.waiting("somebody removed the plain file")[0]
         self.assertIn("unstorable", reason)
         self.assertNotIn("diskFull", reason)
@@ -144,7 +147,7 @@ class Stores(unittest.TestCase):
         )
 
     def test_a_flipped_bit_anywhere_is_told_or_costs_nothing_P5(self):
-        chance = random.Random(8)
+        chance = random.Random(int(os.environ.get("NIMBUS_FLIPS", 8)))
         silent = []
         for data in self.copies():
             whole = {}
@@ -159,9 +162,9 @@ class Stores(unittest.TestCase):
             with open(path, "rb") as file:
                 sound = file.read()
             # Everywhere, in the meta pages, and in rows of records.
-            places = [chance.randrange(len(sound)) for _ in range(50)]
+            places = [chance.randrange(len(sound)) for _ in range(20)]
             places += [chance.randrange(16, 16 + 152) + 4096 * page for page in (0, 1) for _ in range(12)]
-            places += [chance.choice([i for i in range(8192, len(sound)) if sound[i]]) for _ in range(50)]
+            places += [chance.choice([i for i in range(8192, len(sound)) if sound[i]]) for _ in range(20)]
             for place in places:
                 bit = 1 << chance.randrange(8)
                 with open(path, "r+b") as file:

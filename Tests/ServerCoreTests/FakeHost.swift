@@ -288,6 +288,8 @@ final class FakeHost {
 
   private func resume(_ held: HeldFile) {
     guard let index = files.firstIndex(where: { $0.uuid == held.file }) else { return }
+    // Refused while the answer was awaited: the server drops what comes until it is asked anew.
+    if case .refused = progress[index] { return }
     let length = held.strings.first?.length ?? 0
     let root = held.strings.first?.root ?? MixHasher.empty
     if files[index].roots[length] != root { complaints.append("resume at \(length) with a root that isn't ours") }
