@@ -32,9 +32,11 @@ extension World {
       }
     }
     for host in hosts { unhang(host) }
-    let deadline = kernel.now.nanoseconds + plan.knobs[.settleWithin]
-    while oracle.failure == nil, !isSettledAgain, kernel.now.nanoseconds < deadline {
-      advance(to: kernel.now.nanoseconds + 1_000_000_000)
+    var time = kernel.now.nanoseconds
+    let deadline = time + plan.knobs[.settleWithin]
+    while oracle.failure == nil, !isSettledAgain, time < deadline {
+      time += 1_000_000_000
+      advance(to: time)
     }
     if !isSettledAgain { oracle.fail(.liveness, "after a file system hung: " + oracle.unsettled()) }
     if hosts.map({ oracle.endedThoughLiving($0) }) != ended {
