@@ -195,9 +195,9 @@ final class HostProcess: SimulatedProcess {
     let plane = plane
     if takeReset() { return breakConnection(effect) }
     switch effect {
-    case .watch(let directory, let isBase): list(directory, nil) { plane.watch(directory, isBase: isBase) }
+    case .watch(let directory, let isBase): list(directory) { plane.watch(directory, isBase: isBase) }
     case .unwatch(let directory): plane.unwatch(directory)
-    case .list(let directory, let names): list(directory, names) { plane.list(directory, names: names) }
+    case .list(let directory, let names): list(directory) { plane.list(directory, names: names) }
     case .attach(let id, let file, let inode, let path):
       plane.attach(id, file: file, inode: inode, path: path)
       world.oracle.attached(host.index, file, inode)
@@ -246,14 +246,9 @@ final class HostProcess: SimulatedProcess {
     }
   }
 
-  private func list(_ directory: BytePath, _ names: [[UInt8]]?, _ work: @escaping () -> Listing) {
-    let once = Once()
-    let absent = { [self] in
-      once.tell { input(.listed(Listing(directory: directory, names: names, outcome: .missing, isWatched: false))) }
-    }
-    let giveUp = world.mutant == .hungIsAbsence ? absent : nil
-    job(.names, world.plan.knobs[.diskLatency], holds: holds(fileSystem(of: directory), giveUp: giveUp), work) {
-      [self] listing in once.tell { input(.listed(listing)) }
+  private func list(_ directory: BytePath, _ work: @escaping () -> Listing) {
+    job(.names, world.plan.knobs[.diskLatency], holds: holds(fileSystem(of: directory)), work) { [self] listing in
+      input(.listed(listing))
     }
   }
 

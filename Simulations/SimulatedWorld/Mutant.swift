@@ -44,8 +44,6 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case oneFileSystem
   /// What doesn't answer is waited for, however long (G3).
   case callNothingHung
-  /// What doesn't answer is said not to be there (D10).
-  case hungIsAbsence
   /// Offers what is said to be delivered twice: the second of two equal ranges is dropped on the way.
   case loseSentPayload
 
