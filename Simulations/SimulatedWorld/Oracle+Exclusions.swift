@@ -5,10 +5,12 @@ import JournalStore
 
 extension Oracle {
   /// Every file that a settlement still waits for may wait.
-  var maySettleNever: Bool {
+  var maySettleNever: Bool { maySettleNever(World.settleToken) }
+
+  func maySettleNever(_ token: UInt64) -> Bool {
     world.hosts.allSatisfy { host in
       guard let waiting = host.process?.unsettledFiles, waiting.isComplete else { return false }
-      if host.process?.settledTokens.contains(World.settleToken) == true { return true }
+      if host.process?.settledTokens.contains(token) == true { return true }
       return !waiting.files.isEmpty
         && waiting.files.allSatisfy { file in
           guard let known = followed[host.index][file] else { return false }

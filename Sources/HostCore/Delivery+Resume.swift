@@ -52,8 +52,8 @@ extension Delivery {
     guard isOpen else { return }
     switch cursor.state {
     case .unknown:
-      // A random uuid born since the connection opened is on no server: no question needed.
-      if !file.isDerived, file.bornRecord >= openedAt {
+      // A random uuid born since the connection opened is on no server: no question needed, until something was sent.
+      if !file.isDerived, file.bornRecord >= openedAt, cursor.everSent == 0 {
         activate(file, cursor, from: 0, &turn)
       } else {
         ask(file, cursor)

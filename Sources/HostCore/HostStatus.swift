@@ -124,7 +124,7 @@ extension HostStatus {
     hung = Array(waits.sorted { ($0.since, $0.path) < ($1.since, $1.path) }.prefix(Self.mostListed))
     self.settlements = settlements.map { Settlement($0, follower) }
     unfollowed = Self.unfollowed(directories)
-    unfollowedCount = directories.reduce(0) { $0 + $1.unfollowed.count }
+    unfollowedCount = directories.saturatingSum(\.unfollowed.count)
     owedNames = follower.owedNames
     isSettled =
       waits.isEmpty && follower.owedNames == 0 && follower.journal.expectedLength == journalLength

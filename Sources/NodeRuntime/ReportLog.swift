@@ -90,7 +90,7 @@ extension ReportLog.Kind {
       .sorted { ($1.leftOut, $0.origin) < ($0.leftOut, $1.origin) }
     let rest = all.dropFirst(ReportLog.countsListed)
     guard !rest.isEmpty else { return all }
-    let sum = Count(origin: "\(rest.count) more", leftOut: rest.reduce(0) { $0 + $1.leftOut })
+    let sum = Count(origin: "\(rest.count) more", leftOut: rest.saturatingSum(\.leftOut))
     return all.prefix(ReportLog.countsListed) + [sum]
   }
 }
