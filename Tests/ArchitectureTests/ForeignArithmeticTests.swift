@@ -39,7 +39,8 @@ struct ForeignArithmetic {
       for room in rule.rooms {
         for (file, text) in try ImportArrows.sources(of: room) {
           for (number, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            guard line.contains(rule.part), line.contains(shape), !rule.except.contains(where: { line.contains($0) }) else { continue }
+            guard line.contains(rule.part), line.contains(shape), !rule.except.contains(where: { line.contains($0) })
+            else { continue }
             Issue.record("\(room)/\(file):\(number + 1): \(line): use \(rule.instead)")
           }
         }

@@ -119,8 +119,11 @@ import Testing
     let mounts = Mount.all(in: Array(text.utf8))
     #expect(mounts.map(\.point) == [BytePath("/"), BytePath("/srv/a b\\c"), BytePath("/srv/a b\\c/d")])
     #expect(LogRootMounts(mounts, around: BytePath("/srv"), in: 22) == LogRootMounts(below: [BytePath("/srv/a b\\c")]))
-    #expect(LogRootMounts(mounts, around: BytePath("/srv/a b\\c"), in: 40) == LogRootMounts(below: [BytePath("/srv/a b\\c/d")]))
-    #expect(LogRootMounts(mounts, around: BytePath("/srv/a b\\c/x"), in: 22) == LogRootMounts(over: BytePath("/srv/a b\\c")))
+    #expect(
+      LogRootMounts(mounts, around: BytePath("/srv/a b\\c"), in: 40)
+        == LogRootMounts(below: [BytePath("/srv/a b\\c/d")]))
+    #expect(
+      LogRootMounts(mounts, around: BytePath("/srv/a b\\c/x"), in: 22) == LogRootMounts(over: BytePath("/srv/a b\\c")))
     #expect(LogRootMounts(mounts, around: BytePath("/sr"), in: 22) == LogRootMounts())
   }
 
