@@ -76,8 +76,10 @@ extension Node {
   /// Says of a store's damage which store it is and what helps.
   func explaining(_ store: String, _ remedy: String, _ body: () throws -> Void) throws {
     do { try body() } catch let error as StoreError {
-      guard case .corrupt = error else { throw StartFailure("\(store): \(error)") }
-      throw StartFailure("\(store): \(error)\nnothing was changed; \(remedy)")
+      switch error {
+      case .corrupt, .damaged, .refused: throw StartFailure("\(store): \(error)\nnothing was changed; \(remedy)")
+      case .alreadyExists, .outOfRange, .full, .failedSync, .failed: throw StartFailure("\(store): \(error)")
+      }
     }
   }
 

@@ -74,6 +74,8 @@ class Peer:
         raw = socket.create_connection(("127.0.0.1", fleet.ports[server]), timeout=10)
         self.socket = context.wrap_socket(raw, server_hostname=server)
         self.buffer = b""
+        # Payload bytes that the server lets this connection send in all, and those that it sent.
+        self.credit = self.spent = 0
 
     def close(self):
         self.socket.close()
@@ -109,7 +111,20 @@ class Peer:
             if NAMES[number] == "ping":
                 self.send("pong", body)
                 continue
+            if NAMES[number] == "welcome":
+                self.credit, self.spent = self.credit_of(body), 0
+            elif NAMES[number] == "credit":
+                self.credit = struct.unpack(">Q", body)[0]
             return NAMES[number], body
+
+    @staticmethod
+    def credit_of(welcome):
+        at = 2 + 4 + struct.unpack(">I", welcome[2:6])[0] + 8
+        if welcome[at]:
+            # The checkpoint: version, counted host, journal, length, root, signature.
+            named = at + 2
+            at = named + 4 + struct.unpack(">I", welcome[named : named + 4])[0] + 16 + 8 + 32 + 64 - 1
+        return struct.unpack(">Q", welcome[at + 1 : at + 9])[0]
 
     def expect(self, *names, limit=10):
         """Skips frames until one of `names` comes."""
@@ -186,6 +201,7 @@ class Peer:
         return struct.unpack(">Q", body[24:32])[0] if strings else 0
 
     def send_payload(self, file, offset, data):
+        self.spent += len(data)
         self.send("payload", file + struct.pack(">Q", offset) + data)
 
     def payload_durable(self, file, length, limit=10):
@@ -208,7 +224,12 @@ class Peer:
         self.send_records([self.born(file, path), self.appended(file, 0, data, data)])
         assert self.records_durable()
         self.resume(file)
-        for at in range(0, len(data), 200_000):
-            self.send_payload(file, at, data[at : at + 200_000])
+        at = 0
+        while at < len(data):
+            while self.credit <= self.spent:
+                self.expect("credit")
+            count = min(200_000, self.credit - self.spent)
+            self.send_payload(file, at, data[at : at + count])
+            at += count
         assert self.payload_durable(file, len(data)) == 0
         return file
