@@ -234,7 +234,7 @@ final class HostProcess: SimulatedProcess {
       }
     case .computeRoot(let connection, let id, let length):
       let once = Once()
-      let giveUp = { [self] in once.tell { input(.rootComputed(connection, id, length: length, nil)) } }
+      let giveUp = { [self] in once.tell { input(.unanswered(connection, id)) } }
       job(.free, disk, holds: holds(fileSystem(of: id), giveUp: giveUp)) {
         plane.computeRoot(id, length: length)
       } answer: { [self] root in
@@ -372,11 +372,7 @@ final class HostProcess: SimulatedProcess {
   private func sendPayload(_ id: ConnectionID, _ file: FileID, _ header: PayloadHeader) {
     let plane = plane
     let once = Once()
-    let giveUp = { [self] in
-      once.tell {
-        input(.payloadUnavailable(id, file, offset: header.offset, reason: "its file system doesn't answer"))
-      }
-    }
+    let giveUp = { [self] in once.tell { input(.unanswered(id, file)) } }
     let holds = holds(fileSystem(of: file), giveUp: giveUp)
     job(.free, world.plan.knobs[.diskLatency], holds: holds) { () -> Result<[UInt8], PayloadUnavailable> in
       do throws(PayloadUnavailable) {

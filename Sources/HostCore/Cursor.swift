@@ -29,6 +29,8 @@ final class Cursor {
   /// server may still acknowledge up to here.
   var everSent: UInt64 = 0
   var promised: UInt64 = 0
+  /// What was last asked for wasn't there in time.
+  var isSilent = false
   var isInTurns = false
   var isUnpromised = false
   var isNoteDirty = false

@@ -33,6 +33,9 @@ extension Delivery {
 
   /// One frame of a file system at a time, the next file's turn after it (F4).
   func sendPayload(_ connection: ConnectionID, _ turn: inout Turn) {
+    // What was begun tries again in each: until it is whole, the places and credit that others wait for don't come free.
+    for id in short { turns.append(id) }
+    short.removeAll(keepingCapacity: true)
     // A file that was put off tries again, one for each pass: the pass that finds nothing under way can't refuse it.
     if let id = postponed.popFirst() { turns.append(id) }
     while credit > spent, let id = nextInTurn() {
@@ -48,9 +51,14 @@ extension Delivery {
         if cursor.state == .active, !file.isServable { cursor.state = .parked }
         continue
       }
-      let share = share(of: credit - spent, id, cursor)
+      guard mayTry(file) else {
+        cursor.isInTurns = false
+        setAside(file, cursor, Self.silence, &turn)
+        continue
+      }
+      let share = isDoubtful(file, cursor) ? 1 : share(of: credit - spent, id, cursor)
       guard share > 0 else {
-        postponed.append(id)
+        if underWay.contains(id) { short.append(id) } else { postponed.append(id) }
         continue
       }
       cursor.isInTurns = false
@@ -58,7 +66,7 @@ extension Delivery {
       let header = PayloadHeader(file: file.uuid, offset: cursor.sent, length: Int(length))
       cursor.sent += length
       spent &+= length
-      inFlight[fileSystem] = (id, cursor.sent)
+      inFlight[fileSystem] = (id, header.offset..<cursor.sent)
       noteSent(turn)
       turn.emit(.sendPayload(connection, id, header))
     }
@@ -104,28 +112,40 @@ extension Delivery {
   private func isLong(_ id: FileID) -> Bool { cursors[id].map { isLong($0) } ?? false }
 
   func payloadSent(_ id: ConnectionID, _ file: FileID, end: UInt64, _ turn: inout Turn) {
-    guard connection == id, landed(file, where: { $0 == end }) != nil else { return }
+    guard connection == id, let (lane, _) = landed(file, where: { $0.upperBound == end }) else { return }
     noteSent(turn)
-    if let cursor = cursors[file] { takeTurn(file, cursor) }
+    if let cursor = cursors[file], let file = files[file] {
+      answered(file, lane)
+      takeTurn(file.id, cursor)
+    }
   }
 
-  /// The file's frame isn't under way any more: its end, if there was one that ends where it should.
-  private func landed(_ file: FileID, where isEnd: (UInt64) -> Bool) -> UInt64? {
-    guard let (fileSystem, sent) = inFlight.first(where: { $0.value.file == file }), isEnd(sent.end) else { return nil }
-    inFlight[fileSystem] = nil
+  /// The file's frame isn't under way any more: what it lies on and its bytes, if there was one as it should be.
+  func landed(_ file: FileID, where isExpected: (Range<UInt64>) -> Bool) -> (lane: UInt64, bytes: Range<UInt64>)? {
+    guard let (lane, sent) = inFlight.first(where: { $0.value.file == file }), isExpected(sent.bytes) else {
+      return nil
+    }
+    inFlight[lane] = nil
     isDue = true
-    return sent.end
+    return (lane, sent.bytes)
   }
 
   func payloadUnavailable(
     _ id: ConnectionID, _ fileID: FileID, offset: UInt64, _ reason: String, _ turn: inout Turn
   ) {
-    guard connection == id, let end = landed(fileID, where: { offset < $0 }) else { return }
-    spent = spent &- (end - offset)
-    guard let file = files[fileID], let cursor = cursors[fileID] else { return }
-    if file.isAttached { turn.checks.append(fileID) }
+    guard connection == id, let (_, bytes) = landed(fileID, where: { $0.lowerBound == offset }) else {
+      return
+    }
+    takeBack(bytes, of: fileID, reason, &turn)
+  }
+
+  /// Nothing of the frame under way was sent.
+  func takeBack(_ bytes: Range<UInt64>, of id: FileID, _ reason: String, _ turn: inout Turn) {
+    spent = spent &- UInt64(bytes.count)
+    guard let file = files[id], let cursor = cursors[id] else { return }
+    if file.isAttached { turn.checks.append(id) }
     guard cursor.state == .active else { return }
-    cursor.sent = offset
+    cursor.sent = bytes.lowerBound
     cursor.isRefused = true
     setAside(file, cursor, reason, &turn)
   }

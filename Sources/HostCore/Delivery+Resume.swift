@@ -23,12 +23,13 @@ extension Delivery {
   }
 
   /// A connection opened.
-  func begin(_ file: FollowedFile, forgetting: Bool) {
+  func begin(_ file: FollowedFile, forgetting: Bool, _ turn: inout Turn) {
     let cursor = cursor(of: file)
     cursor.state = .unknown
     cursor.isInTurns = false
     cursor.isUnpromised = false
     if forgetting, cursor.durable > 0 {
+      turn.hasLost = true
       cursor.durable = 0
       noteDirty(file.id, cursor)
     }
@@ -40,8 +41,8 @@ extension Delivery {
 
   /// The file is gone for good.
   func forget(_ id: FileID) {
-    guard let cursor = cursors.removeValue(forKey: id) else { return }
-    if case .comparing = cursor.state { comparisons = max(0, comparisons - 1) }
+    cursors[id] = nil
+    comparing[id] = nil
   }
 
   /// Something of the file was committed.
@@ -72,10 +73,11 @@ extension Delivery {
     isDue = true
   }
 
-  func retry(_ id: FileID) {
+  func retry(_ id: FileID, at now: Instant) {
     guard let cursor = cursors[id], let file = files[id], cursor.state == .retrying || cursor.state == .stuck else {
       return
     }
+    guard mayTry(file) else { return retries.push(now + limits.retry, id) }
     cursor.state = .unknown
     ask(file, cursor)
     isDue = true
@@ -90,7 +92,7 @@ extension Delivery {
 
   /// One page of questions at a time, and no more comparisons than a page has files.
   func askNext(_ turn: inout Turn) {
-    guard askedPage.isEmpty, !toAsk.isEmpty, comparisons < limits.resumePage else { return }
+    guard askedPage.isEmpty, !toAsk.isEmpty, awaitedComparisons < limits.resumePage else { return }
     var page: [FileUUID] = []
     var rest = toAsk.count
     while page.count < max(1, limits.resumePage), rest > 0, let id = toAsk.popFirst() {
@@ -145,8 +147,9 @@ extension Delivery {
         return
       }
       guard let connection else { return }
+      guard mayTry(file) else { return setAside(file, cursor, Self.silence, &turn) }
       cursor.state = .comparing(Array(rest))
-      comparisons += 1
+      comparing[file.id] = file.inode.lane
       turn.emit(.computeRoot(connection, file.id, length: held.length))
       return
     }
@@ -158,7 +161,7 @@ extension Delivery {
     guard connection == id, let file = files[fileID], let cursor = cursors[fileID],
       case .comparing(let strings) = cursor.state, let held = strings.first, held.length == length
     else { return }
-    comparisons = max(0, comparisons - 1)
+    if let lane = comparing.removeValue(forKey: fileID), root != nil { answered(file, lane) }
     isDue = true
     guard let root else {
       turn.checks.append(file.id)
@@ -184,6 +187,7 @@ extension Delivery {
     cursor.sent = length
     cursor.promised = length
     if cursor.durable != length {
+      if length < cursor.durable { turn.hasLost = true }
       cursor.durable = length
       noteDirty(file.id, cursor)
       turn.touch(file.id)
@@ -239,7 +243,7 @@ extension Delivery {
     cursor.refusal = refusal.code
     cursor.trouble = text
     cursor.isRefused = true
-    if case .comparing = cursor.state { comparisons = max(0, comparisons - 1) }
+    comparing[file.id] = nil
     switch refusal.code {
     case .diskFull, .quota, .busy, .unstorable: setAside(file, cursor, text, &turn)
     case .rootMismatch:

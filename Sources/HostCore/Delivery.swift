@@ -54,14 +54,19 @@ final class Delivery {
   var cursors: [FileID: Cursor] = [:]
   var toAsk = Fifo<FileID>()
   var askedPage: [FileID] = []
-  var comparisons = 0
+  /// Files whose root is being computed, and what they lie on.
+  var comparing: [FileID: UInt64] = [:]
+  /// What didn't answer, and hasn't since: the file that tries again for all of it (`Delivery+Silence`).
+  var silent: [UInt64: FileID] = [:]
   var unpromised = Heap<UInt64, FileID>()
   var turns = Fifo<FileID>()
   /// Files in turn that wait until one of those under way is acknowledged: see `mayBegin`.
   var postponed = Fifo<FileID>()
   var underWay: [FileID] = []
+  /// Of those under way, the ones in turn that there wasn't enough credit for.
+  var short: [FileID] = []
   /// Frames that are being read and sent, one for each file system: one that hangs keeps no other's payload waiting.
-  var inFlight: [UInt64: (file: FileID, end: UInt64)] = [:]
+  var inFlight: [UInt64: (file: FileID, bytes: Range<UInt64>)] = [:]
   /// Files whose turn came while a frame of their file system was under way.
   var behind: [UInt64: Fifo<FileID>] = [:]
   var credit: UInt64 = 0
@@ -145,11 +150,12 @@ final class Delivery {
     lastError = reason
     toAsk.removeAll()
     askedPage = []
-    comparisons = 0
+    comparing.removeAll()
     unpromised.removeAll()
     turns.removeAll()
     postponed.removeAll()
     underWay.removeAll()
+    short.removeAll()
     inFlight.removeAll()
     behind.removeAll()
     retries.removeAll()
@@ -195,7 +201,7 @@ final class Delivery {
     guard connection != nil else { return }
     if lastHeard + limits.silence <= turn.now { return cut("nothing was heard for too long", &turn) }
     guard isOpen else { return }
-    while let (_, file) = retries.pop(if: { $0 <= turn.now }) { retry(file) }
+    while let (_, file) = retries.pop(if: { $0 <= turn.now }) { retry(file, at: turn.now) }
     if lastSent + limits.heartbeat <= turn.now {
       pings &+= 1
       send(.ping(nonce: pings), &turn)
@@ -261,7 +267,7 @@ extension Delivery {
 
   private func flowing(_ frame: Frame, _ turn: inout Turn) {
     // Any answer may have made room for a file that was put off.
-    if !postponed.isEmpty { isDue = true }
+    if !postponed.isEmpty || !short.isEmpty { isDue = true }
     switch frame {
     case .pong: noteProgress()
     case .credit(let total):
@@ -325,7 +331,7 @@ extension Delivery {
     markRecords(turn.now)
     if hasLess { forgetting = .unnoted }
     // A server that has lost records may have lost anything: only what it says now counts.
-    for file in files.all { begin(file, forgetting: hasLess) }
+    for file in files.all { begin(file, forgetting: hasLess, &turn) }
     isDue = true
     turn.report(.serverUp(index, records: welcome.journalLength))
   }

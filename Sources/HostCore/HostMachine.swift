@@ -106,6 +106,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .payloadSent(let id, let file, let end): delivery(id)?.payloadSent(id, file, end: end, &turn)
     case .payloadUnavailable(let id, let file, let offset, let reason):
       delivery(id)?.payloadUnavailable(id, file, offset: offset, reason, &turn)
+    case .unanswered(let id, let file): delivery(id)?.unanswered(id, file, &turn)
     case .settle(let token):
       settlements.append(Settlement(token: token, afterScan: follower.scan.number))
       follower.wantScan(at: turn.now, &turn)

@@ -50,6 +50,9 @@ package enum HostInput: Hashable, Sendable {
   case payloadSent(ConnectionID, FileID, end: UInt64)
   /// The bytes of `sendPayload` couldn't be read as journaled; nothing was sent.
   case payloadUnavailable(ConnectionID, FileID, offset: UInt64, reason: String)
+  /// The bytes or the root of a file that were asked for on a connection aren't there within `Limits.hungAfter`; nothing
+  /// more comes of it.
+  case unanswered(ConnectionID, FileID)
   /// An operator asks to be told when all that exists now is on every server (`status --settled`).
   case settle(token: UInt64)
   case cancelSettle(token: UInt64)
@@ -87,15 +90,12 @@ package enum HostEffect: Hashable, Sendable {
   /// Sends the records as one frame with a checkpoint signed over `upTo` records (J2).
   case sendRecords(ConnectionID, from: UInt64, upTo: UInt64)
   /// At most one at a time for each connection and file system; behind the records whose sending was asked for before,
-  /// in any order among themselves. One that can't be
-  /// read within `Limits.hungAfter` is unavailable, and nothing of it is sent later. -> payloadSent, payloadUnavailable (or
-  /// disconnected)
+  /// in any order among themselves. -> payloadSent, payloadUnavailable, unanswered (or disconnected)
   case sendPayload(ConnectionID, FileID, PayloadHeader)
   /// Is the server's head, with the host's own checkpoint, on the local journal? -> headVerified
   case verifyHead(ConnectionID, length: UInt64, Checkpoint)
-  /// The tree's root at a length not beyond the journaled one, nil if it can't be had any more, or within
-  /// `Limits.hungAfter`. Asked and
-  /// answered for one connection alone: what a neighbour was told neither hurries nor delays it (G3). -> rootComputed
+  /// The tree's root at a length not beyond the journaled one, nil if it can't be had any more. Asked and answered for
+  /// one connection alone: what a neighbour was told neither hurries nor delays it (G3). -> rootComputed, unanswered
   case computeRoot(ConnectionID, FileID, length: UInt64)
   case settled(token: UInt64)
   /// The journal's store must not go on: exit for the service manager (P4).

@@ -23,8 +23,10 @@ struct Settlement {
     self.afterScan = afterScan
   }
 
-  /// Takes what the step changed. True when all is settled.
+  /// Takes what the step changed. True when all is settled. A server that lost what it had makes everything a target again:
+  /// what was struck off was struck off by its word.
   mutating func review(_ follower: Follower, _ turn: Turn) -> Bool {
+    if turn.hasLost { hasTargets = false }
     if !hasTargets {
       guard follower.scan.lastClean > afterScan, follower.rivals.isEmpty else { return false }
       note(follower)
@@ -41,6 +43,7 @@ struct Settlement {
 
   private mutating func note(_ follower: Follower) {
     hasTargets = true
+    targets = [:]
     head = follower.journal.expectedLength
     for file in follower.files.all where file.isAttached || file.closed == nil {
       // An incarnation that began since the listing has shown no size yet.

@@ -13,6 +13,8 @@ struct Turn {
   var isSettling: Bool
   private(set) var touched: [FileID] = []
   private(set) var reborn: [(from: FileID, to: FileID)] = []
+  /// A server turned out to hold less than it had acknowledged.
+  var hasLost = false
 
   mutating func touch(_ id: FileID) {
     if isSettling { touched.append(id) }

@@ -47,7 +47,7 @@ final class HostDriver: @unchecked Sendable {
   }
   private var orders: [ConnectionID: Order] = [:]
   /// Reads on behalf of a server, and what the machine is told when one takes too long.
-  private var reads: [UInt64: (since: Instant, file: FileID, giveUp: HostInput)] = [:]
+  private var reads: [UInt64: (since: Instant, file: FileID, connection: ConnectionID)] = [:]
   private var lastRead: UInt64 = 0
   /// Reads that were given up and still hang: a file is not read for anybody again meanwhile.
   private var abandoned: [FileID: Int] = [:]
@@ -146,16 +146,16 @@ final class HostDriver: @unchecked Sendable {
     }
   }
 
-  /// Reads a file on behalf of a server. If that takes longer than `hungAfter`, the machine is told `giveUp` instead, and
-  /// the answer comes to nothing.
+  /// Reads a file on behalf of a server. If that takes longer than `hungAfter`, the machine is told so instead, and the
+  /// answer comes to nothing.
   private func read<Answer: Sendable>(
-    _ id: FileID, for connection: ConnectionID, giveUp: HostInput, _ work: @escaping @Sendable () -> Answer,
+    _ id: FileID, for connection: ConnectionID, _ work: @escaping @Sendable () -> Answer,
     answer: @escaping (HostDriver, Answer) -> Void
   ) {
-    guard abandoned[id] == nil else { return take(giveUp) }
+    guard abandoned[id] == nil else { return take(.unanswered(connection, id)) }
     lastRead += 1
     let number = lastRead
-    reads[number] = (Clocks.now(), id, giveUp)
+    reads[number] = (Clocks.now(), id, connection)
     let taken = Taken(answer)
     workers.submit(.sending(files.mount(of: id)), .sending(connection, id)) { [loop] in
       let result = work()
@@ -180,7 +180,7 @@ final class HostDriver: @unchecked Sendable {
       guard let read = reads[number], read.since + limit <= now else { continue }
       reads[number] = nil
       abandoned[read.file, default: 0] += 1
-      take(read.giveUp)
+      take(.unanswered(read.connection, read.file))
     }
   }
 
@@ -216,7 +216,7 @@ final class HostDriver: @unchecked Sendable {
         .writersProbed(id, hasWriters: files.probeWriters(id))
       }
     case .computeRoot(let connection, let id, let length):
-      read(id, for: connection, giveUp: .rootComputed(connection, id, length: length, nil)) { [files] in
+      read(id, for: connection) { [files] in
         files.computeRoot(id, length: length)
       } answer: { driver, root in
         driver.take(.rootComputed(connection, id, length: length, root))
@@ -351,9 +351,7 @@ final class HostDriver: @unchecked Sendable {
 
   private func sendPayload(_ connection: ConnectionID, _ id: FileID, _ header: PayloadHeader) {
     let after = orders[connection]?.recordsAsked ?? 0
-    let giveUp = HostInput.payloadUnavailable(
-      connection, id, offset: header.offset, reason: "its file system doesn't answer")
-    read(id, for: connection, giveUp: giveUp) { [files] in
+    read(id, for: connection) { [files] in
       let bytes: Result<[UInt8], PayloadUnavailable>
       do throws(PayloadUnavailable) {
         bytes = .success(try files.read(id, offset: header.offset, length: header.length))

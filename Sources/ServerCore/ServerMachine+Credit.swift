@@ -111,7 +111,8 @@ extension ServerMachine where H.Value == Digest {
   }
 
   /// The next in line, but those first whose host has no turn. No turn is smaller than the least, and none larger than
-  /// its share.
+  /// its share, or than half of what is left: who comes next shall not have to wait until a slow one has used up what it
+  /// was granted.
   private mutating func beginTurns() {
     while !waitingTurns.isEmpty {
       let room = poolForTurns - min(poolForTurns, allotted)
@@ -127,7 +128,7 @@ extension ServerMachine where H.Value == Digest {
       let isOwing =
         tallies[session.facts.tally].owed > session.credit.unused || !session.credit.fits(session.credit.base)
       guard isOwing else { continue }
-      let size = min(room, max(leastAllotment, min(share, UInt64(max(0, limits.connectionCredit)))))
+      let size = min(room, max(leastAllotment, min(share, room / 2, UInt64(max(0, limits.connectionCredit)))))
       connections[id]?.session?.credit.allotment = size
       allotted += size
       turns.append(id)

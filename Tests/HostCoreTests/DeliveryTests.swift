@@ -18,6 +18,20 @@ import WireProtocol
     #expect(b.contents(path) == contents, sourceLocation: location)
   }
 
+  /// Nothing else happens that would give it another turn: the credit is all that comes.
+  @Test func whatWasBegunGoesOnWhenCreditComesF4() throws {
+    a.creditStep = 60
+    a.isFrugal = true
+    let host = try FakeHost(files, servers: [a])
+    for number in 0..<6 { files.create("/log/\(number).log", String(repeating: "x", count: 200)) }
+    host.pass(.milliseconds(500))
+    let begun = a.payloadFrames.map(\.file)
+    #expect(Set(begun).count == 1, "one extent has room")
+    guard let connection = a.connection else { return }
+    host.give(.received(connection, .credit(total: 300)))
+    #expect(a.files.values.filter { $0.durable == 200 }.count == 1)
+  }
+
   // MARK: Order and isolation
 
   @Test func nothingIsOfferedBeforeItIsCommittedJ1() throws {

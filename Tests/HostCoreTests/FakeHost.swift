@@ -161,6 +161,7 @@ final class FakeHost {
         return
       }
       now = max(now, due)
+      giveUp()
       give(.tick)
     }
     now = end
@@ -185,20 +186,38 @@ final class FakeHost {
   /// Nothing below this path is answered; `hangsWhenSending`: no read for a server.
   var hangs: String?
   var hangsWhenSending = false
-  private var hung: [HostEffect] = []
+  private var hung: [(effect: HostEffect, since: Instant)] = []
 
   func heal() {
     hangs = nil
     let effects = hung
     hung = []
-    for effect in effects { perform(effect) }
+    for (effect, _) in effects { perform(effect) }
+    run()
+  }
+
+  /// Whoever asked for bytes or a root is told that they don't come.
+  private func giveUp() {
+    let limit = settings.limits.hungAfter
+    hung.removeAll { asked in
+      guard asked.since + limit <= now else { return false }
+      switch asked.effect {
+      case .sendPayload(let connection, let id, _), .computeRoot(let connection, let id, _):
+        inbox.append(.unanswered(connection, id))
+        return true
+      default: return false
+      }
+    }
     run()
   }
 
   private func isHung(_ effect: HostEffect) -> Bool {
     guard let hangs else { return false }
     if hangsWhenSending {
-      guard case .sendPayload = effect else { return false }
+      switch effect {
+      case .sendPayload, .computeRoot: break
+      default: return false
+      }
     }
     let path: BytePath? =
       switch effect {
@@ -211,7 +230,7 @@ final class FakeHost {
   }
 
   private func perform(_ effect: HostEffect) {
-    guard !isHung(effect) else { return hung.append(effect) }
+    guard !isHung(effect) else { return hung.append((effect, now)) }
     switch effect {
     case .watch(let directory, _):
       if !files.refusesWatches, let real = files.resolve(text(directory)), real == text(directory) {

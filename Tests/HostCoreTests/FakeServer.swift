@@ -25,6 +25,8 @@ final class FakeServer {
   var isSilent = false
   var acknowledges = true
   var creditStep: UInt64 = 1 << 20
+  /// It grants nothing more by itself.
+  var isFrugal = false
   var refuses: [FileUUID: RefusalCode] = [:]
   /// Sent instead of what it would say.
   var lies: ((Frame) -> Frame?)?
@@ -54,6 +56,14 @@ final class FakeServer {
   }
 
   func hangUp() { connection = nil }
+
+  /// As one whose disk was replaced.
+  func loseAll() {
+    records = []
+    bodies = []
+    files = [:]
+    lastCheckpoint = nil
+  }
 
   func takeOutbox() -> [Frame] {
     defer { outbox = [] }
@@ -115,10 +125,12 @@ final class FakeServer {
   func receive(_ header: PayloadHeader, _ bytes: [UInt8]) {
     payloadFrames.append(header)
     received += UInt64(header.length)
-    #expect(received <= credit, "payload within credit")
+    #expect(received <= credit || isFrugal, "payload within credit")
     guard acknowledges else { return }
-    credit = received + creditStep
-    say(.credit(total: credit))
+    if !isFrugal {
+      credit = received + creditStep
+      say(.credit(total: credit))
+    }
     if let code = refuses[header.file] {
       return say(
         .refusal(

@@ -96,4 +96,51 @@ import Testing
     host.pass(.seconds(10))
     #expect(a.contents("/mnt/0.log") == ["x\n" + String(repeating: "z", count: 1_000)])
   }
+
+  /// Room for one extent, which each of 20 files that hang would keep for as long as it takes to be called hung.
+  @Test func filesThatHangKeepNobodysCreditG3F4() throws {
+    a.creditStep = 60
+    let host = try host(remote: 20)
+    host.hangs = "/mnt"
+    host.hangsWhenSending = true
+    for number in 0..<20 { files.append("/mnt/\(number).log", String(repeating: "z", count: 200)) }
+    host.pass(.milliseconds(100))
+    files.append("/log/a.log", String(repeating: "w", count: 200))
+    host.pass(limit)
+    #expect(a.contents("/log/a.log") == ["one\n" + String(repeating: "w", count: 200)])
+    for round in 0..<5 {
+      files.append("/log/a.log", String(repeating: "v", count: 200))
+      host.pass(.milliseconds(1_500))
+      #expect(a.contents("/log/a.log").first?.utf8.count == 404 + 200 * round)
+    }
+    host.heal()
+    host.pass(.seconds(60))
+    for number in 0..<20 {
+      #expect(a.contents("/mnt/\(number).log") == ["x\n" + String(repeating: "z", count: 200)])
+    }
+  }
+
+  /// Roots that are asked for when a connection begins.
+  @Test func comparisonsThatHangKeepNobodysPlaceG3W2() throws {
+    let host = try host(remote: 20)
+    for number in 0..<20 { files.append("/mnt/\(number).log", String(repeating: "z", count: 200)) }
+    files.append("/log/a.log", String(repeating: "w", count: 200))
+    a.isUp = false
+    host.cut(0)
+    host.pass(.seconds(2))
+    for number in 0..<20 { files.append("/mnt/\(number).log", "last") }
+    files.append("/log/a.log", "last")
+    host.pass(.seconds(2))
+    a.isUp = true
+    host.hangs = "/mnt"
+    host.hangsWhenSending = true
+    host.pass(.seconds(31))
+    host.pass(limit)
+    #expect(a.contents("/log/a.log") == ["one\n" + String(repeating: "w", count: 200) + "last"])
+    host.heal()
+    host.pass(.seconds(60))
+    for number in 0..<20 {
+      #expect(a.contents("/mnt/\(number).log") == ["x\n" + String(repeating: "z", count: 200) + "last"])
+    }
+  }
 }

@@ -318,6 +318,30 @@ import WireProtocol
     #expect(host.status.settlements.isEmpty)
   }
 
+  /// What was struck off by the word of a server is owed again when that server turns out to have lost it.
+  @Test func settlesOnlyWhenAServerThatLostItAllHasItAgain() throws {
+    files.create("/log/a.log", "one")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(3))
+    #expect(b.contents("/log/a.log") == ["one"])
+    a.isUp = false
+    host.cut(0)
+    files.append("/log/a.log", " two")
+    host.give(.settle(token: 1))
+    host.pass(.seconds(5))
+    #expect(host.settled.isEmpty && b.contents("/log/a.log") == ["one two"])
+    b.loseAll()
+    b.acknowledges = false
+    host.cut(1)
+    a.isUp = true
+    host.pass(.seconds(40))
+    #expect(host.settled.isEmpty && host.status.settlements.map(\.token) == [1])
+    b.acknowledges = true
+    host.cut(1)
+    host.pass(.seconds(120))
+    #expect(host.settled == [1] && b.contents("/log/a.log") == ["one two"])
+  }
+
   /// Who reads the journal after 'settled' (`inspect`) must not find less than was announced.
   @Test func whatIsSettledIsNotedBefore() throws {
     files.create("/log/a.log", "one")
