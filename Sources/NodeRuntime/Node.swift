@@ -96,8 +96,7 @@ package final class Node: @unchecked Sendable {
 
   /// Waits for what is worth waiting for: a followed file or a name server isn't.
   private func endWork() {
-    let limit = Clocks.now() + Self.endLimit
-    while !workers.isIdle({ !$0.isOneOfMany }), Clocks.now() < limit { usleep(1_000) }
+    _ = workers.awaitIdle(until: Clocks.now() + Self.endLimit) { !$0.isOneOfMany }
     workers.stop()
   }
 

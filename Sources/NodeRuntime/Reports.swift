@@ -113,7 +113,8 @@ extension HostReport {
     case .serverDown(let server, let why):
       ReportEvent(
         .warning, "server down", "no connection to a server, tried again for ever",
-        of: .peer(Self.name(server, servers)), ["server": Self.name(server, servers), "why": why])
+        of: .peer(Self.name(server, servers)), subject: Self.ownWords(of: why),
+        ["server": Self.name(server, servers), "why": why])
     case .refused(let server, let file, let path, let code, let text):
       refusal(Self.name(server, servers), file, path, code, text)
     case .journalBlocked(let why):
@@ -158,6 +159,12 @@ extension HostReport {
     return ReportEvent(
       .warning, "refused", file == nil ? "a server refuses this journal" : "a server refuses a file",
       of: .peer(server), pairs)
+  }
+
+  /// Why a server is gone, without what it chose itself: the text behind a code, numbers. Another reason is news also
+  /// while the last one is fresh, but a server must not be able to make one after another.
+  private static func ownWords(of why: String) -> String {
+    String(why.split(separator: ": ").prefix(2).joined(separator: ": ").filter { !$0.isNumber })
   }
 
   private static func name(_ server: ServerIndex, _ servers: [String]) -> String {

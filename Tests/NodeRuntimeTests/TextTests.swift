@@ -348,6 +348,19 @@ import WireProtocol
     #expect(lines.all.contains { $0.contains("other reasons (") })
   }
 
+  /// A server that couldn't be reached and now floods is news; how often, and in which words, isn't.
+  @Test func anotherReasonWhyAServerIsGoneIsNewsAndItsOwnWordsAreNotA5() {
+    let (log, lines) = Self.log()
+    func down(_ why: String) { log.report(.serverDown(ServerIndex(0), reason: why), at: Self.second(0)) }
+    for _ in 0..<5 { down("Connection refused") }
+    for _ in 0..<5 { down("the server sends too much that brings nothing: unasked frames, or key updates") }
+    for n in 0..<50 { down("the server says goodbye: busy: \(n) words") }
+    for n in 0..<50 { down("frame at byte \(n): unknown type \(n)") }
+    #expect(lines.all.count == 4)
+    log.flush(at: Self.second(100))
+    #expect(lines.all.count == 5 && lines.all[4].contains("suppressed=106"))
+  }
+
   /// What a stopping node has not told yet it tells.
   @Test func whatWasLeftOutIsCountedAtTheEnd() {
     let (log, lines) = Self.log()
