@@ -12,7 +12,7 @@ struct NamePattern: Hashable, Sendable {
   /// A state for each number of tokens that are behind, 64 of them in a word.
   private let words: Int
   /// Which bytes are alike to all tokens.
-  private let classes: [UInt8]
+  private let classes: [UInt16]
   /// For each class the states that go on to the next over such a byte.
   private let moves: [UInt64]
   /// The states that stay over any byte: a run begins there.
@@ -34,24 +34,31 @@ struct NamePattern: Hashable, Sendable {
       if token == .anyRun { stays[behind / 64] |= 1 << UInt64(behind % 64) } else { behind += 1 }
     }
     self.stays = stays
-    var known: [[UInt64]: UInt8] = [:]
-    var moves: [UInt64] = []
-    classes = (UInt8.min...UInt8.max).map { byte in
-      let states = Self.states(of: steps, over: byte, words: words)
-      if let known = known[states] { return known }
-      // 256 bytes, 256 classes at most.
-      let new = UInt8(known.count)
-      known[states] = new
-      moves += states
-      return new
-    }
-    self.moves = moves
+    (classes, moves) = Self.table(of: steps, words: words)
   }
 
-  private static func states(of steps: [Token], over byte: UInt8, words: Int) -> [UInt64] {
-    var states = [UInt64](repeating: 0, count: words)
-    for (index, step) in steps.enumerated() where step.matches(byte) { states[index / 64] |= 1 << UInt64(index % 64) }
-    return states
+  private static func table(of steps: [Token], words: Int) -> (classes: [UInt16], moves: [UInt64]) {
+    // The first class is of bytes that no token names.
+    var classes = [UInt16](repeating: 0, count: 256)
+    var count = 1
+    let named: [[UInt8]] = steps.map { step in
+      switch step {
+      case .byte(let byte): [byte]
+      case .set: (UInt8.min...UInt8.max).filter { step.matches($0) }
+      case .any, .anyRun: []
+      }
+    }
+    for byte in named.joined() where classes[Int(byte)] == 0 {
+      classes[Int(byte)] = UInt16(count)
+      count += 1
+    }
+    var moves = [UInt64](repeating: 0, count: count * words)
+    for (index, step) in steps.enumerated() {
+      let bit: UInt64 = 1 << UInt64(index % 64)
+      for byte in named[index] { moves[Int(classes[Int(byte)]) * words + index / 64] |= bit }
+      if step == .any { for row in 0..<count { moves[row * words + index / 64] |= bit } }
+    }
+    return (classes, moves)
   }
 
   func matches(_ name: [UInt8]) -> Bool { walk(name).isMatch }
