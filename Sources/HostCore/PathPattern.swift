@@ -26,7 +26,7 @@ package struct PathPattern: Hashable, Sendable {
   }
   enum Component: Hashable, Sendable {
     case literal([UInt8])
-    case glob([Token])
+    case glob(NamePattern)
     case anyDepth
   }
   let components: [Component]
@@ -55,7 +55,7 @@ package struct PathPattern: Hashable, Sendable {
     let names = components.compactMap { component -> [UInt8]? in
       switch component {
       case .literal(let name): name
-      case .glob(let tokens): tokens.map(\.sample)
+      case .glob(let pattern): pattern.sample
       case .anyDepth: nil
       }
     }
@@ -95,7 +95,7 @@ extension PathPattern {
       switch components[position] {
       case .anyDepth: return isLast
       case .literal(let wanted): return (isLast || isOpenEnd(position + 1)) && wanted == name
-      case .glob(let tokens): return (isLast || isOpenEnd(position + 1)) && Self.match(tokens[...], name[...])
+      case .glob(let pattern): return (isLast || isOpenEnd(position + 1)) && pattern.matches(name)
       }
     }
   }
@@ -121,7 +121,7 @@ extension PathPattern {
       switch components[position] {
       case .anyDepth: if !isLink { next.append(position) }
       case .literal(let wanted): if wanted == name { next.append(position + 1) }
-      case .glob(let tokens): if Self.match(tokens[...], name[...]) { next.append(position + 1) }
+      case .glob(let pattern): if pattern.matches(name) { next.append(position + 1) }
       }
     }
     return closure(next)
@@ -147,7 +147,7 @@ extension PathPattern {
     let tokens = tokens(text[...])
     var literal: [UInt8] = []
     for token in tokens {
-      guard case .byte(let byte) = token else { return .glob(tokens) }
+      guard case .byte(let byte) = token else { return .glob(NamePattern(tokens)) }
       literal.append(byte)
     }
     return .literal(literal)
@@ -191,34 +191,10 @@ extension PathPattern {
     }
     return nil
   }
-
-  /// Linear but for the last run, to which it comes back when the rest doesn't match.
-  private static func match(_ tokens: ArraySlice<Token>, _ name: ArraySlice<UInt8>) -> Bool {
-    var token = tokens.startIndex
-    var byte = name.startIndex
-    var retry: (token: Int, byte: Int)?
-    while byte < name.endIndex {
-      if token < tokens.endIndex, tokens[token] == .anyRun {
-        retry = (token + 1, byte)
-        token += 1
-      } else if token < tokens.endIndex, tokens[token].matches(name[byte]) {
-        token += 1
-        byte += 1
-      } else if let last = retry {
-        retry = (last.token, last.byte + 1)
-        token = last.token
-        byte = last.byte + 1
-      } else {
-        return false
-      }
-    }
-    while token < tokens.endIndex, tokens[token] == .anyRun { token += 1 }
-    return token == tokens.endIndex
-  }
 }
 
 extension PathPattern.Token {
-  fileprivate func matches(_ byte: UInt8) -> Bool {
+  func matches(_ byte: UInt8) -> Bool {
     switch self {
     case .byte(let wanted): wanted == byte
     case .any: true

@@ -12,6 +12,12 @@ package enum Clocks {
   /// CLOCK_REALTIME. Metadata only.
   package static func wall() -> WallTime { WallTime(nanoseconds: nanoseconds(of: CLOCK_REALTIME)) }
 
+  /// What CLOCK_MONOTONIC will say after so long.
+  static func monotonic(after interval: Interval) -> timespec {
+    let then = nanoseconds(of: CLOCK_MONOTONIC).saturatingAdding(Int64(clamping: interval.nanoseconds))
+    return timespec(tv_sec: Int(then / 1_000_000_000), tv_nsec: Int(then % 1_000_000_000))
+  }
+
   private static func nanoseconds(of clock: clockid_t) -> Int64 {
     var time = timespec()
     clock_gettime(clock, &time)

@@ -1,4 +1,5 @@
 import Glibc
+package import JournalModel
 
 /// A value behind a mutex, with one condition to wait for. `pthread_mutex(3)`.
 package final class Monitor<Value>: @unchecked Sendable {
@@ -9,7 +10,11 @@ package final class Monitor<Value>: @unchecked Sendable {
   package init(_ value: Value) {
     self.value = value
     pthread_mutex_init(mutex, nil)
-    pthread_cond_init(condition, nil)
+    var attributes = pthread_condattr_t()
+    pthread_condattr_init(&attributes)
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+    pthread_cond_init(condition, &attributes)
+    pthread_condattr_destroy(&attributes)
   }
 
   deinit {
@@ -33,6 +38,20 @@ package final class Monitor<Value>: @unchecked Sendable {
     while true {
       if let result = body(&value) { return result }
       pthread_cond_wait(condition, mutex)
+    }
+  }
+
+  /// As `waiting`, but gives up, with nil, at `limit`.
+  package func waiting<R>(until limit: Instant, _ body: (inout Value) -> R?) -> R? {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    while true {
+      if let result = body(&value) { return result }
+      let now = Clocks.now()
+      guard now < limit else { return nil }
+      // The clock of `limit` is none that a condition can wait by.
+      var time = Clocks.monotonic(after: limit - now)
+      pthread_cond_timedwait(condition, mutex, &time)
     }
   }
 

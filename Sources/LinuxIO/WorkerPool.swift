@@ -62,6 +62,8 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
   private static var mostIdle: Int { 8 }
 
   private let state = Monitor(State())
+  /// How often a lane came to have nothing more. Its lock is only taken within that of `state`, never around it.
+  private let emptied = Monitor(UInt64(0))
 
   package init() {}
 
@@ -104,6 +106,15 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
   package func isIdle(_ isMeant: (Lane) -> Bool) -> Bool {
     state.withLock { state in
       !state.lanes.contains { isMeant($0.key) && $0.value.waiting + $0.value.running > 0 }
+    }
+  }
+
+  /// Waits until nothing of the lanes waits or runs. False when something still does at `limit`.
+  package func awaitIdle(until limit: Instant, _ isMeant: (Lane) -> Bool) -> Bool {
+    while true {
+      let seen = emptied.withLock { $0 }
+      if isIdle(isMeant) { return true }
+      guard emptied.waiting(until: limit, { $0 == seen ? nil : () }) != nil else { return isIdle(isMeant) }
     }
   }
 
@@ -169,7 +180,11 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
     }
     takeTurn(lane, &state)
     if wasCrowded { for other in state.lanes.keys { takeTurn(other, &state) } }
-    if let left = state.lanes[lane], left.waiting + left.running == 0 { state.lanes[lane] = nil }
+    if let left = state.lanes[lane], left.waiting + left.running == 0 {
+      state.lanes[lane] = nil
+      emptied.withLock { $0 &+= 1 }
+      emptied.wakeAll()
+    }
   }
 
   // MARK: Threads

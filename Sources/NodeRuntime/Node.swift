@@ -81,7 +81,6 @@ package final class Node: @unchecked Sendable {
     defer { control.stop() }
     openPage()
     defer { page?.stop() }
-    flushReports()
     review()
     ServiceManager.notify("READY=1")
     logger.notice(
@@ -90,14 +89,14 @@ package final class Node: @unchecked Sendable {
     try loop.run(deadline: { [unowned self] in nextDeadline }, onDeadline: { [unowned self] in tick() })
     keys.stop()
     endWork()
+    reports.end()
     logger.notice("stopped")
     return exitStatus
   }
 
   /// Waits for what is worth waiting for: a followed file or a name server isn't.
   private func endWork() {
-    let limit = Clocks.now() + Self.endLimit
-    while !workers.isIdle({ !$0.isOneOfMany }), Clocks.now() < limit { usleep(1_000) }
+    _ = workers.awaitIdle(until: Clocks.now() + Self.endLimit) { !$0.isOneOfMany }
     workers.stop()
   }
 
@@ -106,9 +105,10 @@ package final class Node: @unchecked Sendable {
     ProcessEnd.leave(status, isHung: !workers.isIdle { _ in true }, mounts: MountTable())
   }
 
-  /// Looks at what hangs.
+  /// Looks at what hangs, and for what was left out of the log.
   private func review() {
     let now = Clocks.now()
+    reports.flush(at: now)
     reviewHanging(at: now)
     host?.review(at: now)
     nextReview = loop.schedule(after: .seconds(1)) { [unowned self] in review() }
@@ -118,13 +118,6 @@ package final class Node: @unchecked Sendable {
   private var nextDeadline: Instant? {
     [host?.machine.nextDeadline, server?.machine.nextDeadline].compactMap { $0 }.min()
   }
-
-  /// What was left out of the log is counted when its minute ends, also when nothing more happens.
-  private func flushReports() {
-    reports.flush(at: Clocks.now())
-    reportFlush = loop.schedule(after: ReportLog.window) { [unowned self] in flushReports() }
-  }
-  private var reportFlush: EventLoop.Timer?
 
   private func tick() {
     let now = Clocks.now()

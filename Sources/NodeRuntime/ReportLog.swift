@@ -6,17 +6,21 @@ import Synchronization
 
 /// Logs reports, each once and not a million times, and so that nobody's flood hides what anybody else did: within a
 /// `window` a repeat is counted and not written, and so is what goes beyond the budget of its kind and origin. When the
-/// window ends, the counts are written.
+/// window, which begins with the first report of the kind and origin, has ended, one line tells how much was left out,
+/// for which reasons, and about which files.
 package final class ReportLog: Sendable {
   package static let window = Interval.seconds(60)
-  /// Most counts of one kind that are written with their origins when a window ends; the rest is written as one.
+  /// How often windows that have ended are looked for.
+  private static let round = Interval.seconds(10)
+  /// Most counts of one kind that are written with their origins in a round; the rest is written as one.
   static let countsListed = 20
 
-  /// What one origin has reported of one kind in the present window.
+  /// What one origin has reported of one kind in its present window.
   fileprivate struct Share {
+    let began: Instant
     /// Of the reports written, to know their repeats; hashes, since a share must cost little whoever fills it.
     var written: Set<Int> = []
-    var leftOut = 0
+    var leftOut = LeftOut()
   }
 
   /// The shares of one kind.
@@ -26,7 +30,7 @@ package final class ReportLog: Sendable {
     var origins: [ReportEvent.Standing: Int] = [:]
   }
   fileprivate struct State {
-    var began = Instant(nanoseconds: 0)
+    var nextRound = Instant(nanoseconds: 0)
     var kinds: [String: Kind] = [:]
   }
 
@@ -45,16 +49,23 @@ package final class ReportLog: Sendable {
   package func log(_ event: ReportEvent, at now: Instant) {
     guard event.level >= logger.logLevel else { return }
     flush(at: now)
-    if state.withLock({ $0.kinds[event.kind, default: Kind()].admits(event) }) { write(event) }
+    if state.withLock({ $0.kinds[event.kind, default: Kind()].admits(event, at: now) }) { write(event) }
   }
 
-  /// Writes the counts if a window has ended. Worth calling now and then when nothing is reported any more.
+  /// Writes the counts of windows that have ended. To be called now and then, also when nothing is reported any more.
   package func flush(at now: Instant) {
     let ended: [String: Kind] = state.withLock { state in
-      guard now - state.began >= Self.window else { return [:] }
-      defer { state = State(began: now) }
-      return state.kinds
+      guard now >= state.nextRound else { return [:] }
+      state.nextRound = now + Self.round
+      return state.takeShares { now - $0.began >= Self.window }
     }
+    write(ended)
+  }
+
+  /// Writes all counts, for nobody will come back to them.
+  package func end() { write(state.withLock { $0.takeShares { _ in true } }) }
+
+  private func write(_ ended: [String: Kind]) {
     for (name, kind) in ended.sorted(by: { $0.key < $1.key }) {
       for count in kind.counts { write(count.event(kind: name)) }
     }
@@ -65,10 +76,21 @@ package final class ReportLog: Sendable {
   }
 }
 
+extension ReportLog.State {
+  mutating func takeShares(where isOver: (ReportLog.Share) -> Bool) -> [String: ReportLog.Kind] {
+    var taken: [String: ReportLog.Kind] = [:]
+    for name in kinds.keys {
+      taken[name] = kinds[name]?.takeShares(where: isOver)
+      if kinds[name]?.shares.isEmpty == true { kinds[name] = nil }
+    }
+    return taken
+  }
+}
+
 extension ReportLog.Kind {
-  mutating func admits(_ event: ReportEvent) -> Bool {
+  mutating func admits(_ event: ReportEvent, at now: Instant) -> Bool {
     let origin = place(event.origin)
-    return shares[origin, default: ReportLog.Share()].admits(event.subject, budget: origin.budget)
+    return shares[origin, default: ReportLog.Share(began: now)].admits(event, budget: origin.budget)
   }
 
   /// The origin's own share; that of all others of its class when too many have one.
@@ -79,37 +101,119 @@ extension ReportLog.Kind {
     return origin
   }
 
+  fileprivate mutating func takeShares(where isOver: (ReportLog.Share) -> Bool) -> Self {
+    let taken = shares.filter { isOver($0.value) }
+    for origin in taken.keys {
+      shares[origin] = nil
+      if case .others = origin { continue }
+      origins[origin.standing, default: 1] -= 1
+    }
+    return Self(shares: taken)
+  }
+
   struct Count {
     var origin: String
-    var leftOut: Int
+    var leftOut: LeftOut
   }
 
   /// Who had reports left out, most first; those beyond `countsListed` in one.
   var counts: [Count] {
-    let all = shares.filter { $0.value.leftOut > 0 }.map { Count(origin: $0.key.text, leftOut: $0.value.leftOut) }
-      .sorted { ($1.leftOut, $0.origin) < ($0.leftOut, $1.origin) }
+    let all = shares.filter { $0.value.leftOut.count > 0 }.map { Count(origin: $0.key.text, leftOut: $0.value.leftOut) }
+      .sorted { ($1.leftOut.count, $0.origin) < ($0.leftOut.count, $1.origin) }
     let rest = all.dropFirst(ReportLog.countsListed)
     guard !rest.isEmpty else { return all }
-    let sum = Count(origin: "\(rest.count) more", leftOut: rest.saturatingSum(\.leftOut))
+    let sum = Count(origin: "\(rest.count) more", leftOut: rest.reduce(into: LeftOut()) { $0.add($1.leftOut) })
     return all.prefix(ReportLog.countsListed) + [sum]
   }
 }
 
 extension ReportLog.Kind.Count {
   func event(kind: String) -> ReportEvent {
-    var pairs = ["kind": kind, "suppressed": "\(leftOut)"]
+    var pairs = ["kind": kind, "suppressed": "\(leftOut.count)"]
     if !origin.isEmpty { pairs["of"] = origin }
-    return ReportEvent(.warning, kind, "more of the same within the last minute was left out", pairs)
+    pairs["why"] = leftOut.whyText
+    pairs["files"] = leftOut.filesText
+    return ReportEvent(leftOut.level, kind, "more of the same within the last minute was left out", pairs)
   }
 }
 
 extension ReportLog.Share {
-  mutating func admits(_ subject: String, budget: Int) -> Bool {
-    guard written.count < budget, written.insert(subject.hashValue).inserted else {
-      leftOut += 1
+  mutating func admits(_ event: ReportEvent, budget: Int) -> Bool {
+    var hasher = Hasher()
+    hasher.combine(event.origin)
+    hasher.combine(event.subject)
+    guard written.count < budget, written.insert(hasher.finalize()).inserted else {
+      leftOut.add(event)
       return false
     }
     return true
+  }
+}
+
+/// What a share didn't write: how much, and of each reason and file as much as one line bears.
+private struct LeftOut {
+  private(set) var count = 0
+  private(set) var level = Logger.Level.trace
+  private var reasons: [Reason] = []
+  private var files: [String] = []
+  private var hasMoreFiles = false
+
+  private struct Reason {
+    /// What makes two reasons the same: the code where there is one, since a peer may choose words.
+    var key: String
+    var text: String
+    var count: Int
+  }
+  private static let mostReasons = 8
+  private static let others = "other reasons"
+  private static let mostFiles = 8
+  private static let mostCharacters = 160
+
+  mutating func add(_ event: ReportEvent) {
+    count = count.saturatingAdding(1)
+    level = max(level, event.level)
+    let why = event.pairs["why"] ?? event.pairs["reason"]
+    let parts = [event.pairs["code"], why].compactMap { $0 }
+    if let key = parts.first { add(Reason(key: Self.short(key), text: parts.joined(separator: ": "), count: 1)) }
+    if let file = [event.pairs["path"], event.pairs["file"]].compactMap({ $0 }).first(where: { $0 != "-" }) {
+      add(file)
+    }
+  }
+
+  mutating func add(_ other: LeftOut) {
+    count = count.saturatingAdding(other.count)
+    level = max(level, other.level)
+    for reason in other.reasons { add(reason) }
+    for file in other.files { add(file) }
+    hasMoreFiles = hasMoreFiles || other.hasMoreFiles
+  }
+
+  private mutating func add(_ reason: Reason) {
+    if let known = reasons.firstIndex(where: { $0.key == reason.key }) {
+      reasons[known].count = reasons[known].count.saturatingAdding(reason.count)
+    } else if reasons.count < Self.mostReasons || reason.key == Self.others {
+      reasons.append(Reason(key: reason.key, text: Self.short(reason.text), count: reason.count))
+    } else {
+      add(Reason(key: Self.others, text: Self.others, count: reason.count))
+    }
+  }
+
+  private mutating func add(_ file: String) {
+    let file = Self.short(file)
+    guard !hasMoreFiles, !files.contains(file) else { return }
+    if files.count < Self.mostFiles { files.append(file) } else { hasMoreFiles = true }
+  }
+
+  var whyText: String? {
+    reasons.isEmpty ? nil : reasons.map { "\($0.text) (\($0.count))" }.joined(separator: "; ")
+  }
+
+  var filesText: String? {
+    files.isEmpty ? nil : files.joined(separator: ", ") + (hasMoreFiles ? ", ..." : "")
+  }
+
+  private static func short(_ text: String) -> String {
+    text.utf8.count <= mostCharacters ? text : shown(text, limit: mostCharacters)
   }
 }
 
@@ -118,8 +222,7 @@ extension ReportEvent.Origin {
   package var budget: Int {
     switch self {
     case .node: 200
-    case .directory, .peer: 50
-    case .stranger: 5
+    case .directory, .peer, .stranger: 50
     case .others(let standing): standing == .stranger ? 20 : 200
     }
   }

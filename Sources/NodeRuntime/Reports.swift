@@ -13,7 +13,9 @@ package struct ReportEvent: Sendable, Hashable {
   package var kind: String
   /// Who could make as many of them as they like.
   package var origin: Origin
-  /// What makes two reports of a kind and origin the same.
+  /// What makes two reports of a kind and origin the same. None for what a peer does: it can do as many different things
+  /// as it likes, and a flood is one report. The reasons and files of the others are in the count that follows
+  /// (`ReportLog`).
   package var subject: String
   package var pairs: [String: String]
 
@@ -111,7 +113,8 @@ extension HostReport {
     case .serverDown(let server, let why):
       ReportEvent(
         .warning, "server down", "no connection to a server, tried again for ever",
-        of: .peer(Self.name(server, servers)), subject: why, ["server": Self.name(server, servers), "why": why])
+        of: .peer(Self.name(server, servers)), subject: Self.ownWords(of: why),
+        ["server": Self.name(server, servers), "why": why])
     case .refused(let server, let file, let path, let code, let text):
       refusal(Self.name(server, servers), file, path, code, text)
     case .journalBlocked(let why):
@@ -155,7 +158,13 @@ extension HostReport {
     if let path { pairs["path"] = path.escaped }
     return ReportEvent(
       .warning, "refused", file == nil ? "a server refuses this journal" : "a server refuses a file",
-      of: .peer(server), subject: "\(file?.text ?? "-") \(code)", pairs)
+      of: .peer(server), pairs)
+  }
+
+  /// Why a server is gone, without what it chose itself: the text behind a code, numbers. Another reason is news also
+  /// while the last one is fresh, but a server must not be able to make one after another.
+  private static func ownWords(of why: String) -> String {
+    String(why.split(separator: ": ").prefix(2).joined(separator: ": ").filter { !$0.isNumber })
   }
 
   private static func name(_ server: ServerIndex, _ servers: [String]) -> String {
@@ -172,12 +181,11 @@ extension ServerReport {
         ["host": host.text, "journal": journal.text, "records": "\(records)"])
     case .hostDisconnected(let host, let why):
       ReportEvent(
-        .info, "host disconnected", "a host's connection ended", of: .host(host), subject: why,
+        .info, "host disconnected", "a host's connection ended", of: .host(host),
         ["host": host.text, "why": why])
     case .peerRefused(let peer, let code, let why):
       ReportEvent(
-        .warning, "peer refused", "a peer was refused and cut off",
-        of: .peer(peer), subject: "\(code) \(code == .other ? why : "")",
+        .warning, "refused", "a peer was refused and cut off", of: .peer(peer),
         ["names": peer.shownNames, "address": peer.address, "code": "\(code)", "why": why]
           .filter { $0.key != "code" || code != .other })
     case .born(let key, let stored):
@@ -189,8 +197,7 @@ extension ServerReport {
     case .refused(let key, let path, let code, let why):
       ReportEvent(
         .warning, "refused", "bytes of a file were refused; nothing that is held has changed",
-        // Of files that it never announced a host can name as many as it likes.
-        of: .host(key.host), subject: "\(path == nil ? "-" : key.file.text) \(code)",
+        of: .host(key.host),
         [
           "host": key.host.text, "file": key.file.text, "path": path?.escaped ?? "-", "code": "\(code)", "why": why,
         ])
@@ -226,7 +233,7 @@ extension ServerReport {
 extension ReportEvent {
   static func unlinked(_ host: HostName, _ path: BytePath, _ why: String) -> ReportEvent {
     ReportEvent(
-      .warning, "latest", "latest/ can't show the newest file", of: .host(host), subject: path.escaped,
+      .warning, "latest", "latest/ can't show the newest file", of: .host(host),
       ["host": host.text, "path": path.escaped, "reason": why])
   }
 }
@@ -245,6 +252,6 @@ extension Gap {
     return ReportEvent(
       .warning, "gap", "bytes were gone before every server had them",
       of: host.map { .host($0) } ?? path.map { .directory(of: $0) } ?? .node,
-      subject: "\(pairs["file"] ?? pairs["path"] ?? "") \(lower)", pairs)
+      subject: host == nil ? "\(pairs["file"] ?? pairs["path"] ?? "") \(lower)" : "", pairs)
   }
 }

@@ -142,7 +142,7 @@ extension ServerMachine where H.Value == Digest {
       out.append(
         .admitTail(frame.payload, strings[index].row.key, offset: frame.header.offset, dropping: Int(dropping)))
     case false: refuse(frame, index, .conflict, "other bytes are held from \(frame.header.offset) on")
-    case nil: refuse(frame, index, .busy, "the held bytes can't be read")
+    case nil: refuse(frame, index, .unstorable, "what is held of it can't be read back: is its plain file still there?")
     }
     strings[index].isComparisonVoid = false
     advance(index)

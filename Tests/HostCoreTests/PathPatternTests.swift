@@ -71,6 +71,65 @@ import Testing
     #expect(took < .seconds(10))
   }
 
+  private static func names(_ text: String) throws -> NamePattern {
+    guard case .glob(let pattern) = try #require(PathPattern(BytePath("/" + text)).components.first) else {
+      throw Failure()
+    }
+    return pattern
+  }
+  private struct Failure: Error {}
+
+  /// Issue 8, 24: steps, not time. A run before a long word that nearly matches everywhere is the worst for a matcher
+  /// that comes back.
+  @Test func aNameTakesNoMoreStepsThanItHasBytesForEach64Tokens() throws {
+    let name = Array(repeating: UInt8(ascii: "a"), count: 255)
+    for (text, words) in [
+      (String(repeating: "*a", count: 60) + "*b*", 1), ("*" + String(repeating: "a", count: 62) + "b*", 1),
+      ("*" + String(repeating: "a", count: 120) + "b*", 2), (String(repeating: "*?", count: 120) + "b*", 2),
+      (String(repeating: "*a", count: 254) + "*b*", 4), (String(repeating: "*[!b]", count: 30) + "b?*", 1),
+    ] {
+      let (isMatch, steps) = try Self.names(text).walk(name)
+      #expect(!isMatch && steps <= 256 * words, "\(text): \(steps)")
+    }
+    // What can't match for its length, its first or its last byte costs next to nothing.
+    let short = [String(repeating: "*a", count: 300), "*b", "*.log", "*b" + String(repeating: "a", count: 100)]
+    #expect(try short.allSatisfy { try Self.names($0).walk(name).steps <= 256 })
+    #expect(
+      try ["*b", "b*", "?", String(repeating: "*a", count: 300)].allSatisfy { try Self.names($0).walk(name).steps <= 3 }
+    )
+  }
+
+  /// By trying everything.
+  private func matches(_ pattern: ArraySlice<UInt8>, _ name: ArraySlice<UInt8>) -> Bool {
+    guard let first = pattern.first else { return name.isEmpty }
+    if first == UInt8(ascii: "*") {
+      return (name.startIndex...name.endIndex).contains { matches(pattern.dropFirst(), name[$0...]) }
+    }
+    guard let byte = name.first else { return false }
+    return (first == UInt8(ascii: "?") || first == byte) && matches(pattern.dropFirst(), name.dropFirst())
+  }
+
+  @Test func matchesWhatTryingEverythingMatches() {
+    var state: UInt64 = 24
+    func next(_ bound: Int) -> Int {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int(state >> 33) % bound
+    }
+    // Long heads, so that states of several words meet.
+    for head in [0, 61, 62, 63, 64, 126, 127, 128] {
+      let literal = [UInt8](repeating: UInt8(ascii: "c"), count: head)
+      for _ in 0..<200 {
+        let pattern = (0..<(1 + next(8))).map { _ in Array("ab?**".utf8)[next(5)] }
+        let name = (0..<next(10)).map { _ in Array("ab".utf8)[next(2)] }
+        // In a row they'd be a component of its own.
+        guard !pattern.isEmpty, pattern != Array("**".utf8), !(literal + name).isEmpty else { continue }
+        let found = PathPattern(BytePath([UInt8(ascii: "/")] + literal + pattern))
+          .matches(BytePath([UInt8(ascii: "/")] + literal + name))
+        #expect(found == matches(pattern[...], name[...]), "\(head) \(pattern) \(name)")
+      }
+    }
+  }
+
   static let other: [(String, String)] = [
     ("/var/log/*.log", "/var/log/x/a.log"),
     ("/var/log/*.log", "/var/log/a.log.1"),

@@ -153,6 +153,26 @@ import Testing
     pool.stop()
   }
 
+  @Test func `Who waits for the end of work is told of it, and waits no longer than it may`() {
+    let pool = WorkerPool<TestLane, Int>()
+    let gate = Monitor(false)
+    let begun = hang(pool, .wide, keys: 0..<2, behind: gate)
+    begun.waiting { $0 == 2 ? () : nil }
+    let soon = Clocks.now() + .milliseconds(20)
+    #expect(!pool.awaitIdle(until: soon) { _ in true })
+    #expect(Clocks.now() >= soon)
+    #expect(pool.awaitIdle(until: Clocks.now() + .seconds(60)) { $0 == .slow })
+    // Work that begets work, and ends while somebody begins to wait, again and again.
+    for _ in 0..<2_000 {
+      pool.submit(.slow, 7) { pool.submit(.many(1), 7) {} }
+      #expect(pool.awaitIdle(until: Clocks.now() + .seconds(60)) { $0 != .wide })
+    }
+    gate.withLock { $0 = true }
+    gate.wakeAll()
+    #expect(pool.awaitIdle(until: Clocks.now() + .seconds(60)) { _ in true })
+    pool.stop()
+  }
+
   @Test func `The loop is woken from another thread and by its timeout`() throws {
     let epoll = try Epoll()
     let wakeup = try Wakeup()

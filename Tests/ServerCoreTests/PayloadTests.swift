@@ -49,6 +49,24 @@ import WireProtocol
     #expect(world.problems == [])
   }
 
+  @Test func `W3 held bytes that can't be read back are said, and compared when the host asks anew`() {
+    let world = FakeWorld.empty()
+    let client = ready(world, host)
+    client.payload(0, 0..<35)
+    client.settle()
+    world.faults[.compareFails] = [1]
+    client.payload(0, 4..<10)
+    client.settle()
+    #expect(client.refusals == [.unstorable])
+    #expect(world.refusedReports == [.unstorable])
+    client.send(.resumeQuery([host.files[0].uuid]))
+    client.payload(0, 4..<47)
+    client.settle()
+    #expect(client.refusals == [.unstorable])
+    #expect(client.durable(0) == 47)
+    #expect(world.problems == [])
+  }
+
   @Test func `W3 what overlaps the end is compared below it and taken beyond it`() {
     let world = FakeWorld.empty()
     let client = ready(world, host)
