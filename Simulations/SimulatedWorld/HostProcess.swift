@@ -25,6 +25,9 @@ final class HostProcess: SimulatedProcess {
   /// Names older than this one stood before the process began.
   private(set) var firstEra = 0
   private(set) var settledTokens: Set<UInt64> = []
+  /// How often each server had lost something when it was last met.
+  private var setbacksSeen: [Int: Int] = [:]
+  private var wasAskedAgain = false
   /// Work that waits for a file system that hangs.
   private var held: [() -> Void] = []
 
@@ -120,6 +123,14 @@ final class HostProcess: SimulatedProcess {
 
   var hintCounts: WatchQueue.Counts { watches.counts }
   func isWatching(_ directory: BytePath) -> Bool { watches.isWatched(directory) }
+
+  /// Asks once more when it has met every server since that server last lost anything: what it says before, it says by
+  /// the word of servers that had not lost it yet.
+  func askAgain(_ token: UInt64) {
+    guard !wasAskedAgain, servers.allSatisfy({ setbacksSeen[$0] == world.servers[$0].setbacks }) else { return }
+    wasAskedAgain = true
+    run { [self] in input(.settle(token: token)) }
+  }
 
   /// What a settlement still waits for, in the host's own words.
   var unsettled: [String] {
@@ -343,6 +354,7 @@ final class HostProcess: SimulatedProcess {
         guard let server = sessions[id]?.server, let frame = mutations.frame(frame, from: server.value) else {
           continue
         }
+        if case .welcome = frame { setbacksSeen[servers[server.value]] = world.servers[servers[server.value]].setbacks }
         input(.received(id, frame))
       } catch { return cutOff(id, "\(error)") }
     }

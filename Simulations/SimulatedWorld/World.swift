@@ -82,6 +82,7 @@ package final class World {
     let deadline = loadEnd + plan.knobs[.settleWithin]
     var time = loadEnd
     while oracle.failure == nil, !isSettled, time < deadline {
+      for host in hosts where isAskedTwice { host.process?.askAgain(Self.secondToken) }
       time += 1_000_000_000
       advance(to: time)
     }
@@ -112,9 +113,12 @@ package final class World {
 
   private static let mostEvents: UInt64 = 20_000_000
   static let settleToken: UInt64 = 1
+  private static let secondToken: UInt64 = 3
+  private var isAskedTwice: Bool { servers.contains { $0.setbacks > 0 } }
 
   private var isSettled: Bool {
-    hosts.allSatisfy { $0.process?.settledTokens.contains(Self.settleToken) ?? false }
+    let tokens: Set = isAskedTwice ? [Self.settleToken, Self.secondToken] : [Self.settleToken]
+    return hosts.allSatisfy { $0.process?.settledTokens.isSuperset(of: tokens) ?? false }
   }
 
   private func outcome(load: UInt64) -> Outcome {
