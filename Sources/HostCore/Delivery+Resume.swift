@@ -39,8 +39,9 @@ extension Delivery {
   }
 
   /// The file is gone for good.
-  func forget(_ id: FileID) {
-    guard let cursor = cursors.removeValue(forKey: id) else { return }
+  func forget(_ file: FollowedFile) {
+    guard let cursor = cursors.removeValue(forKey: file.id) else { return }
+    noteLast(file, cursor)
     if case .comparing = cursor.state { comparisons = max(0, comparisons - 1) }
   }
 

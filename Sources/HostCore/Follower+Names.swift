@@ -341,7 +341,7 @@ extension Follower {
   /// Its end is journaled and nothing of it can be wanted any more.
   func forget(_ file: FollowedFile, _ turn: inout Turn) {
     files.remove(file)
-    for delivery in deliveries { delivery.forget(file.id) }
+    for delivery in deliveries { delivery.forget(file) }
     turn.touch(file.id)
   }
 }
