@@ -30,6 +30,7 @@ extension ServerMachine where H.Value == Digest {
       }
       out.append(.report(.fileSetApart(key.key, strings[index].row.path, why)))
       files = [index]
+    case .file: return halt("the store refuses what it wasn't given: \(why)")
     }
     for index in files where strings[index].apart == nil {
       strings[index].apart = why
@@ -39,6 +40,16 @@ extension ServerMachine where H.Value == Digest {
       releaseResumers(index)
     }
     for row in group.rows { advance(row.index) }
+  }
+
+  /// All that is set apart now, journals first.
+  var setApart: [ServerStatus.SetApart] {
+    journals.compactMap { journal in
+      journal.apart.map { ServerStatus.SetApart(subject: .journal(journal.held.key), why: $0) }
+    }
+      + strings.compactMap { string in
+        string.apart.map { ServerStatus.SetApart(subject: .file(string.row.key.key, string.row.path), why: $0) }
+      }
   }
 
   static func apart(_ why: String) -> String { "set apart until the server's restart, its store refuses it: \(why)" }

@@ -270,6 +270,7 @@ import WireProtocol
       .resumed(file, path),
       .unreadable(path, "EACCES"), .unwatched(path), .serverUp(ServerIndex(0), records: 2), Self.down,
       .refused(ServerIndex(0), nil, nil, .badSignature, "x\ny"), .journalBlocked("full"), .journalUnblocked,
+      .setApart(file, path, "damaged"),
     ]
     for report in reports { log.report(report, at: Self.second(0)) }
     #expect(lines.all.count == reports.count)
