@@ -107,7 +107,8 @@ import Testing
     }
   }
 
-  @Test(arguments: Refused.allCases) func `G1 P5 the power goes before every effect of setting apart`(refused: Refused) {
+  @Test(arguments: Refused.allCases) func `G1 P5 the power goes before every effect of setting apart`(refused: Refused)
+  {
     for from in [1, 4] {
       for index in stride(from: from, to: 90, by: 3) {
         let verdict = verdict(story(refused, mode: .random, seed: UInt64(index)), from: from, crashAt: index)
