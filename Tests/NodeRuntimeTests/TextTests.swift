@@ -277,6 +277,19 @@ import WireProtocol
     #expect(lines.all.allSatisfy { $0.filter { $0 == "\n" }.count == 1 && $0.hasSuffix("\n") })
   }
 
+  @Test func statusNamesWhatIsSetApartAndCountsTheRest() throws {
+    var status = NodeStatus(name: "n", roles: ["host"], settled: false)
+    status.setApart = (0..<100).map {
+      .init(host: "web1", file: "f\($0)", path: "/log/\($0)", reason: "leaf 3 differs")
+    }
+    status.setApart[0] = .init(host: "web1", journal: "j0", reason: "meta")
+    status.setApartCount = 250
+    let lines = StatusText(status).text.split(separator: "\n")
+    #expect(lines.contains("250 set apart until a restart:"))
+    #expect(lines.contains("  web1: journal j0: meta") && lines.contains("  web1: /log/1: leaf 3 differs"))
+    #expect(lines.count { $0.contains("leaf 3 differs") } == 19)
+  }
+
   @Test func serverReportsNameHostAndPeer() throws {
     let (log, lines) = Self.log(.debug)
     let host = try #require(HostName("web1"))
