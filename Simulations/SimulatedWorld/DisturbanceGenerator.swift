@@ -37,7 +37,7 @@ struct DisturbanceGenerator {
       ("replace", 5, replace),
       ("boundaries", 20, boundaries), ("dribble", 10, dribble), ("cutFrame", 40, cutFrame), ("drain", 30, drain),
       ("swizzle", 15, swizzle), ("longClog", 3, longClog), ("runClock", 30, runClock), ("configure", 8, configure),
-      ("attack", 30, attack), ("hang", 25, hang), ("deploy", 25, deploy),
+      ("attack", 30, attack), ("hang", 25, hang), ("deploy", 25, deploy), ("refuseRow", 15, refuseRow),
     ]
   }
 
@@ -160,6 +160,10 @@ struct DisturbanceGenerator {
     let fails: (UInt64, Operation) = (0, .fault(.server(server), kind, duration: 0))
     guard g.random.chance(700_000) else { return [fails] }
     return [fails, (0, .powerCut(.server(server))), (g.millisecond, .start(.server(server)))]
+  }
+
+  private static func refuseRow(_ g: inout Self) -> [(UInt64, Operation)] {
+    [(0, .fault(g.node(), .refuseRow, duration: 0))]
   }
 
   // MARK: Network, time, operator

@@ -13,7 +13,7 @@ package enum FaultCatalogue {
   private static let leastOfOthers = 198
 
   private static let ofHostsAndServers = [
-    "failStoreSync", "kill", "pause", "power cut", "readError", "slowDisk", "stop", "storeFull",
+    "failStoreSync", "kill", "pause", "power cut", "readError", "refuseRow", "slowDisk", "stop", "storeFull",
   ]
 
   private static let others = [

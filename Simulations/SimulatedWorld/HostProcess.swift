@@ -272,6 +272,10 @@ final class HostProcess: SimulatedProcess {
       }
       if host.has(.storeFull) { return .failure(.full("ENOSPC")) }
       if host.take(.failStoreSync) { return .failure(.failedSync("EIO")) }
+      if let row = batch.files.last, host.take(.refuseRow) { host.refused.insert(row.file) }
+      if let row = batch.files.first(where: { host.refused.contains($0.file) }) {
+        return .failure(.refused(.file(row.file), .corrupt("struck")))
+      }
       do throws(StoreError) {
         let before = try host.store.length()
         var batch = batch
@@ -286,13 +290,17 @@ final class HostProcess: SimulatedProcess {
         let position = try host.store.commit(batch)
         world.oracle.journaled(host.index, batch, from: before)
         return befalling == .failSync ? .failure(.failedSync("EIO")) : .success(position)
-      } catch { return .failure(error) }
+      } catch {
+        switch error {
+        case .corrupt, .refused: world.oracle.fail(.storeContract, "host: \(error)")
+        default: break
+        }
+        return .failure(error)
+      }
     } answer: { [self] in
       switch $0 {
       case .success(let position): input(.committed(position))
-      case .failure(let error):
-        if case .corrupt(let what) = error { world.oracle.fail(.storeContract, "host: \(what)") }
-        input(.commitFailed(error))
+      case .failure(let error): input(.commitFailed(error))
       }
     }
   }

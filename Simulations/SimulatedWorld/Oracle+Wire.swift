@@ -29,6 +29,7 @@ extension Oracle {
   func accused(_ server: SimulatedServer, _ host: Int, _ refusal: Refusal) {
     if let file = refusal.file, followed[host][file]?.lostUnnoticed.contains(server.index) == true { return }
     switch refusal.code {
+    case .other where !server.refused.isEmpty: return
     case .rootMismatch, .diskFull, .unstorable, .quota, .busy, .superseded, .shuttingDown, .silence: return
     default: fail(.wire, "server \(server.index) accuses host \(host): \(refusal.code): \(refusal.text)")
     }

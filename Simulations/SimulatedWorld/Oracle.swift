@@ -294,7 +294,11 @@ package final class Oracle {
   }
 
   func reported(_ host: Int, _ report: HostReport) {
-    if case .journalBlocked = report { world.mark(.journalBlocked) }
+    switch report {
+    case .journalBlocked: world.mark(.journalBlocked)
+    case .setApart: world.mark(.setApart)
+    default: break
+    }
   }
 
   // MARK: Servers
@@ -303,6 +307,7 @@ package final class Oracle {
     switch report {
     case .storeBlocked: world.mark(.storeBlocked)
     case .setAside: world.mark(.setAside)
+    case .fileSetApart, .journalSetApart: world.mark(.setApartByServer)
     case .repairFailed(let key, let reason):
       guard !["EIO", "noSpace", "inputOutput", "can't be made"].contains(reason) else { return }
       fail(.durability, "server \(server.index) can't repair \(key.file.text): \(reason)")

@@ -111,6 +111,8 @@ package enum FaultKind: String, Hashable, Sendable, CaseIterable {
   case slowDisk
   /// The stores' next commit fails for good.
   case failStoreSync
+  /// Until the node's next start its store refuses one row of the next commit that has any (P5).
+  case refuseRow
 }
 
 package enum Node: Hashable, Sendable, Comparable {

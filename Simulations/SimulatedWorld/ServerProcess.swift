@@ -299,6 +299,7 @@ final class ServerProcess: SimulatedProcess {
       }
       if server.has(.storeFull) { return .full("ENOSPC") }
       if server.take(.failStoreSync) { return .failedSync("EIO") }
+      if let error = refusal(of: batch) { return error }
       do throws(StoreError) {
         if world.mutant == .forgetServerCommit, world.chance(.mutation) { return nil }
         if world.mutant == .forgetPromises { batch.promises = [] }
@@ -309,10 +310,22 @@ final class ServerProcess: SimulatedProcess {
         try server.store.commit(batch)
         world.oracle.committed(server, batch)
         return befalling == .failSync ? .failedSync("EIO") : nil
-      } catch { return error }
+      } catch {
+        switch error {
+        case .corrupt, .refused: world.oracle.fail(.storeContract, "server \(server.index): \(error)")
+        default: break
+        }
+        return error
+      }
     } answer: { [self] error in
-      if case .corrupt(let what)? = error { world.oracle.fail(.storeContract, "server \(server.index): \(what)") }
       input(.committed(error))
     }
+  }
+
+  private func refusal(of batch: ServerBatch) -> StoreError? {
+    let subjects = batch.records.map { StoreSubject.journal($0.after.key) } + batch.strings.map { .string($0.key) }
+    // A string more often than not: a journal takes all of its host along.
+    if let struck = subjects.last, server.take(.refuseRow) { server.refused.insert(struck) }
+    return subjects.first { server.refused.contains($0) }.map { .refused($0, .corrupt("struck")) }
   }
 }

@@ -22,6 +22,8 @@ package final class SimulatedHost {
   var clock = WallClock()
   var faultUntil: [FaultKind: UInt64] = [:]
   var once: Set<FaultKind> = []
+  /// What the store refuses until the next start.
+  var refused: Set<FileUUID> = []
   var hintFaults = WatchQueue.Faults()
   var hintsDelayed: (until: UInt64, by: UInt64) = (0, 0)
   var writers: [Int: Writer] = [:]

@@ -16,6 +16,8 @@ package final class SimulatedServer {
   var clock = WallClock()
   var faultUntil: [FaultKind: UInt64] = [:]
   var once: Set<FaultKind> = []
+  /// What the store refuses until the next start.
+  var refused: Set<StoreSubject> = []
   /// The start counter beside the plain files (P3); the other one is in the store.
   private var counter: UInt64 = 0
   private var backup: InMemoryServerStore<SimulatedTree>.State?

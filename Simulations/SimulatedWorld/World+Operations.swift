@@ -287,7 +287,7 @@ extension World {
   private func fault(_ node: Node, _ kind: FaultKind, _ duration: UInt64) {
     guard exists(node) else { return }
     let until = kernel.now.nanoseconds + duration
-    let isOnce = [.failSync, .failDirectorySync, .failStoreSync].contains(kind)
+    let isOnce = [.failSync, .failDirectorySync, .failStoreSync, .refuseRow].contains(kind)
     switch node {
     case .host(let index):
       if kind == .stale { hosts[index].process?.plane.staleDescriptors() }

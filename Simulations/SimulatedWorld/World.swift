@@ -162,6 +162,7 @@ package final class World {
     case .host(let index):
       guard hosts.indices.contains(index), hosts[index].process == nil else { return }
       hosts[index].lives += 1
+      hosts[index].refused = []
       let process = HostProcess(host: hosts[index], world: self)
       hosts[index].process = process
       if hosts[index].lives > 1 { mark(.hostRestarted) }
@@ -170,6 +171,7 @@ package final class World {
     case .server(let index):
       guard servers.indices.contains(index), servers[index].process == nil else { return }
       servers[index].lives += 1
+      servers[index].refused = []
       let process = ServerProcess(server: servers[index], world: self)
       servers[index].process = process
       if servers[index].lives > 1 { mark(.serverRestarted) }
@@ -242,10 +244,12 @@ package final class World {
       server.process?.effectsToLive = nil
     }
     for index in servers.indices {
+      if !servers[index].refused.isEmpty { crash(.server(index)) }
       start(.server(index))
       servers[index].process?.resume()
     }
     for index in hosts.indices {
+      if !hosts[index].refused.isEmpty { crash(.host(index)) }
       if !hosts[index].isFullyConfigured {
         crash(.host(index))
         for server in servers.indices { hosts[index].configure(server, true) }
@@ -368,7 +372,7 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
   case syncFailedInCreate, syncFailedInRepair, unreadableInVerify, unreadableInRepair
-  case hung
+  case hung, setApart, setApartByServer
   case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused
 }
 

@@ -40,9 +40,9 @@ extension Delivery {
   }
 
   /// The file is gone for good.
-  func forget(_ id: FileID) {
-    cursors[id] = nil
-    comparing[id] = nil
+  func forget(_ file: FollowedFile) {
+    comparing[file.id] = nil
+    if let cursor = cursors.removeValue(forKey: file.id) { noteLast(file, cursor) }
   }
 
   /// Something of the file was committed.

@@ -75,6 +75,8 @@ final class Delivery {
   var spent: UInt64 = 0
   var retries = Heap<Instant, FileID>()
   private var dirtyNotes: [FileID] = []
+  /// Of files that are gone: whoever asks what a gap lacks where reads the notes.
+  private var lastNotes: [Delivered] = []
   /// There may be something to send.
   var isDue = false
 
@@ -329,7 +331,10 @@ extension Delivery {
     let hasLess = welcome.journalLength < notedRecords
     noteRecords(welcome.journalLength)
     markRecords(turn.now)
-    if hasLess { forgetting = .unnoted }
+    if hasLess {
+      forgetting = .unnoted
+      lastNotes = []
+    }
     // A server that has lost records may have lost anything: only what it says now counts.
     for file in files.all { begin(file, forgetting: hasLess, &turn) }
     isDue = true
@@ -390,12 +395,19 @@ extension Delivery {
     dirtyNotes.append(id)
   }
 
-  var hasNotes: Bool { isRecordNoteDirty || !dirtyNotes.isEmpty }
+  /// The file is gone for good; what this server has of it is still to be noted.
+  func noteLast(_ file: FollowedFile, _ cursor: Cursor) {
+    guard cursor.isNoteDirty else { return }
+    lastNotes.append(Delivered(server: name, file: file.uuid, length: cursor.durable))
+  }
+
+  var hasNotes: Bool { isRecordNoteDirty || !dirtyNotes.isEmpty || !lastNotes.isEmpty }
 
   /// At most `count` notes of what this server has acknowledged, for the store.
   func takeNotes(_ count: Int) -> [Delivered] {
-    var notes: [Delivered] = []
-    let taken = dirtyNotes.prefix(count)
+    var notes = Array(lastNotes.prefix(count))
+    lastNotes.removeFirst(notes.count)
+    let taken = dirtyNotes.prefix(count - notes.count)
     for id in taken {
       guard let cursor = cursors[id] else { continue }
       cursor.isNoteDirty = false
@@ -403,7 +415,7 @@ extension Delivery {
     }
     dirtyNotes.removeFirst(taken.count)
     // Last, so that a journal's length is never noted beside file lengths from before a loss.
-    if isRecordNoteDirty, dirtyNotes.isEmpty {
+    if isRecordNoteDirty, dirtyNotes.isEmpty, lastNotes.isEmpty {
       isRecordNoteDirty = false
       notes.append(Delivered(server: name, file: Self.journalNote, length: notedRecords))
       if forgetting == .unnoted { forgetting = .beingNoted }

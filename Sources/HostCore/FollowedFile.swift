@@ -107,11 +107,10 @@ final class FollowedFile {
   var missedInScan: UInt64 = 0
   var missedAt: Instant?
 
-  // Gathering: see `JournalWriter`.
-  var isRowDirty = false
-  var pendingAppend: Int?
-  var pendingLast: Int?
-  var pendingBirth: Int?
+  /// What is gathered of it for the next commit.
+  var change: Gathered.Change?
+  /// Why the journal's store refuses it: nothing more is read or journaled of it until the next start.
+  var apart: String?
 
   init(
     id: FileID, uuid: FileUUID, inode: InodeKey, isDerived: Bool, born: WallTime, path: BytePath, empty: Digest
@@ -162,8 +161,8 @@ final class FollowedFile {
   /// Where the settled part ends from which on a gap lies; `length` where there is none.
   var gapStart: UInt64 { min(gapFrom ?? length, length) }
 
-  /// The greatest size seen and not known to be another content's.
-  var extent: UInt64 { max(length, furthest, expected, glimpsed) }
+  /// The greatest size seen and not known to be another content's. Of one set apart all that follows lies in a gap.
+  var extent: UInt64 { apart == nil ? max(length, furthest, expected, glimpsed) : length }
 
   /// Where the data plane finds the inode.
   var openPath: BytePath { primary?.realPath ?? path }

@@ -137,7 +137,7 @@ extension Follower {
 
   /// Its bytes can be had after all: nothing of it is settled by the gap alone any more.
   private func heal(_ file: FollowedFile) {
-    if let gap = gaps.heal(file.uuid) { journal.heal(gap) }
+    for gap in gaps.heal(file.uuid) { journal.heal(gap) }
     file.closed = nil
     file.gapFrom = nil
     journal.markDirty(file)

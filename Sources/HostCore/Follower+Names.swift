@@ -98,7 +98,7 @@ extension Follower {
     of file: FollowedFile, from before: BytePath, evenTo same: BytePath? = nil, _ turn: inout Turn
   ) {
     guard file.path != before || file.path == same else { return }
-    journal.append(.rotated(Rotated(file: file.uuid, from: before, to: file.path)), at: turn.wall)
+    journal.append(.rotated(Rotated(file: file.uuid, from: before, to: file.path)), of: file, at: turn.wall)
     journal.markDirty(file)
     turn.report(.rotated(file.uuid, from: before, to: file.path))
   }
@@ -225,7 +225,7 @@ extension Follower {
   func journalNameless(_ file: FollowedFile, _ turn: inout Turn) {
     guard case .nameless(isJournaled: false) = file.presence else { return }
     file.presence = .nameless(isJournaled: true)
-    journal.append(.rotated(Rotated(file: file.uuid, from: file.path, to: nil)), at: turn.wall)
+    journal.append(.rotated(Rotated(file: file.uuid, from: file.path, to: nil)), of: file, at: turn.wall)
     journal.markDirty(file)
     turn.report(.rotated(file.uuid, from: file.path, to: nil))
   }
@@ -262,14 +262,13 @@ extension Follower {
   }
 
   func record(_ gap: Gap, _ turn: inout Turn) {
-    let number = journal.append(gap, at: turn.wall)
-    if case .file(let file) = gap.subject { gaps.add(number, of: file) } else { gaps.add(number, of: nil) }
+    gaps.add(journal.append(gap, at: turn.wall))
   }
 
   func close(_ file: FollowedFile, _ reason: FileClosed.Reason, _ turn: inout Turn) {
     file.closed = reason
     let closed = FileClosed(file: file.uuid, length: file.length, root: file.root, reason: reason)
-    journal.append(.fileClosed(closed), at: turn.wall)
+    journal.append(.fileClosed(closed), of: file, at: turn.wall)
     journal.markDirty(file)
     turn.report(.closed(file.uuid, file.path, length: file.length, reason))
   }
@@ -290,6 +289,7 @@ extension Follower {
   /// A nameless file is looked at until nothing is new, every server has its bytes and no writer is left (F2).
   func poll(_ file: FollowedFile, _ turn: inout Turn) {
     guard file.isNameless else { return }
+    guard file.apart == nil else { return reviewApart(file, &turn) }
     if file.reading == .idle, !file.isProbing {
       file.hasNoWriter = false
       check(file)
@@ -341,7 +341,7 @@ extension Follower {
   /// Its end is journaled and nothing of it can be wanted any more.
   func forget(_ file: FollowedFile, _ turn: inout Turn) {
     files.remove(file)
-    for delivery in deliveries { delivery.forget(file.id) }
+    for delivery in deliveries { delivery.forget(file) }
     turn.touch(file.id)
   }
 }

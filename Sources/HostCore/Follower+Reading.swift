@@ -4,7 +4,7 @@ import JournalModel
 extension Follower {
   /// New bytes are likely: read at once unless the file has had more records than its pace allows (J3).
   func wantRead(_ file: FollowedFile, _ turn: inout Turn) {
-    guard file.isAttached else { return }
+    guard file.isAttached, file.apart == nil else { return }
     switch file.reading {
     case .underWay: file.readsAgain = true
     case .queued: break
@@ -18,7 +18,7 @@ extension Follower {
 
   /// Reads as soon as it is this file's turn.
   func check(_ file: FollowedFile) {
-    guard file.isAttached else { return }
+    guard file.isAttached, file.apart == nil else { return }
     switch file.reading {
     case .underWay: file.readsAgain = true
     case .queued: break
@@ -38,6 +38,10 @@ extension Follower {
   func pump(_ turn: inout Turn) {
     while !journal.isFull, let (id, fileSystem) = readQueues.next() {
       guard let file = files[id], file.reading == .queued else { continue }
+      guard file.apart == nil else {
+        file.reading = .idle
+        continue
+      }
       file.reading = .underWay
       file.expected = max(file.expected, file.glimpsed)
       file.glimpsed = 0
@@ -58,7 +62,7 @@ extension Follower {
       file.discardsRead = false
       return check(file)
     }
-    guard file.isAttached else { return }
+    guard file.isAttached, file.apart == nil else { return }
     switch answer.outcome {
     case .appended(let appended) where appended.length > file.length && appended.length <= UInt64(Int64.max):
       grew(file, appended, answer, &turn)

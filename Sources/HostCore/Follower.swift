@@ -58,6 +58,8 @@ final class Follower {
   let mostHeld: Int
   var hasReportedUnknownWriters = false
   var gaps = StandingGaps()
+  /// What the journal's store refuses, since this process began.
+  var apart: [FileUUID: SetApart] = [:]
   /// Inodes that may be a file about which nothing is certain yet, in the order in which they came.
   var rivals: [Rival] = []
 
@@ -77,12 +79,14 @@ final class Follower {
   }
 
   func start(_ known: [KnownFile], _ standing: [StandingGap], _ turn: inout Turn) {
-    for gap in standing { gaps.add(gap.record, of: gap.file) }
+    for gap in standing { gaps.add(OpenGap(record: gap.record, file: gap.file)) }
     for row in known {
       switch row.closed {
       case .deleted, .truncated: files.markUsed(row.file)
       case .vanished, nil:
         let file = FollowedFile(id: files.makeID(), known: row)
+        // Its row was refused when the gap was recorded: a read tells whether that stands.
+        if file.gapFrom == nil, gaps.has(file.uuid) { file.gapFrom = file.length }
         // Its last record may be any of them.
         file.lastRecord = journal.position.length &- 1
         files.insert(file)

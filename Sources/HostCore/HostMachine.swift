@@ -93,8 +93,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .ingested(let id, let answer): follower.ingested(id, answer, &turn)
     case .writersProbed(let id, let hasWriters): follower.writersProbed(id, hasWriters, &turn)
     case .committed(let position): committed(position, &turn)
-    case .commitFailed(.failedSync(let reason)) where journal.isCommitting: halt(reason, &turn)
-    case .commitFailed(let error): journal.failed(error, &turn)
+    case .commitFailed(let error): if journal.isCommitting { commitFailed(error, &turn) }
     case .rootComputed(let id, let file, let length, let root):
       delivery(id)?.rootComputed(id, file, length: length, root, &turn)
     case .connected(let server, let id): delivery(server)?.connected(id, &turn)
@@ -145,6 +144,21 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     for file in changed where files[file.id] === file {
       for delivery in deliveries { delivery.journaled(file, &turn) }
       turn.touch(file.id)
+    }
+  }
+
+  /// What finds no room is tried again as it is. What is refused isn't: alone it is set apart; where nothing can be told of
+  /// the journal as a whole, the node stops.
+  private mutating func commitFailed(_ error: StoreError, _ turn: inout Turn) {
+    switch error {
+    case .full, .failed, .alreadyExists, .outOfRange: journal.failed(error, &turn)
+    case .corrupt, .damaged: halt("\(error)", &turn)
+    case .failedSync(let reason): halt(reason, &turn)
+    case .refused(.file(let file), let why):
+      guard let path = journal.leaveOut(file) else { fallthrough }
+      follower.setApart(file, path, "\(why)", &turn)
+      for index in settlements.indices { settlements[index].expect(journal.expectedLength) }
+    case .refused: halt("its store refuses what it wasn't given: \(error)", &turn)
     }
   }
 

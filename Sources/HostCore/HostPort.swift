@@ -126,6 +126,8 @@ package enum HostReport: Hashable, Sendable {
   case serverDown(ServerIndex, reason: String)
   case refused(ServerIndex, FileUUID?, BytePath?, RefusalCode, String)
   case journalBlocked(String)
+  /// The journal's store refuses the file: it is followed no further until the next start, others go on.
+  case setApart(FileUUID, BytePath, String)
   case journalUnblocked
 }
 

@@ -89,6 +89,9 @@ package struct HostStatus: Hashable, Sendable {
   package var unfollowed: [UnfollowedName]
   package var unfollowedCount: Int
   package var owedNames: Int
+  /// Files that the journal's store refuses, since this process began: at most `mostListed` of `apartCount`.
+  package var apart: [SetApart]
+  package var apartCount: Int
   package var settlements: [Settlement]
 }
 
@@ -126,6 +129,8 @@ extension HostStatus {
     unfollowed = Self.unfollowed(directories)
     unfollowedCount = directories.saturatingSum(\.unfollowed.count)
     owedNames = follower.owedNames
+    apartCount = follower.apart.count
+    apart = Array(follower.apart.values.sorted { ($0.path, $0.file) < ($1.path, $1.file) }.prefix(Self.mostListed))
     isSettled =
       waits.isEmpty && follower.owedNames == 0 && follower.journal.expectedLength == journalLength
       && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }

@@ -2,31 +2,17 @@ import DataPlane
 import JournalModel
 import JournalStore
 
-/// Gathers records while a commit is under way; the next one takes them all (group commit). Nothing is ever dropped:
-/// a batch that fails is tried again as it is.
+/// Gathers records while a commit is under way; the next one takes them all (group commit). Nothing is ever dropped: a
+/// batch that finds no room is tried again as it is. What the store refuses of one file is set apart, and a gap says so.
 final class JournalWriter {
-  /// What a commit makes true of a file.
-  private struct Outcome {
-    var file: FollowedFile
-    var length: UInt64
-    var root: Digest
-    var last: Int?
-    var birth: Int?
-  }
   /// More than this isn't gathered by reading on: a blocked journal must not fill the memory.
   static let mostPending = 4_096
   static let mostPendingLeaves = 65_536
 
   private let limits: Limits
   private(set) var position = JournalPosition(length: 0, root: .zero)
-  private var records: [Record] = []
-  private var dirty: [FollowedFile] = []
-  private var leaves: [LeafRange] = []
-  private var leafCount = 0
-  private var gaps: [StandingGap] = []
-  private var healed: [UInt64] = []
-  private var underWay: HostBatch?
-  private var outcomes: [Outcome] = []
+  private var gathered = Gathered()
+  private var underWay: Gathered?
   private(set) var isCommitting = false
   private(set) var retryDue: Instant?
   private(set) var blocked: String?
@@ -36,130 +22,88 @@ final class JournalWriter {
   func start(at position: JournalPosition) { self.position = position }
 
   /// Whether reading should pause until something is committed.
-  var isFull: Bool { records.count >= Self.mostPending || leafCount >= Self.mostPendingLeaves }
+  var isFull: Bool { gathered.records.count >= Self.mostPending || gathered.leafCount >= Self.mostPendingLeaves }
   /// The journal's length when all that is gathered is committed.
-  var expectedLength: UInt64 { position.length.saturatingAdd((underWay?.records.count ?? 0) + records.count) }
+  var expectedLength: UInt64 { position.length.saturatingAdd((underWay?.records.count ?? 0) + gathered.records.count) }
 
   // MARK: Gathering
 
-  func append(_ body: RecordBody, at wall: WallTime) { records.append(Record(time: wall, body: body)) }
+  /// A record about a file, unless it is set apart.
+  func append(_ body: RecordBody, of file: FollowedFile, at wall: WallTime) {
+    guard file.apart == nil else { return }
+    gathered.append(Record(time: wall, body: body))
+  }
 
   func appendBirth(of file: FollowedFile, _ born: FileBorn, at wall: WallTime) {
-    file.pendingBirth = records.count
-    file.pendingLast = records.count
-    append(.fileBorn(born), at: wall)
-    markDirty(file)
+    gathered.appendBirth(of: file, Record(time: wall, body: .fileBorn(born)))
   }
 
-  /// Growth of a file: joins its record of this batch while that stays within an extent (J3).
   func appendGrowth(of file: FollowedFile, _ appended: Appended, at wall: WallTime) {
-    let count = appended.length - file.length
-    if let index = file.pendingAppend, case .bytesAppended(var body) = records[index].body,
-      count <= UInt64(limits.extentSize), body.length <= UInt64(limits.extentSize) - count
-    {
-      body.length += count
-      body.root = appended.root
-      records[index].body = .bytesAppended(body)
-    } else {
-      file.pendingAppend = records.count
-      file.pendingLast = records.count
-      let body = BytesAppended(file: file.uuid, offset: file.length, length: count, root: appended.root)
-      append(.bytesAppended(body), at: wall)
-    }
-    if !appended.leaves.hashes.isEmpty {
-      leaves.append(appended.leaves)
-      leafCount += appended.leaves.hashes.count
-    }
-    markDirty(file)
+    gathered.appendGrowth(of: file, appended, extent: limits.extentSize, at: wall)
   }
 
-  /// Appends a gap, which stands until it is healed. Returns the number of its record.
-  func append(_ gap: Gap, at wall: WallTime) -> UInt64 {
-    let number = expectedLength
-    append(.gap(gap), at: wall)
+  /// Appends a gap, which stands until it is healed.
+  func append(_ gap: Gap, at wall: WallTime) -> OpenGap {
     let file: FileUUID? = if case .file(let file) = gap.subject { file } else { nil }
-    gaps.append(StandingGap(record: number, file: file))
-    return number
+    let open = OpenGap(file: file)
+    gathered.append(open, Record(time: wall, body: .gap(gap)))
+    return open
   }
 
   /// The bytes of that gap turned up after all.
-  func heal(_ gap: UInt64) { healed.append(gap) }
+  func heal(_ gap: OpenGap) { gathered.heal(gap) }
 
   /// The file's row changed.
   func markDirty(_ file: FollowedFile) {
-    guard !file.isRowDirty else { return }
-    file.isRowDirty = true
-    dirty.append(file)
+    guard file.apart == nil else { return }
+    gathered.change(of: file)
   }
 
   // MARK: Committing
 
   /// No commit is under way, and none waits to be tried again.
   var isFree: Bool { !isCommitting && retryDue == nil }
-  func hasWork(notes: Bool) -> Bool { isFree && (underWay != nil || !isEmpty || notes) }
+  func hasWork(notes: Bool) -> Bool { isFree && (underWay != nil || !gathered.isEmpty || notes) }
   /// Nothing is on its way to the store.
   var isIdle: Bool { !isCommitting && underWay == nil }
-  /// The next commit is one that failed before, unchanged.
+  /// The next commit is one that failed before.
   var isRetry: Bool { underWay != nil }
-  private var isEmpty: Bool { records.isEmpty && dirty.isEmpty && leaves.isEmpty && healed.isEmpty }
 
   /// Commits what is gathered, with `notes`. Call only while `hasWork`.
   func commit(notes: [Delivered], _ turn: inout Turn) {
-    let batch = underWay ?? take(notes)
-    underWay = batch
-    isCommitting = true
-    turn.emit(.commit(batch))
-  }
-
-  private func take(_ notes: [Delivered]) -> HostBatch {
-    var batch = HostBatch()
-    batch.records = records.map { $0.encoded() }
-    batch.files = dirty.map(\.row)
-    batch.leaves = leaves
-    batch.delivered = notes
-    batch.gaps = gaps
-    batch.healed = healed
-    for file in dirty {
-      outcomes.append(
-        Outcome(
-          file: file, length: file.length, root: file.root, last: file.pendingLast, birth: file.pendingBirth))
-      file.isRowDirty = false
-      file.pendingAppend = nil
-      file.pendingLast = nil
-      file.pendingBirth = nil
+    if underWay == nil {
+      gathered.seal(with: notes)
+      underWay = gathered
+      gathered = Gathered()
     }
-    records.removeAll(keepingCapacity: true)
-    dirty.removeAll(keepingCapacity: true)
-    leaves.removeAll(keepingCapacity: true)
-    leafCount = 0
-    gaps = []
-    healed = []
-    return batch
+    guard let underWay else { return }
+    isCommitting = true
+    turn.emit(.commit(underWay.batch(at: position.length)))
   }
 
   /// Everything of the batch under way is durable. Returns the files that it was about.
   func committed(_ position: JournalPosition, _ turn: inout Turn) -> [FollowedFile] {
-    guard isCommitting, let batch = underWay else { return [] }
+    guard isCommitting, let done = underWay else { return [] }
     isCommitting = false
     underWay = nil
-    let base = position.length &- UInt64(batch.records.count)
+    let base = position.length &- UInt64(done.records.count)
     self.position = position
-    for outcome in outcomes {
-      let file = outcome.file
+    for change in done.changes {
+      let file = change.file
       file.isCommitted = true
-      file.committedLength = outcome.length
-      file.committedRoot = outcome.root
-      if let last = outcome.last { file.lastRecord = base &+ UInt64(last) }
-      if let birth = outcome.birth { file.bornRecord = base &+ UInt64(birth) }
+      file.committedLength = change.row.length
+      file.committedRoot = change.row.root
+      if let last = change.last { file.lastRecord = base &+ UInt64(last) }
+      if let birth = change.birth { file.bornRecord = base &+ UInt64(birth) }
     }
     if blocked != nil {
       blocked = nil
       turn.report(.journalUnblocked)
     }
-    defer { outcomes.removeAll(keepingCapacity: true) }
-    return outcomes.map(\.file)
+    return done.changes.map(\.file)
   }
 
+  /// The same is tried again after a while: there may be room then.
   func failed(_ error: StoreError, _ turn: inout Turn) {
     guard isCommitting else { return }
     isCommitting = false
@@ -169,6 +113,16 @@ final class JournalWriter {
       blocked = reason
       turn.report(.journalBlocked(reason))
     }
+  }
+
+  /// The store refuses the file, whatever comes with it: all that isn't committed of it is left out, and the rest tried
+  /// again at once. Each refusal leaves less. Returns its path; nil if the batch that was refused has nothing of it.
+  func leaveOut(_ file: FileUUID) -> BytePath? {
+    guard isCommitting, let path = underWay?.path(of: file) else { return nil }
+    isCommitting = false
+    underWay?.leaveOut(file)
+    gathered.leaveOut(file)
+    return path
   }
 
   func tick(_ turn: inout Turn) {

@@ -47,14 +47,17 @@ struct Settlement {
     head = follower.journal.expectedLength
     for file in follower.files.all where file.isAttached || file.closed == nil {
       // An incarnation that began since the listing has shown no size yet.
-      let isUnread = file.isNameless || (file.isAttached && file.looks == 0 && file.length == 0)
-      let mustLook = isUnread || file.needsCheck
+      let isUnread = file.apart == nil && (file.isNameless || (file.isAttached && file.looks == 0 && file.length == 0))
+      let mustLook = isUnread || file.needsCheck && file.apart == nil
       let looks: UInt64 = mustLook ? (file.reading == .underWay ? 2 : 1) : 0
       targets[file.id] = Target(
         length: file.extent, looks: file.looks &+ looks, takesSizeThen: isUnread)
       if mustLook { follower.check(file) }
     }
   }
+
+  /// The journal will be this long at least: what its store refuses isn't recorded.
+  mutating func expect(_ length: UInt64) { head = min(head, length) }
 
   private mutating func review(_ id: FileID, _ follower: Follower) {
     guard var target = targets[id] else { return }
@@ -77,11 +80,12 @@ struct Settlement {
     if file.closed == .vanished { return nil }
     // What was seen and cut off unread isn't waited for: a gap says so.
     let length = min(target.length, file.extent)
+    let isLooked = file.apart != nil || file.looks >= target.looks
     func here(_ reason: String) -> HostStatus.Lack {
       HostStatus.Lack(server: nil, noted: length, durable: file.committedLength, reason: reason)
     }
     if !file.isAttached, file.gapFrom == nil, file.committedLength < length { return here("not found") }
-    if file.committedLength < length || file.looks < target.looks {
+    if file.committedLength < length || !isLooked {
       return here(follower.reads.isHung(file.id) ? "its file system doesn't answer" : file.unreadable ?? "being read")
     }
     let owed = min(length, file.gapStart)

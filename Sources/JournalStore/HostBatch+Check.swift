@@ -9,7 +9,9 @@ extension HostBatch {
   /// The guard that every host store applies before it changes anything.
   package func check<View: HostJournalView & ~Copyable>(in view: borrowing View) throws(StoreError) {
     for file in files {
-      guard file.path.isStorable else { throw .failed("\(file.file) has a path that can't be stored") }
+      try StoreSubject.file(file.file).refusing { () throws(StoreError) in
+        guard file.path.isStorable else { throw .failed("\(file.file) has a path that can't be stored") }
+      }
     }
     for row in delivered {
       guard (1...Delivered.longestServerName).contains(row.server.utf8.count), !row.server.utf8.contains(0) else {
@@ -18,12 +20,14 @@ extension HostBatch {
     }
     var pending = PendingLeaves<FileUUID>()
     for range in leaves {
-      for (position, hash) in range.hashes.enumerated() {
-        let index = range.first + UInt64(position)
-        let previous = index == 0 ? hash : try view.leaf(of: range.file, at: index - 1)
-        try pending.add(
-          hash, to: range.file, at: index, held: try view.leaf(of: range.file, at: index),
-          hasPrevious: previous != nil)
+      try StoreSubject.file(range.file).refusing { () throws(StoreError) in
+        for (position, hash) in range.hashes.enumerated() {
+          let index = range.first + UInt64(position)
+          let previous = index == 0 ? hash : try view.leaf(of: range.file, at: index - 1)
+          try pending.add(
+            hash, to: range.file, at: index, held: try view.leaf(of: range.file, at: index),
+            hasPrevious: previous != nil)
+        }
       }
     }
   }

@@ -56,7 +56,7 @@ package struct HostBatch: Hashable, Sendable {
   package var records: [[UInt8]] = []
   /// New or changed rows of the file table.
   package var files: [KnownFile] = []
-  /// Hashes of leaves that appends completed. A leaf that is stored already must be equal, else `.corrupt`.
+  /// Hashes of leaves that appends completed. A leaf that is stored already must be equal, else `.refused`.
   package var leaves: [LeafRange] = []
   package var delivered: [Delivered] = []
   /// Gaps among `records`, and the numbers of earlier ones whose bytes turned up after all.
@@ -147,8 +147,9 @@ package indirect enum StoreError: Error, Hashable, Sendable {
   case refused(StoreSubject, StoreError)
 }
 
-/// What a server's store can refuse by itself.
+/// What a store can refuse by itself: a server's a journal or a string, a host's a file.
 package enum StoreSubject: Hashable, Sendable {
+  case file(FileUUID)
   case journal(HostJournal)
   case string(StringKey)
 

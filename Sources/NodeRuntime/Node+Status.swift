@@ -145,6 +145,11 @@ extension Node: NodeControl {
       .init(path: $0.path.escaped, reason: $0.why.description, owed: $0.why.isOwed)
     }
     status.unfollowedCount = seen.unfollowedCount
+    status.setApart += seen.apart.map {
+      .init(host: configuration.node.name.text, file: $0.file.text, path: $0.path.escaped, reason: $0.why)
+    }
+    status.setApartCount += seen.apartCount
+    if seen.apartCount > 0 { status.alarms.append(Self.refusedByStore(seen.apartCount, "files of this host")) }
     status.gapCount = seen.gaps
     if let blocked = seen.journalBlocked { status.alarms.append("journal blocked: \(blocked)") }
     for path in seen.unreadableDirectories.prefix(10) { status.alarms.append("can't be listed: \(path.escaped)") }
@@ -171,10 +176,15 @@ extension Node: NodeControl {
     status.refusals = seen.refusals
     if !seen.isServing { status.alarms.append("not serving yet: plain files are being checked after the start") }
     if let blocked = seen.blocked { status.alarms.append("store blocked: \(blocked)") }
-    if seen.apart > 0 {
-      status.alarms.append(
-        "\(seen.apart) journals or files set apart until a restart: the store refuses them (see the log)")
+    status.setApart += seen.apart.map { apart in
+      switch apart.subject {
+      case .journal(let key): .init(host: key.host.text, journal: key.journal.text, reason: apart.why)
+      case .file(let key, let path):
+        .init(host: key.host.text, file: key.file.text, path: path.escaped, reason: apart.why)
+      }
     }
+    status.setApartCount += seen.apartCount
+    if seen.apartCount > 0 { status.alarms.append(Self.refusedByStore(seen.apartCount, "journals or files")) }
     if seen.failing > 0 { status.alarms.append("\(seen.failing) plain files can't be written at present") }
     status.alarms += logMounts?.alarms ?? []
     if configuration.host == nil { status.settled = status.settled && status.alarms.isEmpty }
@@ -184,6 +194,10 @@ extension Node: NodeControl {
           name: peer.name.text, address: peer.address.description, connected: false,
           lastError: "synchronisation between servers is not part of this version"))
     }
+  }
+
+  private static func refusedByStore(_ count: Int, _ what: String) -> String {
+    "\(count) \(what) set apart until a restart: the store refuses them"
   }
 
   private func unsettled(_ token: UInt64) -> [SettleResult.Unsettled] {

@@ -23,6 +23,10 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   /// Names that a pattern finds and that aren't followed, at most `listed`; `unfollowedCount` counts all.
   package var unfollowed: [Unfollowed] = []
   package var unfollowedCount = 0
+  /// What a store refuses by itself, until the next start: on a host files, on a server files and journals; at most `listed`,
+  /// `setApartCount` counts all.
+  package var setApart: [SetApart] = []
+  package var setApartCount = 0
   /// Strings that disagree about the same file. This version refuses them, so there are none.
   package var branches: [Branch] = []
   /// Payload bytes since the start: handed to servers (host), received and committed (server).
@@ -189,6 +193,22 @@ package struct NodeStatus: Codable, Sendable, Hashable {
       self.path = path
       self.reason = reason
       self.owed = owed
+    }
+  }
+
+  package struct SetApart: Codable, Sendable, Hashable {
+    package var host: String
+    /// One of the two: a journal is refused as a whole.
+    @Null package var journal: String?
+    @Null package var file: String?
+    @Null package var path: String?
+    package var reason: String
+    package init(host: String, journal: String? = nil, file: String? = nil, path: String? = nil, reason: String) {
+      self.host = host
+      self.journal = journal
+      self.file = file
+      self.path = path
+      self.reason = reason
     }
   }
 

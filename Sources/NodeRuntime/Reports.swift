@@ -122,6 +122,11 @@ extension HostReport {
         .error, "journal blocked", "the journal can't be written, so nothing new is delivered: is the disk full?",
         subject: why, ["why": why])
     case .journalUnblocked: ReportEvent(.notice, "journal unblocked", "the journal is written again")
+    case .setApart(let file, let path, let why):
+      ReportEvent(
+        .error, "set apart",
+        "the journal's store refuses this file: nothing more of it is journaled until a restart, others go on",
+        of: .directory(of: path), subject: file.text, ["file": file.text, "path": path.escaped, "why": why])
     }
   }
 

@@ -61,6 +61,13 @@ extension NodeStatus.Waiting {
   }
 }
 
+extension NodeStatus.SetApart {
+  package var line: String {
+    let what = path.map { shown($0, limit: 300) } ?? file ?? "journal \(journal ?? "?")"
+    return "\(host): \(what): \(shown(reason, limit: 300))"
+  }
+}
+
 extension NodeStatus.Unfollowed {
   package var line: String { "\(shown(path, limit: 300)): \(shown(reason, limit: 400))" }
 }

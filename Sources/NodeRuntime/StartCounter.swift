@@ -12,7 +12,11 @@ struct StartCounter: Sendable {
   /// Room for any number: overwritten in place, so that a full disk stops no start.
   private static let width = 20
 
-  init(logs: String) throws {
+  /// fsync(2), which tests let fail.
+  private let fsync: @Sendable (Int32) -> Int32
+
+  init(logs: String, fsync: @escaping @Sendable (Int32) -> Int32 = { Glibc.fsync($0) }) throws {
+    self.fsync = fsync
     directory = logs + "/.nimbus-journal"
     // Fails on a full disk too; then the number isn't kept until there is room.
     try? FileManager.default.createDirectory(
@@ -57,14 +61,14 @@ struct StartCounter: Sendable {
   }
 
   private func write(_ value: UInt64) throws {
-    let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard descriptor >= 0 else { throw failure }
     defer { close(descriptor) }
     let digits = String(value)
     let text = Array((String(repeating: "0", count: Self.width - digits.utf8.count) + digits + "\n").utf8)
     guard pwrite(descriptor, text, text.count, 0) == text.count else { throw failure }
     try sync(descriptor)
-    let folder = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let folder = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
     guard folder >= 0 else { throw failure }
     defer { close(folder) }
     try sync(folder)

@@ -26,6 +26,8 @@ package struct StatusText {
     lines += status.gaps.prefix(Self.listed).map { "  \($0.line)" }
     if status.waitingCount > 0 { lines.append("\(Self.count(status.waitingCount, "file")) waiting alone:") }
     lines += status.waiting.prefix(Self.listed).map { "  \($0.line)" }
+    if status.setApartCount > 0 { lines.append("\(status.setApartCount) set apart until a restart:") }
+    lines += status.setApart.prefix(Self.listed).map { "  \($0.line)" }
     if status.unfollowedCount > 0 { lines.append("\(Self.count(status.unfollowedCount, "name")) not followed:") }
     lines += status.unfollowed.prefix(Self.listed).map { "  \($0.line)" }
     text = lines.joined(separator: "\n") + "\n"

@@ -15,7 +15,13 @@ struct GroupCommit {
     var index: Int
     var after: HeldJournal
   }
+  /// Of a string that is set apart: what its records say goes on, or nothing could be verified after the next start.
+  struct Promised {
+    var index: Int
+    var count: Int
+  }
   var rows: [Row] = []
+  var promised: [Promised] = []
   var runs: [Run] = []
   var hasLogPayload = false
 }

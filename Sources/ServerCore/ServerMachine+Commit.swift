@@ -52,7 +52,7 @@ extension ServerMachine where H.Value == Digest {
     var log: [LogRange] = []
     gatherJournals(into: &group, &batch)
     let leftOut = gatherStrings(into: &group, &batch, &log)
-    if !group.rows.isEmpty || !group.runs.isEmpty {
+    if !group.rows.isEmpty || !group.runs.isEmpty || !group.promised.isEmpty {
       group.hasLogPayload = !log.isEmpty
       flight = group
       out.append(.commit(batch, log: log))
@@ -82,7 +82,10 @@ extension ServerMachine where H.Value == Digest {
     dirtyStrings.removeAll(keepingCapacity: true)
     for index in indices {
       strings[index].isDirty = false
-      guard strings[index].apart == nil else { continue }
+      guard strings[index].apart == nil else {
+        gatherPromises(index, into: &group, &batch)
+        continue
+      }
       let point = nextPoint(index, logged: planned)
       if point == nil, !strings[index].points.isEmpty { leftOut.append(index) }
       guard strings[index].isRowDirty || point != nil else { continue }
@@ -108,6 +111,14 @@ extension ServerMachine where H.Value == Digest {
           newPromises: strings[index].newPromises.count))
     }
     return leftOut
+  }
+
+  /// Of a string that is set apart, as far as its journal isn't: what that promises now will come again after a start.
+  private func gatherPromises(_ index: Int, into group: inout GroupCommit, _ batch: inout ServerBatch) {
+    let (promises, host) = (strings[index].newPromises, strings[index].row.key.key.host)
+    guard !promises.isEmpty, !journals.contains(where: { $0.apart != nil && $0.held.host == host }) else { return }
+    batch.promises += promises
+    group.promised.append(GroupCommit.Promised(index: index, count: promises.count))
   }
 
   private mutating func gatherPayload(
@@ -146,6 +157,7 @@ extension ServerMachine where H.Value == Digest {
       out.append(.report(.storeUnblocked))
     }
     for run in group.runs { recordsDurable(run) }
+    for promised in group.promised { strings[promised.index].newPromises.removeFirst(promised.count) }
     var acknowledgements: [ConnectionID: [FileLength]] = [:]
     let loggedBefore = logged
     for row in group.rows {
@@ -220,6 +232,7 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func takeBack(_ group: GroupCommit) {
     for run in group.runs { markDirty(journal: run.index) }
+    for promised in group.promised { enqueue(promised.index) }
     for row in group.rows {
       strings[row.index].isPayloadInFlight = false
       markRowDirty(row.index)

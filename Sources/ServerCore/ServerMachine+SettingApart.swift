@@ -17,19 +17,18 @@ extension ServerMachine where H.Value == Digest {
       guard let index = journalIndex[key], group.runs.contains(where: { $0.index == index }) else {
         return halt("the store refuses what it wasn't given: \(why)")
       }
-      journals[index].apart = why
-      out.append(.report(.journalSetApart(key.host, journal: key.journal, why)))
-      // No length counts whose record isn't durable.
-      files = strings.indices.filter {
-        strings[$0].row.key.key.host == key.host && (!strings[$0].newPromises.isEmpty || strings[$0].plain == .none)
-      }
-      if let id = journals[index].connection { cut(id, .other, Self.apart(why)) }
+      files = setApart(journal: index, why)
     case .string(let key):
       guard let index = self.index(of: key), group.rows.contains(where: { $0.index == index }) else {
         return halt("the store refuses what it wasn't given: \(why)")
       }
       out.append(.report(.fileSetApart(key.key, strings[index].row.path, why)))
       files = [index]
+      // Its birth must not be durable without its row: the host would never tell of it again.
+      if strings[index].plain == .none {
+        for run in group.runs where run.after.host == key.key.host { files += setApart(journal: run.index, why) }
+      }
+    case .file: return halt("the store refuses what it wasn't given: \(why)")
     }
     for index in files where strings[index].apart == nil {
       strings[index].apart = why
@@ -39,6 +38,27 @@ extension ServerMachine where H.Value == Digest {
       releaseResumers(index)
     }
     for row in group.rows { advance(row.index) }
+  }
+
+  /// Returns the strings that go with it: no length counts whose record isn't durable.
+  private mutating func setApart(journal index: Int, _ why: String) -> [Int] {
+    let key = journals[index].held.key
+    journals[index].apart = why
+    out.append(.report(.journalSetApart(key.host, journal: key.journal, why)))
+    if let id = journals[index].connection { cut(id, .other, Self.apart(why)) }
+    return strings.indices.filter {
+      strings[$0].row.key.key.host == key.host && (!strings[$0].newPromises.isEmpty || strings[$0].plain == .none)
+    }
+  }
+
+  /// All that is set apart now, journals first.
+  var setApart: [ServerStatus.SetApart] {
+    journals.compactMap { journal in
+      journal.apart.map { ServerStatus.SetApart(subject: .journal(journal.held.key), why: $0) }
+    }
+      + strings.compactMap { string in
+        string.apart.map { ServerStatus.SetApart(subject: .file(string.row.key.key, string.row.path), why: $0) }
+      }
   }
 
   static func apart(_ why: String) -> String { "set apart until the server's restart, its store refuses it: \(why)" }

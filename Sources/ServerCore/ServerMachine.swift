@@ -163,14 +163,15 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   package var mayCountOn: Bool { mayCut || (phase != .repairing && !strings.contains { $0.plain == .broken }) }
 
   package var status: ServerStatus {
-    ServerStatus(
+    let apart = setApart
+    return ServerStatus(
       hosts: tallies.sorted { $0.name < $1.name }.map {
         ServerStatus.Host(
           name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, files: $0.files, open: $0.open,
           bytes: $0.bytes, records: $0.records, pendingBytes: $0.pending)
       },
       isServing: phase == .serving, blocked: blocked, failing: failing.count,
-      apart: journals.count { $0.apart != nil } + strings.count { $0.apart != nil }, loggedBytes: logged,
+      apart: Array(apart.prefix(ServerStatus.mostListed)), apartCount: apart.count, loggedBytes: logged,
       pendingBytes: pendingBytes,
       refusals: refusals, connections: connections.count)
   }

@@ -1,4 +1,5 @@
 package import JournalModel
+package import JournalStore
 
 /// What an operator is shown of a server at one moment.
 package struct ServerStatus: Hashable, Sendable {
@@ -16,14 +17,26 @@ package struct ServerStatus: Hashable, Sendable {
     /// Received and not yet committed.
     package var pendingBytes: UInt64
   }
+  package struct SetApart: Hashable, Sendable {
+    package enum Subject: Hashable, Sendable {
+      case journal(HostJournal)
+      case file(FileKey, BytePath)
+    }
+    package var subject: Subject
+    package var why: String
+  }
+  package static let mostListed = 100
+
   package var hosts: [Host]
   package var isServing: Bool
   /// Why the store takes no commits at present.
   package var blocked: String?
   /// Strings whose plain file can't be written at present.
   package var failing: Int
-  /// Journals and strings that the store refuses, until the next start.
-  package var apart: Int
+  /// Journals and strings that the store refuses, until the next start: at most `mostListed` of `apartCount`, journals
+  /// first.
+  package var apart: [SetApart]
+  package var apartCount: Int
   /// Bytes in the store's log.
   package var loggedBytes: UInt64
   /// Payload in memory that isn't committed, of all hosts.

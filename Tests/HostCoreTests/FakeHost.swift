@@ -51,6 +51,9 @@ final class FakeHost {
   var holdsCommits = false
   private(set) var heldCommits: [HostBatch] = []
   var failsCommits: StoreError?
+  /// Files that the store refuses.
+  var poisoned: Set<FileUUID> = []
+  private(set) var refusals = 0
   /// Inputs that a test withholds: true to withhold.
   var withholds: (HostInput) -> Bool = { _ in false }
   private(set) var withheld: [HostInput] = []
@@ -341,6 +344,15 @@ final class FakeHost {
     #expect(heldCommits.isEmpty, "one commit at a time")
     if holdsCommits { return heldCommits.append(batch) }
     if let error = failsCommits { return inbox.append(.commitFailed(error)) }
+    if let file = (batch.files.map(\.file) + batch.leaves.map(\.file)).first(where: poisoned.contains) {
+      refusals += 1
+      return inbox.append(.commitFailed(.refused(.file(file), .corrupt("leaf 0"))))
+    }
+    for gap in batch.gaps {
+      let record = Int(gap.record &- committed)
+      let isGap = batch.records.indices.contains(record) && (try? Record(decoding: batch.records[record]).body).isGap
+      #expect(isGap, "a gap's number is its record's")
+    }
     do {
       let position = try store.commit(batch)
       committed = position.length
@@ -418,6 +430,10 @@ final class FakeHost {
     exchange(id) { $0.receive(header, bytes) }
     inbox.append(.payloadSent(id, file, end: header.end))
   }
+}
+
+extension RecordBody? {
+  fileprivate var isGap: Bool { if case .gap = self { true } else { false } }
 }
 
 extension FakeHost {

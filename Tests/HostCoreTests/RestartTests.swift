@@ -162,6 +162,47 @@ import WireProtocol
     }
   }
 
+  /// Whoever lists gaps reads from the notes which servers lack the bytes.
+  @Test func whatAServerAcknowledgedJustBeforeATruncationIsNotedG7() throws {
+    files.create("/log/a.log", "one")
+    b.isUp = false
+    let host = try FakeHost(files, servers: servers)
+    host.run()
+    let file = try #require(host.births.first?.file)
+    #expect(a.contents("/log/a.log") == ["one"])
+    #expect(try host.store.delivered(to: "logs-a")[file] == nil, "not noted yet")
+    files.rewrite("/log/a.log", "x")
+    host.pass(.seconds(2))
+    #expect(host.gaps.map(\.upper) == [3])
+    #expect(try host.store.delivered(to: "logs-a")[file] == 3)
+    #expect(try host.store.delivered(to: "logs-b")[file] == nil)
+  }
+
+  /// Notes from before a loss are worth nothing.
+  @Test func aServerThatLostRecordsIsNotNotedToHaveWhatItHadW2() throws {
+    let inode = files.create("/log/a.log", "one")
+    b.isUp = false
+    let host = try FakeHost(files, servers: servers)
+    // The journal's own note, without which nothing seems lost.
+    host.pass(.seconds(2))
+    files.append(inode, " two")
+    host.run()
+    let file = try #require(host.births.first?.file)
+    #expect(a.contents("/log/a.log") == ["one two"])
+    host.holdsCommits = true
+    files.rewrite("/log/a.log", "x")
+    host.run()
+    a.files = [:]
+    a.records = []
+    a.bodies = []
+    a.lastCheckpoint = nil
+    host.cut(0)
+    host.pass(.seconds(5))
+    host.releaseCommits()
+    host.pass(.seconds(5))
+    #expect(try host.store.delivered(to: "logs-a")[file].map { $0 < 7 } ?? true)
+  }
+
   @Test func aGapOfAFileThatReturnsIsHealedG7() throws {
     files.create("/log/a.log", "one")
     b.isUp = false

@@ -158,7 +158,10 @@ extension RobustnessTests.World {
         }
       }
       if files.count > 20 { files.removeFirst(files.count - 20) }
-      if chance(10) { return .commitFailed(pick([.full("f"), .failed("x"), .corrupt("c")])) }
+      if chance(10) {
+        let refused = batch.files.randomElement(using: &random).map { StoreError.refused(.file($0.file), .failed("r")) }
+        return .commitFailed(pick([.full("f"), .failed("x"), refused ?? .full("f")]))
+      }
       committed &+= UInt64(batch.records.count)
       return .committed(JournalPosition(length: chance(98) ? committed : number(), root: digest()))
     case .connect(let server):

@@ -134,6 +134,36 @@ import Testing
     expect(.outOfRange) { () throws(StoreError) in _ = try store.leaves(of: uuid(3), count: 1) }
   }
 
+  @Test(arguments: Backend.allCases) func `P5 A refusal names the file, and the rest may be committed without it`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    let store = test.store
+    func range(_ file: UInt64, _ first: UInt64, _ hash: UInt64) -> LeafRange {
+      LeafRange(file: uuid(file), first: first, hashes: [digest(hash)])
+    }
+    _ = try store.commit(HostBatch { $0.leaves = [range(1, 0, 1), range(2, 0, 1)] })
+    func subject(_ batch: HostBatch) -> StoreSubject? {
+      do throws(StoreError) { _ = try store.commit(batch) } catch {
+        if case .refused(let subject, _) = error { return subject }
+      }
+      return nil
+    }
+    let length = try store.length()
+    for bad in [range(2, 0, 9), range(2, 2, 9), range(3, 1, 9)] {
+      let batch = HostBatch {
+        $0.records = [Array("record".utf8)]
+        $0.leaves = [range(1, 1, 2), bad]
+      }
+      #expect(subject(batch) == .file(bad.file))
+    }
+    var row = knownFile(4)
+    row.path = BytePath("")
+    #expect(subject(HostBatch { $0.files = [row] }) == .file(row.file))
+    #expect(try store.length() == length)
+    #expect(subject(HostBatch { $0.leaves = [range(1, 1, 2)] }) == nil)
+  }
+
   @Test(arguments: Backend.allCases) func `Two different hashes of one leaf in a batch are refused`(
     _ backend: Backend
   ) throws {

@@ -1,8 +1,10 @@
 import Foundation
+import Glibc
 import JournalModel
 import JournalStore
 import LMDBStore
 import LinuxIO
+import Synchronization
 import Testing
 
 @testable import NodeRuntime
@@ -45,6 +47,69 @@ struct StartCounterTests {
       try counter.advance(store)
       try store.setStartCounter(try #require(try store.startCounter()) + 1)
       #expect(try counter.matches(store))
+    }
+  }
+
+  /// P4: whichever sync fails, the node is told to stop, at once and once; the store counted first, so what the number
+  /// beside the files is after that is never ahead of it.
+  @Test(arguments: [1, 2, 3, 4]) func aFailedSyncStopsTheNodeAndIsNotTrustedP4(failing: Int) throws {
+    try withFolders { logs, data in
+      let store = try LMDBServerStore<SHA256Tree>(at: data)
+      let syncs = Mutex(0)
+      let counter = try StartCounter(logs: logs) { descriptor in
+        let isFailing = syncs.withLock { count in
+          count += 1
+          return count == failing
+        }
+        guard !isFailing else {
+          errno = EIO
+          return -1
+        }
+        return fsync(descriptor)
+      }
+      // Two syncs each time: the number's, and its directory's.
+      let reasons = (0..<3).map { _ in counter.failedSync(advancing: store) }
+      #expect(reasons.map { $0 != nil } == (0..<3).map { $0 == (failing - 1) / 2 })
+      #expect(reasons.compactMap { $0 }.allSatisfy { $0.contains("/.nimbus-journal/start") })
+      #expect(try counter.matches(store))
+    }
+  }
+
+  /// What the disk has after a failed sync is the number before: a store from a backup of that time must not pass because
+  /// a later number was only ever in memory. The next start writes one that is greater than both.
+  @Test func aStartAfterAFailedSyncCountsBeyondWhatWasInMemoryP4() throws {
+    try withFolders { logs, data in
+      let store = try LMDBServerStore<SHA256Tree>(at: data)
+      try StartCounter(logs: logs).advance(store)
+      let path = logs + "/.nimbus-journal/start"
+      let durable = try Data(contentsOf: URL(fileURLWithPath: path))
+      let failing = try StartCounter(logs: logs) { _ in
+        errno = EIO
+        return -1
+      }
+      #expect(failing.failedSync(advancing: store) != nil)
+      let counted = try #require(try store.startCounter())
+      // The power is cut: the page never reached the disk.
+      try durable.write(to: URL(fileURLWithPath: path))
+      let next = try StartCounter(logs: logs)
+      #expect(try next.matches(store))
+      try next.advance(store)
+      let beside = try #require(UInt64(String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .newlines)))
+      #expect(beside > counted)
+    }
+  }
+
+  /// Who can put a link there can't have another file written over.
+  @Test func aLinkInThePlaceOfTheNumberIsNotFollowedP1() throws {
+    try withFolders { logs, data in
+      let store = try LMDBServerStore<SHA256Tree>(at: data)
+      let counter = try StartCounter(logs: logs)
+      let other = logs + "/other"
+      try Data("7".utf8).write(to: URL(fileURLWithPath: other))
+      try FileManager.default.createSymbolicLink(
+        atPath: logs + "/.nimbus-journal/start", withDestinationPath: other)
+      #expect(throws: StartFailure.self) { try counter.advance(store) }
+      #expect(try Data(contentsOf: URL(fileURLWithPath: other)) == Data("7".utf8))
     }
   }
 

@@ -392,10 +392,24 @@ import WireProtocol
       .resumed(file, path),
       .unreadable(path, "EACCES"), .unwatched(path), .serverUp(ServerIndex(0), records: 2), Self.down,
       .refused(ServerIndex(0), nil, nil, .badSignature, "x\ny"), .journalBlocked("full"), .journalUnblocked,
+      .setApart(file, path, "damaged"),
     ]
     for report in reports { log.report(report, at: Self.second(0)) }
     #expect(lines.all.count == reports.count)
     #expect(lines.all.allSatisfy { $0.filter { $0 == "\n" }.count == 1 && $0.hasSuffix("\n") })
+  }
+
+  @Test func statusNamesWhatIsSetApartAndCountsTheRest() throws {
+    var status = NodeStatus(name: "n", roles: ["host"], settled: false)
+    status.setApart = (0..<100).map {
+      .init(host: "web1", file: "f\($0)", path: "/log/\($0)", reason: "leaf 3 differs")
+    }
+    status.setApart[0] = .init(host: "web1", journal: "j0", reason: "meta")
+    status.setApartCount = 250
+    let lines = StatusText(status).text.split(separator: "\n")
+    #expect(lines.contains("250 set apart until a restart:"))
+    #expect(lines.contains("  web1: journal j0: meta") && lines.contains("  web1: /log/1: leaf 3 differs"))
+    #expect(lines.count { $0.contains("leaf 3 differs") } == 19)
   }
 
   @Test func serverReportsNameHostAndPeer() throws {

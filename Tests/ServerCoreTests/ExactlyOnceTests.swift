@@ -1,4 +1,5 @@
 import JournalModel
+import JournalStore
 import ServerCore
 import Testing
 
@@ -63,6 +64,68 @@ import Testing
     world.crashAt = nil
     #expect(world.run())
     #expect(world.verdict() == [])
+  }
+}
+
+/// P5: whatever the store refuses for a while, and wherever the power goes meanwhile, after a start that it takes all is
+/// there once. Births, growth and closings that come while something is set apart are no less so.
+@Suite struct SettingApartTests {
+  enum Refused: CaseIterable { case firstFile, secondFile, journal }
+
+  private func story(_ refused: Refused, mode: FakeWorld.Mode, seed: UInt64) -> FakeWorld {
+    let limits = smallLimits()
+    let (host, other) = (firstStory(limits), smallAppends(limits))
+    let world = FakeWorld(hosts: [host, other], limits: limits, seed: seed, mode: mode)
+    world.laterPoisoned =
+      switch refused {
+      case .firstFile: .string(StringKey(key: FileKey(host: host.name, file: host.files[0].uuid), string: 0))
+      case .secondFile: .string(StringKey(key: FileKey(host: other.name, file: other.files[1].uuid), string: 0))
+      case .journal: .journal(HostJournal(host: host.name, journal: host.journal))
+      }
+    return world
+  }
+
+  /// Refused from the `from`-th commit on until a start; the power goes before effect `crashAt`.
+  private func verdict(_ world: FakeWorld, from: Int, crashAt: Int?) -> [String] {
+    world.poisonAtCommit = from
+    world.crashAt = crashAt
+    world.start()
+    _ = world.run(turns: 600)
+    world.poisonAtCommit = nil
+    world.poisoned = []
+    world.crashAt = nil
+    world.crash(powerCut: true)
+    return world.run() ? world.verdict() : ["not settled"] + world.verdict()
+  }
+
+  @Test(arguments: Refused.allCases, [FakeWorld.Mode.inOrder, .random])
+  func `G1 P5 refused from any commit on, all is there after a start`(refused: Refused, mode: FakeWorld.Mode) {
+    for from in [1, 2, 3, 5, 8, 13] {
+      let verdict = verdict(story(refused, mode: mode, seed: UInt64(from)), from: from, crashAt: nil)
+      #expect(verdict == [], "from commit \(from)")
+      if !verdict.isEmpty { break }
+    }
+  }
+
+  @Test(arguments: Refused.allCases) func `G1 P5 the power goes before every effect of setting apart`(refused: Refused)
+  {
+    for from in [1, 4] {
+      for index in stride(from: from, to: 90, by: 3) {
+        let verdict = verdict(story(refused, mode: .random, seed: UInt64(index)), from: from, crashAt: index)
+        #expect(verdict == [], "from commit \(from), power cut before effect \(index)")
+        if !verdict.isEmpty { return }
+      }
+    }
+  }
+
+  @Test(arguments: Refused.allCases) func `P4 P5 the store is full beside what it refuses`(refused: Refused) {
+    for call in 1...6 {
+      let world = story(refused, mode: .random, seed: UInt64(call))
+      world.faults = [.commitFull: [call, call + 1, call + 4], .commitFails: [call + 2]]
+      let verdict = verdict(world, from: 1 + call / 2, crashAt: nil)
+      #expect(verdict == [], "full at commit \(call)")
+      if !verdict.isEmpty { break }
+    }
   }
 }
 

@@ -56,6 +56,10 @@ final class FakeWorld {
   /// Effects performed so far, over all lives of the server.
   private(set) var effects = 0
   var poisoned: Set<StoreSubject> = []
+  /// What is refused from this commit on, until the next start.
+  var laterPoisoned: StoreSubject?
+  var poisonAtCommit: Int?
+  private var commits = 0
   private(set) var performed: [Fault: Int] = [:]
   /// Crash before the effect with this number.
   var crashAt: Int?
@@ -99,6 +103,7 @@ final class FakeWorld {
     links = [:]
     isServing = false
     haltReason = nil
+    poisoned = []
     for host in hosts { host.disconnected() }
     if powerCut { disk.powerCut(&generator) }
     disk.dropCaches()
@@ -389,6 +394,8 @@ final class FakeWorld {
   }
 
   private func commit(_ batch: ServerBatch) -> StoreError? {
+    commits += 1
+    if let subject = laterPoisoned, commits == poisonAtCommit { poisoned.insert(subject) }
     // A store that refuses one thing, whatever else comes with it.
     for run in batch.records where poisoned.contains(.journal(run.after.key)) {
       return .refused(.journal(run.after.key), .corrupt("poisoned"))

@@ -586,7 +586,7 @@ import WireProtocol
     #expect(one.durable(0) > 0 && one.durable(2) > 0 && one.durable(1) == 0)
     #expect(one.refusals == [.other] && one.closed == nil)
     #expect((0..<3).allSatisfy { other.durable($0) > 0 })
-    #expect(world.machine.status.apart == 1 && world.machine.status.blocked == nil && world.haltReason == nil)
+    #expect(world.machine.status.apartCount == 1 && world.machine.status.blocked == nil && world.haltReason == nil)
     // A journal: nothing of its host that isn't durable counts, others go on.
     world.poisoned.insert(.journal(journal))
     let first = UInt64(bad.records.count)
@@ -604,7 +604,7 @@ import WireProtocol
     // A start tries it again.
     world.poisoned = []
     world.crash(powerCut: true)
-    #expect(world.machine.status.apart == 0)
+    #expect(world.machine.status.apartCount == 0)
     #expect(world.problems == [])
   }
 
