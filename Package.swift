@@ -45,9 +45,7 @@ let package = Package(
     room("JournalStore", imports: ["JournalModel", "MerkleLog"]),
     room("DataPlane", imports: ["JournalModel", "MerkleLog"]),
     room("HostCore", imports: ["JournalModel", "MerkleLog", "WireProtocol", "JournalStore", "DataPlane"]),
-    room(
-      "ServerCore",
-      imports: ["JournalModel", "MerkleLog", "WireProtocol", "JournalStore", "DataPlane", "HostCore"]),
+    room("ServerCore", imports: ["JournalModel", "MerkleLog", "WireProtocol", "JournalStore", "DataPlane"]),
 
     // The world around it.
     room("LMDBStore", imports: ["JournalModel", "MerkleLog", "JournalStore", "CLMDB"]),

@@ -1,4 +1,4 @@
-package import HostCore
+package import WireProtocol
 import JournalModel
 
 /// What happens to the bytes between one host and one server, in both directions.

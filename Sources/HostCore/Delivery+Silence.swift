@@ -1,4 +1,5 @@
 import JournalModel
+import WireProtocol
 
 // What doesn't answer when its bytes are asked for costs its own files time and nobody else's (G3, D10). The first time is
 // paid for: until `Limits.hungAfter` nobody knows, and the frame keeps its credit and its place. From then on one file

@@ -2,6 +2,7 @@ import DataPlane
 package import JournalModel
 import JournalStore
 package import MerkleLog
+import WireProtocol
 
 /// The whole decision of a host, sans-IO: following, journaling, one delivery for each server.
 ///

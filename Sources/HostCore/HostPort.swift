@@ -7,13 +7,6 @@ package import WireProtocol
 // the answers as inputs; nothing else passes. Every effect marked '-> x' is answered exactly once by that input, unless
 // the process dies; everything else is performed in order and not answered.
 
-/// A connection, while the process runs. Never reused.
-package struct ConnectionID: Hashable, Sendable, Comparable {
-  package var value: UInt64
-  package init(_ value: UInt64) { self.value = value }
-  package static func < (l: ConnectionID, r: ConnectionID) -> Bool { l.value < r.value }
-}
-
 /// Position of a server in the configuration's list.
 package struct ServerIndex: Hashable, Sendable, Comparable {
   package var value: Int

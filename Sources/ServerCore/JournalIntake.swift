@@ -1,7 +1,7 @@
-import HostCore
 import JournalModel
 import JournalStore
 import MerkleLog
+import WireProtocol
 
 /// One journal of one host: what is durable, and the verified records that wait for a commit.
 ///

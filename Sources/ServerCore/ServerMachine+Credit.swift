@@ -1,4 +1,3 @@
-import HostCore
 import JournalModel
 import JournalStore
 import MerkleLog

@@ -1,5 +1,4 @@
 import DataPlane
-import HostCore
 import JournalModel
 import JournalStore
 import MerkleLog

@@ -1,4 +1,3 @@
-import HostCore
 package import JournalModel
 import JournalStore
 package import MerkleLog

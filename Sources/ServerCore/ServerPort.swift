@@ -1,5 +1,4 @@
 package import DataPlane
-package import HostCore
 package import JournalModel
 package import JournalStore
 package import WireProtocol

@@ -15,7 +15,7 @@ struct ImportArrows {
     "JournalStore": model + ["Synchronization"],
     "DataPlane": model,
     "HostCore": model + ["WireProtocol", "JournalStore", "DataPlane"],
-    "ServerCore": model + ["WireProtocol", "JournalStore", "DataPlane", "HostCore"],
+    "ServerCore": model + ["WireProtocol", "JournalStore", "DataPlane"],
     "LMDBStore": model + ["JournalStore", "CLMDB", "Glibc", "Synchronization"],
     "LinuxIO": model + ["DataPlane", "CLinux", "COpenSSL", "Glibc", "Synchronization"],
     "SecureTransport": ["JournalModel", "CLinux", "COpenSSL", "Glibc", "Synchronization"],

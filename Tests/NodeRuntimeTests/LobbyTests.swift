@@ -1,5 +1,6 @@
 import HostCore
 import Testing
+import WireProtocol
 
 @testable import NodeRuntime
 

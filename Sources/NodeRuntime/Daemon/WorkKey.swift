@@ -1,6 +1,7 @@
 import HostCore
 import JournalModel
 import LinuxIO
+import WireProtocol
 
 /// What work is about: work with equal keys runs in the order in which it was given.
 enum WorkKey: Hashable, Sendable {

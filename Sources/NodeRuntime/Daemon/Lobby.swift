@@ -1,4 +1,5 @@
 import HostCore
+import WireProtocol
 
 /// Connections that haven't said who they are yet: few places, apart from those of known hosts, and never so full that
 /// nobody gets in. Whoever comes when all are taken gets the place of the one that has waited longest, first among those
