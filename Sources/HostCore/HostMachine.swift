@@ -181,6 +181,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   private mutating func settle(_ turn: inout Turn) {
     for id in turn.checks { if let file = files[id] { follower.check(file) } }
+    if turn.hasLost { takeBackWhatIsReached() }
     if !settlements.isEmpty { reviewSettlements(&turn) }
     for delivery in deliveries where delivery.isDue { delivery.flow(&turn) }
     follower.pump(&turn)
@@ -196,6 +197,14 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     if settlements.contains(where: { !$0.hasTargets }), !follower.scan.isUnderWay {
       follower.wantScan(at: turn.now + settings.limits.retry, &turn)
     }
+  }
+
+  /// Nothing that a server lost meanwhile is announced: it is reviewed anew, by the last clean scan.
+  private mutating func takeBackWhatIsReached() {
+    let scanned = follower.scan.lastClean
+    settlements += (announcedByCommit + reached).map { Settlement(token: $0, afterScan: scanned - min(scanned, 1)) }
+    announcedByCommit = []
+    reached = []
   }
 
   private static func announce(_ tokens: inout [UInt64], _ turn: inout Turn) {

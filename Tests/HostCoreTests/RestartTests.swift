@@ -383,6 +383,30 @@ import WireProtocol
     #expect(host.settled == [1] && b.contents("/log/a.log") == ["one two"])
   }
 
+  /// Between the last acknowledgement and the commit that notes it.
+  @Test func whatIsReachedIsTakenBackWhenAServerLosesIt() throws {
+    files.create("/log/a.log", "one")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(3))
+    files.append("/log/a.log", " two")
+    host.pass(.milliseconds(20))
+    #expect(b.contents("/log/a.log") == ["one two"])
+    host.holdsCommits = true
+    host.give(.settle(token: 1))
+    host.pass(.milliseconds(100))
+    b.loseAll()
+    b.acknowledges = false
+    host.cut(1)
+    host.pass(.seconds(2))
+    host.releaseCommits()
+    host.pass(.seconds(2))
+    #expect(host.settled.isEmpty)
+    b.acknowledges = true
+    host.cut(1)
+    host.pass(.seconds(60))
+    #expect(host.settled == [1] && b.contents("/log/a.log") == ["one two"])
+  }
+
   /// Who reads the journal after 'settled' (`inspect`) must not find less than was announced.
   @Test func whatIsSettledIsNotedBefore() throws {
     files.create("/log/a.log", "one")
