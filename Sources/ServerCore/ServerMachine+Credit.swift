@@ -96,8 +96,8 @@ extension ServerMachine where H.Value == Digest {
 
   // MARK: Turns
 
-  /// A frame was taken.
-  mutating func consumed(_ id: ConnectionID) {
+  /// A frame was taken, or asked for: more will come.
+  mutating func willSend(_ id: ConnectionID) {
     guard let session = connections[id]?.session else { return }
     creditMayBeDue(id)
     if tallies[session.facts.tally].owed > session.credit.unused { wantTurn(id) }
@@ -142,8 +142,12 @@ extension ServerMachine where H.Value == Digest {
     for id in turns {
       guard let connection = connections[id], let session = connection.session else { continue }
       if isContended, session.turnEnds == nil { connections[id]?.session?.turnEnds = end }
-      let isOwing = tallies[session.facts.tally].owed > session.credit.unused
-      if session.credit.isDrained, isContended || !isOwing {
+      let owed = tallies[session.facts.tally].owed
+      let isDone = owed == 0 && session.credit.held == 0
+      if session.credit.isDrained, isContended || owed <= session.credit.unused {
+        endTurn(id)
+      } else if isContended, isDone {
+        // What it was granted beyond what it had to send lapses.
         endTurn(id)
       } else if isContended, connection.heard + idleTime <= now, session.unfinished.isEmpty {
         endTurn(id)

@@ -22,7 +22,7 @@ extension ServerMachine where H.Value == Digest {
     }
     hold(UInt64(header.length), tally: session.tally)
     holdFrame(id)
-    defer { consumed(id) }
+    defer { willSend(id) }
     let frame = StringIntake.Waiting(connection: id, header: header, payload: payload)
     if connections[id]?.session?.refused.contains(header.file) != false {
       drop(frame, tally: session.tally)
@@ -239,6 +239,8 @@ extension ServerMachine where H.Value == Digest {
       if query.waiting.insert(index).inserted { strings[index].resumers.append(id) }
     }
     connections[id]?.session?.queries.append(query)
+    // Files that were set aside are owed again.
+    willSend(id)
     answerQueries(id)
   }
 

@@ -181,8 +181,8 @@ extension ServerMachine where H.Value == Digest {
     strings[index].row.gap = StoredGap(
       lower: min(known?.lower ?? gap.lower, gap.lower), upper: max(known?.upper ?? gap.upper, gap.upper))
     markRowDirty(index)
-    // The rest of a half-sent extent won't come.
-    endTail(index)
+    // The rest of a half-sent extent won't come, unless it ends before the gap.
+    if strings[index].promises.first(after: strings[index].received) ?? .max > gap.lower { endTail(index) }
     advance(index)
   }
 

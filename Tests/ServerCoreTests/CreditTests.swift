@@ -105,6 +105,26 @@ import WireProtocol
     #expect(client.closed == nil && client.durable(0) == 512)
   }
 
+  @Test func `a gap that begins behind a half-sent extent takes nothing of it (J4)`() {
+    let world = FakeWorld.empty(Self.limits, totalCredit: 16 << 10)
+    let host = FakeHost("web1", limits: Self.limits)
+    host.bear(FakeHost.uuid(1), "/a")
+    host.write(0, text(512, 1))
+    let client = ScriptedClient(world, host)
+    client.sendRecords()
+    client.payload(0, 0..<64)
+    client.settle()
+    let before = UInt64(host.records.count)
+    let gap = Gap(
+      subject: .file(host.files[0].uuid), lower: 512, upper: .max, reason: .unreadable, provenLength: 0,
+      provenRoot: MixHasher.empty)
+    host.append(.gap(gap), nil)
+    client.sendRecords(from: before)
+    for offset in stride(from: 64, to: 512, by: 64) { client.payload(0, offset..<(offset + 64)) }
+    client.settle()
+    #expect(client.refusals.isEmpty && client.durable(0) == 512)
+  }
+
   @Test func `frames that wait are counted with what they occupy (P2)`() {
     let limits = smallLimits()
     let world = FakeWorld.empty(limits, totalCredit: 1 << 20)
