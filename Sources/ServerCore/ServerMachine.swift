@@ -37,7 +37,12 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   // Commits
   var flight: GroupCommit?
   var dirtyJournals: [Int] = []
-  var dirtyStrings: [Int] = []
+  /// Whose records or promises are in the next commit, and hence their rows.
+  var dueStrings: [Int] = []
+  /// Hosts with strings for which there is something to commit, in the order of their turns (`HostTally.dirty`).
+  var dirtyHosts: [Int] = []
+  /// Hosts of which records came since the last commit began.
+  var intakes: [Int] = []
   var blocked: String?
   var commitRetry: Instant?
   /// The store had no room for log payload: everything goes straight to the plain files until the log shrank.
@@ -81,6 +86,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     take(input)
     fireDeadlines()
     commitIfDue()
+    pauseIntakes()
     grantCredit()
     effects.append(contentsOf: out)
     out.removeAll(keepingCapacity: true)
