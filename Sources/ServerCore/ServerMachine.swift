@@ -56,6 +56,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var syncing: [SyncTarget]?
   // Retries of failed strings, and heartbeats
   var failing: [Int] = []
+  /// Those whose turn of that it is.
+  var retrying = StringQueue()
   var failingRetry: Instant?
   var heartbeatDue: Instant?
   // Payload in memory that isn't committed
@@ -175,7 +177,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
           name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, files: $0.files, open: $0.open,
           bytes: $0.bytes, records: $0.records, pendingBytes: $0.pending)
       },
-      isServing: phase == .serving, blocked: blocked, failing: failing.count,
+      isServing: phase == .serving, blocked: blocked, failing: failing.count + retrying.count,
       apart: Array(apart.prefix(ServerStatus.mostListed)), apartCount: apart.count, loggedBytes: logged,
       pendingBytes: pendingBytes,
       refusals: refusals, connections: connections.count)

@@ -71,7 +71,8 @@ struct HostTally {
 struct StringQueue {
   private var indices: [Int] = []
   private var head = 0
-  var isEmpty: Bool { head == indices.count }
+  var count: Int { indices.count - head }
+  var isEmpty: Bool { count == 0 }
 
   mutating func append(_ index: Int) { indices.append(index) }
 

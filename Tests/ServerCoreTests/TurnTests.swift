@@ -7,7 +7,7 @@ import WireProtocol
 
 /// Whatever one host sends, another one's line waits for a turn of it, not for all of it (P6, G3).
 @Suite struct TurnTests {
-  private static let birthsPerConnection = 1_024
+  private static let birthsPerConnection = 256
 
   /// Connections of one host that send many births each, a frame at a time.
   private func flood(_ world: FakeWorld, depth: Int = 1) -> [ScriptedClient] {
@@ -125,6 +125,27 @@ import WireProtocol
     world.advance(by: .seconds(5))
     world.drain()
     #expect(bad.allSatisfy { $0.closed == nil && $0.recordsDurable == UInt64(Self.birthsPerConnection + 1) })
+    #expect(world.problems == [])
+  }
+
+  @Test func `P6 files that can't be made are tried again by turns`() {
+    let world = FakeWorld.empty(Self.limits)
+    let host = FakeHost("bad", limits: world.settings.limits)
+    for file in 0..<100 { host.bear(FakeHost.uuid(UInt64(10 + file)), "/\(file)") }
+    world.faults[.createFails] = Set(1...100)
+    let bad = ScriptedClient(world, host)
+    for first in stride(from: 0, to: host.records.count, by: 8) {
+      bad.send(host.recordFrame(UInt64(first)..<UInt64(min(first + 8, host.records.count))))
+    }
+    bad.settle()
+    #expect(world.machine.status.failing == 100)
+    world.advance(by: .seconds(5))
+    // A tick, and nothing else yet.
+    #expect(world.machine.status.failing == 92)
+    for _ in 0..<20 { world.advance(by: .milliseconds(1)) }
+    bad.settle()
+    #expect(world.machine.status.failing == 0)
+    #expect((0..<100).allSatisfy { bad.stored($0) == [] })
     #expect(world.problems == [])
   }
 }
