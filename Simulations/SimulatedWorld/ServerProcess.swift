@@ -16,6 +16,9 @@ final class ServerProcess: SimulatedProcess {
     var host: Int
     var decoder: FrameDecoder
     var heardAt = Instant(nanoseconds: 0)
+    var isPaused = false
+    /// What came meanwhile.
+    var unread: [UInt8] = []
   }
   private var sessions: [ConnectionID: Session] = [:]
   private var nextPayload: UInt64 = 0
@@ -103,11 +106,34 @@ final class ServerProcess: SimulatedProcess {
   }
 
   private func received(_ id: ConnectionID, _ bytes: [UInt8]) {
+    guard let session = sessions[id], !session.isPaused, session.unread.isEmpty else {
+      sessions[id]?.unread += bytes
+      return
+    }
     sessions[id]?.connection.consumed(bytes.count, .toServer)
     world.kernel.trace.mix(bytes)
     heard(id)
     sessions[id]?.decoder.feed(bytes.span.bytes)
-    while isAlive {
+    takeFrames(id)
+  }
+
+  private func pause(_ id: ConnectionID) {
+    if sessions[id] != nil { world.mark(.paused) }
+    sessions[id]?.isPaused = true
+  }
+
+  /// Not at once: what is under way is done first.
+  private func resume(_ id: ConnectionID) {
+    sessions[id]?.isPaused = false
+    after(1_000) { [self] in
+      guard let session = sessions[id], !session.isPaused else { return }
+      sessions[id]?.unread = []
+      received(id, session.unread)
+    }
+  }
+
+  private func takeFrames(_ id: ConnectionID) {
+    while isAlive, sessions[id]?.isPaused == false {
       do {
         guard let next = try sessions[id]?.decoder.next() else { return }
         switch next {
@@ -177,6 +203,8 @@ final class ServerProcess: SimulatedProcess {
       world.oracle.sends(server, to: sessions[id]?.host, frame)
       world.timeline?.sent(server, frame)
       sessions[id]?.connection.send(frame.encoded(), .toHost)
+    case .pause(let id): pause(id)
+    case .resume(let id): resume(id)
     case .close(let id, let code, let text): close(id, code, text)
     case .admit(let id, let key, let offset): inOrder(key) { plane.admit(id, to: key, offset: offset) }
     case .drop(let id): plane.drop(id)

@@ -6,6 +6,8 @@ package import JournalModel
 package final class Epoll {
   package static let readable = EPOLLIN.rawValue
   package static let writable = EPOLLOUT.rawValue
+  /// Told once, until the descriptor is modified.
+  package static let once = EPOLLONESHOT.rawValue
   /// What isn't data: that `/proc/self/mountinfo` changed.
   package static let exceptional = EPOLLPRI.rawValue
 

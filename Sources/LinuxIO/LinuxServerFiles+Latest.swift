@@ -6,15 +6,18 @@ package import JournalModel
 extension LinuxServerFiles {
   /// What is no link stays. Which file is the newest of its path the core knows: names carry what hosts say of births.
   package func link(host: HostName, path: BytePath, to stored: BytePath) -> String? {
-    let place = BytePath("latest/\(host)/").bytes + path.bytes
-    return linking.withLock { _ in
-      do { return try point(BytePath(place), to: stored) } catch { return "\(error)" }
+    linking.withLock { _ in
+      do { return try point(latest(path, of: host), to: stored) } catch { return "\(error)" }
     }
   }
 
+  func latest(_ path: BytePath, of host: HostName) -> BytePath {
+    BytePath(BytePath("latest/\(host)/").bytes + path.bytes)
+  }
+
   private func point(_ place: BytePath, to stored: BytePath) throws -> String? {
-    let top = try files.makeDirectories(BytePath("latest"))
-    let directory = try files.makeDirectories(place.directory)
+    let top = try directory(BytePath("latest"))
+    let directory = try directory(place.directory)
     let above = place.bytes.count { $0 == UInt8(ascii: "/") }
     let target = Array(String(repeating: "../", count: above).utf8) + stored.bytes
     if let present = try Self.linkTarget(place.name, in: directory) {
@@ -29,6 +32,12 @@ extension LinuxServerFiles {
     let renamed = withCString(place.name) { linux_rename(top.number, temporary, directory.number, $0, 0) }
     do { _ = try checked("rename", renamed) } catch { throw files.root.misplaced(place, error) ?? error }
     return nil
+  }
+
+  private func directory(_ path: BytePath) throws -> Descriptor {
+    var paving = Paving(path, isDurable: false)
+    while try !files.pave(&paving) {}
+    do { return try files.root.directory(path) } catch { throw files.root.misplaced(path, error) ?? error }
   }
 
   /// Where the link leads; `.some(nil)` when the name is no link, nil when there is none.

@@ -126,6 +126,19 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
 
   // MARK: Plain files
 
+  /// What `create` will need of directories; what `link` will, which needn't be durable: it is told again after a start.
+  package func paving(for stored: BytePath) -> Paving { Paving(stored.directory) }
+  package func paving(forLink path: BytePath, of host: HostName) -> Paving {
+    Paving(latest(path, of: host).directory, isDurable: false)
+  }
+
+  /// Makes a turn's worth of directories. False when there is nothing more to make ahead, or when it failed, which who
+  /// needs them will find out.
+  package func makesMore(_ paving: inout Paving) -> Bool {
+    guard files.failure == nil else { return false }
+    return (try? files.pave(&paving)) == false
+  }
+
   package func create(_ key: StringKey, _ stored: BytePath) -> CreateOutcome {
     if let failure = files.failure { return .failedSync(failure) }
     do {

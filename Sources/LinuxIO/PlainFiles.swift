@@ -38,9 +38,20 @@ final class PlainFiles: Sendable {
   }
 
   func makeDirectories(_ path: BytePath) throws -> Descriptor {
-    do {
-      return try root.makeDirectories(path)
-    } catch {
+    try explaining(path) { () throws(SystemError) in try root.makeDirectories(path) }
+  }
+
+  /// Goes on with it by a turn's worth (`LogRoot.pave`). True when all are there.
+  func pave(_ paving: inout Paving) throws -> Bool {
+    var next = paving
+    defer { paving = next }
+    return try explaining(paving.path) { () throws(SystemError) in
+      try root.pave(&next, most: LogRoot.directoriesAtOnce)
+    }
+  }
+
+  private func explaining<T>(_ path: BytePath, _ making: () throws(SystemError) -> T) throws -> T {
+    do { return try making() } catch {
       if error.call == Descriptor.syncCall { throw fail(error) }
       // What is open is the removed one: a new one of that name is found at the next start.
       if error.code == ENOENT, try root.descriptor.facts().links == 0 {

@@ -10,13 +10,16 @@ package protocol WorkLane: Hashable, Sendable {
 }
 
 /// Threads for calls that block on the disk or hash much, made on demand. Work with equal keys runs one after another in
-/// the order of submission, whatever its lanes; different keys run side by side, first come, first served within a lane,
-/// lanes in turn.
+/// the order of submission, whatever its lanes; different keys run side by side. Lanes are served in turn, within a lane
+/// those whom the work is for, and for each of them keys first come, first served: however much one of them submits,
+/// another one's work waits for a piece of work of each.
 ///
 /// Work that takes longer than a bound is *hung* (`review`): its thread no longer counts, and as many again may hang before
 /// the rest of its lane waits behind them. Nothing waits for a hung thread, neither a submission nor the end.
 package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
   package typealias Work = @Sendable () -> Void
+  /// A part of something long: true when there is more of it.
+  package typealias Part = @Sendable () -> Bool
 
   /// A lane with work that hangs.
   package struct Hung: Hashable, Sendable {
@@ -29,7 +32,7 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
   }
 
   private struct LaneState {
-    var ready = Queue<Key>()
+    var ready = Shares<Key>()
     var waiting = 0
     var running = 0
     var hung = 0
@@ -40,9 +43,15 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
     var since: Instant
     var isHung = false
   }
+  private struct Assignment {
+    var ticket: UInt64
+    var lane: Lane
+    var key: Key
+    var work: Part
+  }
   private struct State {
     /// Waiting work; a key is in it while it is ready, running or waiting.
-    var queues: [Key: Queue<(lane: Lane, work: Work)>] = [:]
+    var queues: [Key: Queue<(lane: Lane, work: Part)>] = [:]
     var lanes: [Lane: LaneState] = [:]
     /// Lanes that have a ready key and room for it.
     var turns = Queue<Lane>()
@@ -62,13 +71,24 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
   private static var mostIdle: Int { 8 }
 
   private let state = Monitor(State())
+  /// Whom work is for, as a number.
+  private let beneficiary: @Sendable (Key) -> Int
   /// How often a lane came to have nothing more. Its lock is only taken within that of `state`, never around it.
   private let emptied = Monitor(UInt64(0))
 
-  package init() {}
+  package init(for beneficiary: @escaping @Sendable (Key) -> Int = { _ in 0 }) { self.beneficiary = beneficiary }
 
   /// Never blocks. Work tells of its end by itself, as its last act.
   package func submit(_ lane: Lane, _ key: Key, _ work: @escaping Work) {
+    submitParts(lane, key) {
+      work()
+      return false
+    }
+  }
+
+  /// The same for something long, which is called again for each of its parts, when all others have had their turn.
+  /// Nothing with its key runs before it is done.
+  package func submitParts(_ lane: Lane, _ key: Key, _ work: @escaping Part) {
     state.withLock { state in
       state.lanes[lane, default: LaneState()].waiting += 1
       guard state.queues[key] == nil else {
@@ -127,7 +147,7 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
   // MARK: Turns, under the lock
 
   private func makeReady(_ key: Key, in lane: Lane, _ state: inout State) {
-    state.lanes[lane]?.ready.append(key)
+    state.lanes[lane]?.ready.append(key, for: beneficiary(key))
     takeTurn(lane, &state)
   }
 
@@ -150,7 +170,7 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
     }
   }
 
-  private func next(_ state: inout State) -> (ticket: UInt64, key: Key, work: Work)? {
+  private func next(_ state: inout State) -> Assignment? {
     state.isLooking = false
     guard let lane = state.turns.popFirst() else { return nil }
     state.lanes[lane]?.isInTurns = false
@@ -163,12 +183,16 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
     state.lastTicket += 1
     state.running[state.lastTicket] = Running(lane: lane, since: Clocks.now())
     takeTurn(lane, &state)
-    return (state.lastTicket, key, work)
+    return Assignment(ticket: state.lastTicket, lane: lane, key: key, work: work)
   }
 
-  private func ended(_ ticket: UInt64, _ key: Key, _ state: inout State) {
-    guard let done = state.running.removeValue(forKey: ticket) else { return }
-    let lane = done.lane
+  private func ended(_ assignment: Assignment, hasMore: Bool, _ state: inout State) {
+    guard let done = state.running.removeValue(forKey: assignment.ticket) else { return }
+    let (lane, key) = (assignment.lane, assignment.key)
+    if hasMore {
+      state.queues[key]?.prepend((lane, assignment.work))
+      state.lanes[lane]?.waiting += 1
+    }
     state.lanes[lane]?.running -= 1
     if done.isHung { state.lanes[lane]?.hung -= 1 }
     let wasCrowded = lane.isOneOfMany && state.ofMany >= Self.mostOfMany
@@ -208,22 +232,19 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
   }
 
   private func run() {
-    var done: (ticket: UInt64, key: Key)?
-    while let (ticket, key, work) = awaitWork(after: done) {
-      work()
-      done = (ticket, key)
-    }
+    var done: (Assignment, hasMore: Bool)?
+    while let assignment = awaitWork(after: done) { done = (assignment, assignment.work()) }
   }
 
   /// Nil when this thread isn't needed any more.
-  private func awaitWork(after done: (ticket: UInt64, key: Key)?) -> (ticket: UInt64, key: Key, work: Work)? {
+  private func awaitWork(after done: (Assignment, hasMore: Bool)?) -> Assignment? {
     var done = done
     var isIdle = false
-    return state.waiting { state -> (ticket: UInt64, key: Key, work: Work)?? in
-      if let last = done {
+    return state.waiting { state -> Assignment?? in
+      if let (last, hasMore) = done {
         done = nil
         state.isLooking = true
-        ended(last.ticket, last.key, &state)
+        ended(last, hasMore: hasMore, &state)
       }
       let wasIdle = isIdle
       // Before it looks: it is no help to whom it leaves behind.
@@ -244,6 +265,24 @@ private final class ThreadBody: Sendable {
   init(run: @escaping @Sendable () -> Void) { self.run = run }
 }
 
+/// A queue for each who has something in it, served in turn.
+struct Shares<Element> {
+  private var queues: [Int: Queue<Element>] = [:]
+  private var turns = Queue<Int>()
+  var isEmpty: Bool { turns.isEmpty }
+
+  mutating func append(_ element: Element, for beneficiary: Int) {
+    if queues[beneficiary] == nil { turns.append(beneficiary) }
+    queues[beneficiary, default: Queue()].append(element)
+  }
+
+  mutating func popFirst() -> Element? {
+    guard let next = turns.popFirst(), let element = queues[next]?.popFirst() else { return nil }
+    if queues[next]?.isEmpty == false { turns.append(next) } else { queues[next] = nil }
+    return element
+  }
+}
+
 /// First in, first out.
 struct Queue<Element> {
   private var elements: [Element?] = []
@@ -253,6 +292,15 @@ struct Queue<Element> {
   var first: Element? { isEmpty ? nil : elements[head] }
 
   mutating func append(_ element: Element) { elements.append(element) }
+
+  mutating func prepend(_ element: Element) {
+    if head > 0 {
+      head -= 1
+      elements[head] = element
+    } else {
+      elements.insert(element, at: 0)
+    }
+  }
 
   mutating func popFirst() -> Element? {
     guard head < elements.count else { return nil }

@@ -25,3 +25,46 @@ struct GroupCommit {
   var runs: [Run] = []
   var hasLogPayload = false
 }
+
+/// A commit that is being put together.
+struct Gathering {
+  var group = GroupCommit()
+  var batch = ServerBatch()
+  var log: [LogRange] = []
+  /// What the log will hold with it.
+  var logged: UInt64
+  /// Strings that are in it.
+  var taken: Set<Int> = []
+  /// What each host has of rows that aren't there for its records, and of the log's part.
+  var shares: [Int: CommitShare] = [:]
+  /// Strings that something is left of for the next one.
+  var putOff: [Int] = []
+  /// Strings for whose payload the log has no room beside that of the others.
+  var leftOut: [Int] = []
+
+  var isEmpty: Bool { group.rows.isEmpty && group.runs.isEmpty && group.promised.isEmpty }
+}
+
+/// What is one host's in a commit. A commit is as long as what is in it, and everybody's acknowledgements wait for its
+/// end: so that no host has more in one than a frame's worth (P6).
+struct CommitShare {
+  /// Records, or rows of strings.
+  var rows = 0
+  var bytes = 0
+  /// Of files and of the directories above them.
+  var names = 0
+
+  static func + (l: CommitShare, r: CommitShare) -> CommitShare {
+    CommitShare(
+      rows: l.rows.saturatingAdding(r.rows), bytes: l.bytes.saturatingAdding(r.bytes),
+      names: l.names.saturatingAdding(r.names))
+  }
+
+  /// Names for each record that a turn has room for: few paths are as deep as that.
+  private static var namesPerRecord: Int { 8 }
+
+  func isUsed(_ limits: Limits) -> Bool {
+    rows >= limits.recordsPerFrame || bytes >= limits.recordBytesPerFrame
+      || names >= Self.namesPerRecord * limits.recordsPerFrame
+  }
+}

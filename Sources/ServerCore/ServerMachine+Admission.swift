@@ -105,7 +105,8 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func open(_ id: ConnectionID, _ hello: Hello, journal: Int, tally: Int) {
-    tallies[tally].connections += 1
+    tallies[tally].sessions.append(id)
+    if tallies[tally].isPaused { out.append(.pause(id)) }
     journals[journal].connect(id)
     let credit = CreditLine(base: newBase)
     bases += credit.base
@@ -158,7 +159,7 @@ extension ServerMachine where H.Value == Digest {
     for index in session.owned.sorted() { abandon(index, of: id) }
     let facts = session.facts
     forgetCredit(of: id, session.credit)
-    tallies[facts.tally].connections -= 1
+    tallies[facts.tally].sessions.removeAll { $0 == id }
     waitingRecordBytes -= journals[facts.journal].disconnect()
     removeIfEmpty(journal: facts.journal)
     out.append(.report(.hostDisconnected(facts.host, reason)))
@@ -183,9 +184,13 @@ extension ServerMachine where H.Value == Digest {
   mutating func beat() {
     for id in connections.keys.sorted() {
       guard let connection = connections[id] else { continue }
-      if now - connection.heard >= limits.silence {
+      if let tally = connection.session?.facts.tally, tallies[tally].isPaused {
+        // It may speak, and isn't listened to.
+        connections[id]?.heard = now
+      } else if now - connection.heard >= limits.silence {
         cut(id, .silence, "nothing came for \(limits.silence.nanoseconds / 1_000_000) ms")
-      } else if !connection.hasSent, connection.session != nil {
+      }
+      if connections[id]?.session != nil, !connection.hasSent {
         send(.ping(nonce: 0), to: id)
       }
       connections[id]?.hasSent = false

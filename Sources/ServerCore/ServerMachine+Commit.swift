@@ -14,16 +14,26 @@ extension ServerMachine where H.Value == Digest {
     dirtyJournals.append(index)
   }
 
-  /// The string's row changed.
+  /// The string's row changed, and a commit has it in its host's turn.
   mutating func markRowDirty(_ index: Int) {
     strings[index].isRowDirty = true
     enqueue(index)
   }
 
+  /// The string's row changed by records, whose commit it is to be in.
+  mutating func markDue(_ index: Int) {
+    strings[index].isRowDirty = true
+    guard !strings[index].isDue else { return }
+    strings[index].isDue = true
+    dueStrings.append(index)
+  }
+
   mutating func enqueue(_ index: Int) {
     guard !strings[index].isDirty else { return }
     strings[index].isDirty = true
-    dirtyStrings.append(index)
+    let tally = strings[index].tally
+    if tallies[tally].dirty.isEmpty { dirtyHosts.append(tally) }
+    tallies[tally].dirty.append(index)
   }
 
   /// How far a commit can take the string's payload now: the position in its verified points. `logged` is what the log
@@ -45,79 +55,130 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func commitIfDue() {
     guard phase == .serving || phase == .repairing, flight == nil, commitRetry == nil else { return }
-    guard !dirtyJournals.isEmpty || !dirtyStrings.isEmpty else { return }
-    var group = GroupCommit()
-    var batch = ServerBatch()
-    var log: [LogRange] = []
-    gatherJournals(into: &group, &batch)
-    let leftOut = gatherStrings(into: &group, &batch, &log)
-    if !group.rows.isEmpty || !group.runs.isEmpty || !group.promised.isEmpty {
-      group.hasLogPayload = !log.isEmpty
-      flight = group
-      out.append(.commit(batch, log: log))
+    guard !dirtyJournals.isEmpty || !dueStrings.isEmpty || !dirtyHosts.isEmpty else { return }
+    var next = Gathering(logged: logged)
+    gatherJournals(into: &next)
+    gatherStrings(into: &next)
+    if !next.isEmpty {
+      next.group.hasLogPayload = !next.log.isEmpty
+      flight = next.group
+      out.append(.commit(next.batch, log: next.log))
     }
-    for index in leftOut { advance(index) }
+    for index in next.leftOut { advance(index) }
   }
 
-  private mutating func gatherJournals(into group: inout GroupCommit, _ batch: inout ServerBatch) {
+  private mutating func gatherJournals(into next: inout Gathering) {
     for index in dirtyJournals {
       journals[index].isDirty = false
       guard journals[index].apart == nil, journals[index].length > journals[index].held.length else { continue }
       let run = journals[index].run
-      batch.records.append(run)
-      group.runs.append(GroupCommit.Run(index: index, after: run.after))
+      next.batch.records.append(run)
+      next.group.runs.append(GroupCommit.Run(index: index, after: run.after))
     }
     dirtyJournals.removeAll(keepingCapacity: true)
+    for tally in intakes { tallies[tally].intake = CommitShare() }
+    resumeIntakes()
+    intakes.removeAll(keepingCapacity: true)
   }
 
-  /// All waiting records are in this batch, hence every promise that payload was verified against is durable with it.
-  /// Returns strings for whose payload the log has no room beside that of the others.
-  private mutating func gatherStrings(
-    into group: inout GroupCommit, _ batch: inout ServerBatch, _ log: inout [LogRange]
-  ) -> [Int] {
-    var planned = logged
-    var leftOut: [Int] = []
-    let indices = dirtyStrings
-    dirtyStrings.removeAll(keepingCapacity: true)
-    for index in indices {
-      strings[index].isDirty = false
-      guard strings[index].apart == nil else {
-        gatherPromises(index, into: &group, &batch)
-        continue
-      }
-      let point = nextPoint(index, logged: planned)
-      if point == nil, !strings[index].points.isEmpty { leftOut.append(index) }
-      guard strings[index].isRowDirty || point != nil else { continue }
-      strings[index].isRowDirty = false
-      var row = strings[index].row
-      row.synced = max(row.synced, min(strings[index].syncedUpTo, row.committed))
-      if let point {
-        if strings[index].bulk == nil {
-          let length = strings[index].points[point].end - row.committed
-          log.append(LogRange(key: row.key, offset: row.committed, length: Int(length)))
-          planned += length
-        }
-        gatherPayload(index, through: point, into: &row, &batch)
-      }
-      if row.synced > strings[index].row.synced, strings[index].logged > 0 {
-        batch.trims.append(ServerBatch.Trim(key: row.key, below: row.synced))
-      }
-      batch.promises += strings[index].newPromises.lazy.filter { $0.length > row.committed }
-      batch.strings.append(row)
-      group.rows.append(
-        GroupCommit.Row(
-          index: index, row: row, end: point == nil ? nil : row.committed, isBulk: strings[index].bulk != nil,
-          newPromises: strings[index].newPromises.count))
+  /// All waiting records are in this batch, hence every promise that payload was verified against is durable with it, and
+  /// so are the rows that they changed. What else there is to commit goes by turns, and first: none is put off for ever.
+  private mutating func gatherStrings(into next: inout Gathering) {
+    let hosts = dirtyHosts
+    dirtyHosts.removeAll(keepingCapacity: true)
+    for tally in hosts {
+      gatherTurn(of: tally, into: &next)
+      if !tallies[tally].dirty.isEmpty { dirtyHosts.append(tally) }
     }
-    return leftOut
+    let due = dueStrings
+    dueStrings.removeAll(keepingCapacity: true)
+    for index in due {
+      strings[index].isDue = false
+      gather(index, into: &next)
+    }
+    for index in next.putOff { enqueue(index) }
+  }
+
+  private mutating func gatherTurn(of tally: Int, into next: inout Gathering) {
+    let before = next.group.rows.count
+    var share = CommitShare()
+    while !share.isUsed(limits), let index = tallies[tally].dirty.popFirst() {
+      strings[index].isDirty = false
+      gather(index, into: &next)
+      share = next.shares[tally] ?? share
+      share.rows = next.group.rows.count - before
+    }
+  }
+
+  private mutating func gather(_ index: Int, into next: inout Gathering) {
+    guard !next.taken.contains(index) else { return }
+    guard strings[index].apart == nil else { return gatherPromises(index, into: &next) }
+    let tally = strings[index].tally
+    let mayBringPayload = next.shares[tally]?.isUsed(limits) != true
+    let point = mayBringPayload ? nextPoint(index, logged: next.logged) : nil
+    if !strings[index].points.isEmpty, point == nil {
+      if mayBringPayload { next.leftOut.append(index) } else { next.putOff.append(index) }
+    }
+    guard strings[index].isRowDirty || point != nil else { return }
+    next.taken.insert(index)
+    strings[index].isRowDirty = false
+    var row = strings[index].row
+    row.synced = max(row.synced, min(strings[index].syncedUpTo, row.committed))
+    if let point {
+      if strings[index].bulk == nil {
+        let length = strings[index].points[point].end - row.committed
+        next.log.append(LogRange(key: row.key, offset: row.committed, length: Int(length)))
+        next.logged += length
+        next.shares[tally, default: CommitShare()].bytes += Int(length)
+      }
+      gatherPayload(index, through: point, into: &row, &next.batch)
+    }
+    if row.synced > strings[index].row.synced, strings[index].logged > 0 {
+      next.batch.trims.append(ServerBatch.Trim(key: row.key, below: row.synced))
+    }
+    next.batch.promises += strings[index].newPromises.lazy.filter { $0.length > row.committed }
+    next.batch.strings.append(row)
+    next.group.rows.append(
+      GroupCommit.Row(
+        index: index, row: row, end: point == nil ? nil : row.committed, isBulk: strings[index].bulk != nil,
+        newPromises: strings[index].newPromises.count))
   }
 
   /// Of a string that is set apart, as far as its journal isn't: what that promises now will come again after a start.
-  private func gatherPromises(_ index: Int, into group: inout GroupCommit, _ batch: inout ServerBatch) {
+  private func gatherPromises(_ index: Int, into next: inout Gathering) {
     let (promises, host) = (strings[index].newPromises, strings[index].row.key.key.host)
     guard !promises.isEmpty, !journals.contains(where: { $0.apart != nil && $0.held.host == host }) else { return }
-    batch.promises += promises
-    group.promised.append(GroupCommit.Promised(index: index, count: promises.count))
+    next.taken.insert(index)
+    next.batch.promises += promises
+    next.group.promised.append(GroupCommit.Promised(index: index, count: promises.count))
+  }
+
+  // MARK: Turns of records (P6)
+
+  /// Records of a host came, for the next commit.
+  mutating func noteIntake(_ share: CommitShare, of tally: Int) {
+    if tallies[tally].intake.rows == 0 { intakes.append(tally) }
+    tallies[tally].intake = tallies[tally].intake + share
+  }
+
+  /// Whoever has its turn in the next commit is read again when that begins: what it sends meanwhile stays in its window
+  /// of records. Nobody waits for a store that takes nothing.
+  mutating func pauseIntakes() {
+    guard flight != nil else { return }
+    for tally in intakes where !tallies[tally].isPaused && tallies[tally].intake.isUsed(limits) {
+      tallies[tally].isPaused = true
+      for id in tallies[tally].sessions { out.append(.pause(id)) }
+    }
+  }
+
+  mutating func resumeIntakes() {
+    for tally in intakes where tallies[tally].isPaused {
+      tallies[tally].isPaused = false
+      for id in tallies[tally].sessions {
+        connections[id]?.heard = now
+        out.append(.resume(id))
+      }
+    }
   }
 
   private mutating func gatherPayload(
@@ -231,10 +292,10 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func takeBack(_ group: GroupCommit) {
     for run in group.runs { markDirty(journal: run.index) }
-    for promised in group.promised { enqueue(promised.index) }
+    for promised in group.promised { markDue(promised.index) }
     for row in group.rows {
       strings[row.index].isPayloadInFlight = false
-      markRowDirty(row.index)
+      markDue(row.index)
     }
   }
 
@@ -242,6 +303,7 @@ extension ServerMachine where H.Value == Digest {
     commitRetry = now + limits.retry
     if blocked == nil { out.append(.report(.storeBlocked(text))) }
     blocked = text
+    resumeIntakes()
     // No answer waits for a store that takes nothing.
     for id in connections.keys.sorted() {
       guard let queries = connections[id]?.session?.queries, !queries.isEmpty else { continue }

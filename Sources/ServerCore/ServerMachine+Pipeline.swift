@@ -212,11 +212,16 @@ extension ServerMachine where H.Value == Digest {
     advance(index)
   }
 
+  /// A frame's worth of strings in a step: a host decides how many can't be made.
   mutating func retryFailing() {
-    let indices = failing
-    failing = []
     failingRetry = nil
-    for index in indices where strings[index].apart == nil {
+    if retrying.isEmpty {
+      for index in failing { retrying.append(index) }
+      failing = []
+    }
+    for _ in 0..<max(1, limits.recordsPerFrame) {
+      guard let index = retrying.popFirst() else { break }
+      guard strings[index].apart == nil else { continue }
       strings[index].failure = nil
       switch strings[index].plain {
       case .failed: create(index)
@@ -225,5 +230,6 @@ extension ServerMachine where H.Value == Digest {
       }
       advance(index)
     }
+    if !retrying.isEmpty { failingRetry = now } else if !failing.isEmpty { failingRetry = now + limits.retry }
   }
 }

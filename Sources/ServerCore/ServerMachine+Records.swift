@@ -33,6 +33,8 @@ extension ServerMachine where H.Value == Digest {
       journals[session.journal].waiting.append(contentsOf: fresh)
       journals[session.journal].waitingBytes += bytes
       waitingRecordBytes += bytes
+      let names = records.saturatingSum(\.names)
+      noteIntake(CommitShare(rows: records.count, bytes: bytes, names: names), of: session.tally)
       advance(journal: session.journal, to: frontier.size)
       markDirty(journal: session.journal)
       for record in records { apply(record, of: session) }
@@ -156,7 +158,7 @@ extension ServerMachine where H.Value == Digest {
     let wasOpen = strings[index].row.closed == nil
     if wasOpen != (reason == nil) { tallies[strings[index].tally].open += wasOpen ? -1 : 1 }
     strings[index].row.closed = reason
-    markRowDirty(index)
+    markDue(index)
   }
 
   /// The first birth of a file is the one whose facts count; later ones (a journal lost and begun anew names the same
@@ -168,7 +170,7 @@ extension ServerMachine where H.Value == Digest {
       key: StringKey(key: key, string: 0), identity: born.identity, isDerived: born.isDerived, path: born.path,
       born: born.born, received: wall, parent: born.parent, committed: 0, root: H.empty, synced: 0,
       stored: BytePath([]), recorded: 0)
-    markRowDirty(add(StringIntake(row: row, plain: .none, tally: session.tally)))
+    markDue(add(StringIntake(row: row, plain: .none, tally: session.tally)))
   }
 
   private mutating func apply(_ gap: Gap, of session: SessionFacts) {
@@ -180,7 +182,7 @@ extension ServerMachine where H.Value == Digest {
     let known = strings[index].row.gap
     strings[index].row.gap = StoredGap(
       lower: min(known?.lower ?? gap.lower, gap.lower), upper: max(known?.upper ?? gap.upper, gap.upper))
-    markRowDirty(index)
+    markDue(index)
     // The rest of a half-sent extent won't come, unless it ends before the gap.
     if strings[index].promises.first(after: strings[index].received) ?? .max > gap.lower { endTail(index) }
     advance(index)
@@ -204,7 +206,7 @@ extension ServerMachine where H.Value == Digest {
       case .new:
         isContradicted = false
         strings[index].newPromises.append(Promise(key: key, length: length, root: root))
-        markRowDirty(index)
+        markDue(index)
         noteOwed(index)
         // Bytes may have come first; and one that isn't met may be passed over now.
         if strings[index].received > strings[index].verified { advance(index) }
@@ -235,5 +237,13 @@ extension ServerMachine where H.Value == Digest {
     guard journals[index].length == 0, journals[index].connection == nil else { return }
     journalIndex[journals[index].held.key] = nil
     freeJournals.append(index)
+  }
+}
+
+extension Record {
+  /// How many names a server makes for it, at most: a file's, and those of the directories above it.
+  fileprivate var names: Int {
+    guard case .fileBorn(let born) = body else { return 0 }
+    return 1 + born.path.bytes.count { $0 == UInt8(ascii: "/") }
   }
 }

@@ -37,7 +37,12 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   // Commits
   var flight: GroupCommit?
   var dirtyJournals: [Int] = []
-  var dirtyStrings: [Int] = []
+  /// Whose records or promises are in the next commit, and hence their rows.
+  var dueStrings: [Int] = []
+  /// Hosts with strings for which there is something to commit, in the order of their turns (`HostTally.dirty`).
+  var dirtyHosts: [Int] = []
+  /// Hosts of which records came since the last commit began.
+  var intakes: [Int] = []
   var blocked: String?
   var commitRetry: Instant?
   /// The store had no room for log payload: everything goes straight to the plain files until the log shrank.
@@ -51,6 +56,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var syncing: [SyncTarget]?
   // Retries of failed strings, and heartbeats
   var failing: [Int] = []
+  /// Those whose turn of that it is.
+  var retrying = StringQueue()
   var failingRetry: Instant?
   var heartbeatDue: Instant?
   // Payload in memory that isn't committed
@@ -81,6 +88,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     take(input)
     fireDeadlines()
     commitIfDue()
+    pauseIntakes()
     grantCredit()
     effects.append(contentsOf: out)
     out.removeAll(keepingCapacity: true)
@@ -169,7 +177,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
           name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, files: $0.files, open: $0.open,
           bytes: $0.bytes, records: $0.records, pendingBytes: $0.pending)
       },
-      isServing: phase == .serving, blocked: blocked, failing: failing.count,
+      isServing: phase == .serving, blocked: blocked, failing: failing.count + retrying.count,
       apart: Array(apart.prefix(ServerStatus.mostListed)), apartCount: apart.count, loggedBytes: logged,
       pendingBytes: pendingBytes,
       refusals: refusals, connections: connections.count)

@@ -61,6 +61,10 @@ package enum ServerEffect: Hashable, Sendable {
   /// Everything is repaired: accept connections.
   case serve
   case send(ConnectionID, Frame)
+  /// Reads nothing more from the connection until `resume`: what its host sends waits there, or with the host. What is
+  /// brought all the same is taken.
+  case pause(ConnectionID)
+  case resume(ConnectionID)
   /// Sends `goodbye`, then closes. Nothing more is brought from this connection but `closed`.
   case close(ConnectionID, RefusalCode, String)
   /// Appends the frame's bytes to the string's queue of received bytes.

@@ -1,5 +1,6 @@
 package import JournalModel
 package import JournalStore
+import WireProtocol
 
 /// What an operator is shown of a server at one moment.
 package struct ServerStatus: Hashable, Sendable {
@@ -49,7 +50,8 @@ package struct ServerStatus: Hashable, Sendable {
 /// The running sums of one host.
 struct HostTally {
   let name: HostName
-  var connections = 0
+  var sessions: [ConnectionID] = []
+  var connections: Int { sessions.count }
   var lastSeen: Instant?
   var files = 0
   var open = 0
@@ -58,4 +60,31 @@ struct HostTally {
   var pending: UInt64 = 0
   /// Promised and not received, as far as it may still come.
   var owed: UInt64 = 0
+  /// Its records that came since the last commit began, and whether no more is read until the next one begins.
+  var intake = CommitShare()
+  var isPaused = false
+  /// Its strings for which there is something to commit.
+  var dirty = StringQueue()
+}
+
+/// Indices of strings, first in, first out.
+struct StringQueue {
+  private var indices: [Int] = []
+  private var head = 0
+  var count: Int { indices.count - head }
+  var isEmpty: Bool { count == 0 }
+
+  mutating func append(_ index: Int) { indices.append(index) }
+
+  mutating func popFirst() -> Int? {
+    guard head < indices.count else { return nil }
+    defer {
+      head += 1
+      if head == indices.count || head > 1_024 && head * 2 > indices.count {
+        indices.removeFirst(head)
+        head = 0
+      }
+    }
+    return indices[head]
+  }
 }

@@ -72,8 +72,9 @@ struct StringIntake {
   /// Why the store takes no more of it, until the next start.
   var apart: String?
 
-  /// In the list of what the next commit takes, and why.
+  /// In its host's queue of what commits take, in the list of what the next one takes in any case, and why.
   var isDirty = false
+  var isDue = false
   var isRowDirty = false
   var isPayloadInFlight = false
   var isUnsynced = false

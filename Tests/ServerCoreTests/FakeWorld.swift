@@ -59,7 +59,12 @@ final class FakeWorld {
   /// What is refused from this commit on, until the next start.
   var laterPoisoned: StoreSubject?
   var poisonAtCommit: Int?
-  private var commits = 0
+  private(set) var commits = 0
+  /// Journals, rows and records of one commit.
+  private(set) var rowsOfLastCommit = 0
+  private(set) var mostRowsOfACommit = 0
+  /// Rows of strings that have no plain file yet.
+  private(set) var mostBirthsOfACommit = 0
   private(set) var performed: [Fault: Int] = [:]
   /// Crash before the effect with this number.
   var crashAt: Int?
@@ -101,6 +106,8 @@ final class FakeWorld {
     held = [:]
     toHosts = []
     links = [:]
+    paused = []
+    unread = [:]
     isServing = false
     haltReason = nil
     poisoned = []
@@ -124,6 +131,7 @@ final class FakeWorld {
     guard let id = hosts[index].connection else { return }
     links[id] = nil
     hosts[index].disconnected()
+    forgetUnread(id)
     feed(.closed(id))
   }
 
@@ -135,18 +143,35 @@ final class FakeWorld {
     return id
   }
 
+  /// Connections that the server doesn't read at present, and what came on them.
+  private(set) var paused: Set<ConnectionID> = []
+  private var unread: [ConnectionID: [ServerInput]] = [:]
+  private var feeding = 0
+
   private(set) var answers: [ConnectionID: [Frame]] = [:]
   private(set) var closed: [ConnectionID: RefusalCode] = [:]
   private(set) var sent: [ConnectionID: UInt64] = [:]
 
-  func send(_ frame: Frame, on id: ConnectionID) { feed(.received(id, frame)) }
+  func send(_ frame: Frame, on id: ConnectionID) { bring(.received(id, frame), on: id) }
+
+  /// What comes on a connection that isn't read waits.
+  private func bring(_ input: ServerInput, on id: ConnectionID) {
+    if paused.contains(id) || unread[id] != nil { unread[id, default: []].append(input) } else { feed(input) }
+  }
+
+  private func readOn() {
+    while let (id, waiting) = unread.filter({ !paused.contains($0.key) }).min(by: { $0.key < $1.key }) {
+      unread[id] = waiting.count > 1 ? Array(waiting.dropFirst()) : nil
+      feed(waiting[0])
+    }
+  }
 
   func send(_ header: PayloadHeader, _ bytes: [UInt8], on id: ConnectionID) {
     let payload = PayloadID(nextPayload)
     nextPayload += 1
     held[payload] = bytes
     sent[id, default: 0] += UInt64(max(0, header.length))
-    feed(.receivedPayload(id, header, payload))
+    bring(.receivedPayload(id, header, payload), on: id)
   }
 
   // MARK: Turns
@@ -266,6 +291,13 @@ final class FakeWorld {
   // MARK: Effects
 
   func feed(_ input: ServerInput) {
+    feeding += 1
+    perform(input)
+    feeding -= 1
+    if feeding == 0 { readOn() }
+  }
+
+  private func perform(_ input: ServerInput) {
     var effects: [ServerEffect] = []
     machine.step(input, at: now, wall: wall, into: &effects)
     for effect in effects {
@@ -294,8 +326,11 @@ final class FakeWorld {
       judge(frame, to: id)
       answers[id, default: []].append(frame)
       toHosts.append((id, frame))
+    case .pause(let id): paused.insert(id)
+    case .resume(let id): paused.remove(id)
     case .close(let id, let code, _):
       closed[id] = code
+      forgetUnread(id)
       if let index = links.removeValue(forKey: id) { hosts[index].disconnected() }
     case .admit(let payload, let key, let offset):
       guard let bytes = held.removeValue(forKey: payload) else { return complaints.append("admitted twice") }
@@ -327,6 +362,11 @@ final class FakeWorld {
     case .halt(let reason): haltReason = reason
     case .report(let report): reports.append(report)
     }
+  }
+
+  private func forgetUnread(_ id: ConnectionID) {
+    paused.remove(id)
+    for case .receivedPayload(_, _, let payload) in unread.removeValue(forKey: id) ?? [] { held[payload] = nil }
   }
 
   private func queue(of key: StringKey, _ body: (inout ReceiveQueue<MixHasher>) -> Void) {
@@ -395,6 +435,9 @@ final class FakeWorld {
 
   private func commit(_ batch: ServerBatch) -> StoreError? {
     commits += 1
+    rowsOfLastCommit = batch.strings.count + batch.records.reduce(0) { $0 + $1.encoded.count }
+    mostRowsOfACommit = max(mostRowsOfACommit, rowsOfLastCommit)
+    mostBirthsOfACommit = max(mostBirthsOfACommit, batch.strings.count { $0.stored.bytes.isEmpty })
     if let subject = laterPoisoned, commits == poisonAtCommit { poisoned.insert(subject) }
     // A store that refuses one thing, whatever else comes with it.
     for run in batch.records where poisoned.contains(.journal(run.after.key)) {

@@ -9,7 +9,8 @@ import Synchronization
 /// It belongs to everyone: one iteration takes from each source what is there and no more, and of those that may bring
 /// much only as much as a few milliseconds allow. Who has more waits for the next one.
 final class EventLoop: @unchecked Sendable {
-  enum Interest { case read, write, both, exceptional }
+  /// `none`: an end or an error is still told, once.
+  enum Interest { case none, read, write, both, exceptional }
 
   /// Cancelled by letting go of it.
   final class Timer {
@@ -153,6 +154,7 @@ final class EventLoop: @unchecked Sendable {
 extension EventLoop.Interest {
   fileprivate var events: UInt32 {
     switch self {
+    case .none: Epoll.once
     case .read: Epoll.readable
     case .write: Epoll.writable
     case .exceptional: Epoll.exceptional

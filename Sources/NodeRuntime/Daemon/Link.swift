@@ -48,6 +48,7 @@ final class Link {
   private var sent: UInt64 = 0
   private var marks: [(at: UInt64, run: () -> Void)] = []
   private var isTurnAwaited = false
+  private var isPaused = false
   private var effort = Effort()
   private var heardAt = Instant(nanoseconds: 0)
   private let progress: Interval
@@ -98,13 +99,26 @@ final class Link {
   /// The machine took the other side in: its time no longer ends.
   func welcome() { if phase == .open { deadline = nil } }
 
+  /// The machine takes no more frames for now: what comes stays where it is.
+  func pause() {
+    isPaused = true
+    if phase == .open { loop.change(descriptor, to: outputStart < output.count ? .write : .none) }
+  }
+
+  func resume() {
+    isPaused = false
+    guard phase == .open else { return }
+    loop.change(descriptor, to: outputStart < output.count ? .both : .read)
+    awaitTurn()
+  }
+
   /// Ends a connection that hasn't come to its frames yet.
   func abandon(_ reason: String) { end(reason) }
 
   // MARK: Sending
 
   private var isFull: Bool { output.count - outputStart > Self.outputLimit }
-  private var mayRead: Bool { hasConnected || !isFull }
+  private var mayRead: Bool { !isPaused && (hasConnected || !isFull) }
 
   func send(_ frame: Frame) {
     guard phase == .open else { return }
@@ -274,7 +288,7 @@ final class Link {
     }
     compact()
     if phase == .closing { return end(farewell) }
-    if phase == .open { loop.change(descriptor, to: .read) }
+    if phase == .open { loop.change(descriptor, to: isPaused ? .none : .read) }
   }
 
   private func awaitWriting() {

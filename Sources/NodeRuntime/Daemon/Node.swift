@@ -12,7 +12,7 @@ import Synchronization
 package final class Node: @unchecked Sendable {
   let configuration: Configuration
   let loop: EventLoop
-  let workers = Workers()
+  let workers = Workers(for: WorkKey.beneficiary)
   let connections = ConnectionNumbers()
   let reports: ReportLog
   let keys: NodeKeys

@@ -98,6 +98,8 @@ final class ServerDriver: @unchecked Sendable {
     case .send(let connection, let frame):
       if case .welcome = frame { welcome(connection) }
       links[connection]?.send(frame)
+    case .pause(let connection): links[connection]?.pause()
+    case .resume(let connection): links[connection]?.resume()
     case .close(let connection, let code, let text): links[connection]?.close(code, text)
     case .drop(let id): files.drop(id)
     case .admit, .admitTail, .discard, .free, .compare, .verify, .create, .write: performOnString(effect)
@@ -135,6 +137,7 @@ final class ServerDriver: @unchecked Sendable {
     case .verify(let key, let from, let root, let promises):
       ask(.received, .string(key)) { .verified(key, files.verify(key, from: from, root: root, promises: promises)) }
     case .create(let key, let stored):
+      pave(files.paving(for: stored), .plainFiles, .string(key))
       ask(.plainFiles, .string(key)) { .created(key, files.create(key, stored)) }
     case .write(let key, let stored, let from, let end, let sync):
       ask(.plainFiles, .string(key)) {
@@ -144,6 +147,12 @@ final class ServerDriver: @unchecked Sendable {
     }
   }
 
+  /// A path may have thousands of directories: others have their turn meanwhile. What fails says the work behind it.
+  private func pave(_ paving: Paving, _ lane: Lane, _ key: WorkKey) {
+    let paving = Monitor(paving)
+    workers.submitParts(lane, key) { [files] in paving.withLock { files.makesMore(&$0) } }
+  }
+
   private func syncAll(_ targets: [ServerEffect.SyncTarget]) {
     ask(.sync, .sync) { [files] in
       .synced(targets.map { .init(key: $0.key, length: $0.length) }, files.sync(targets.map(\.stored)))
@@ -151,7 +160,8 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func link(_ host: HostName, _ path: BytePath, to stored: BytePath) {
-    workers.submit(.links, .links) { [loop, files] in
+    pave(files.paving(forLink: path, of: host), .links, .links(host))
+    workers.submit(.links, .links(host)) { [loop, files] in
       guard let failure = files.link(host: host, path: path, to: stored) else { return }
       loop.post { [weak self] in self?.onLinkFailure(host, path, failure) }
     }

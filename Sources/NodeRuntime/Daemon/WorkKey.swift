@@ -14,7 +14,18 @@ enum WorkKey: Hashable, Sendable {
   case resolve(ServerIndex)
   /// One commit at a time for each store.
   case hostCommit, serverCommit
-  case sync, links
+  case sync
+  /// One after another for each host: the last one of a name counts.
+  case links(HostName)
+
+  /// The host that a server does this for, as a number: hosts have their turns.
+  @Sendable static func beneficiary(_ key: WorkKey) -> Int {
+    switch key {
+    case .string(let key): key.key.host.hashValue
+    case .links(let host): host.hashValue
+    case .directory, .file, .connection, .sending, .resolve, .hostCommit, .serverCommit, .sync: 0
+    }
+  }
 }
 
 /// What work waits for (G3): what hangs in one lane delays nothing in another.
