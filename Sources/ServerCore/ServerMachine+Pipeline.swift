@@ -219,9 +219,9 @@ extension ServerMachine where H.Value == Digest {
     for index in indices where strings[index].apart == nil {
       strings[index].failure = nil
       switch strings[index].plain {
-      case .failed: create(index)
+      case .failed: createAgain(index)
       case .broken where strings[index].writing == nil: repair(index)
-      case .none, .creating, .made, .named, .broken: break
+      case .none, .claiming, .creating, .made, .named, .broken: break
       }
       advance(index)
     }

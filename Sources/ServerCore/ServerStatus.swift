@@ -8,12 +8,8 @@ package struct ServerStatus: Hashable, Sendable {
     package var connections: Int
     /// When anything last came from it; nil when it hasn't been seen since the start.
     package var lastSeen: Instant?
-    package var files: Int
-    /// Those of them that no record closed.
-    package var open: Int
-    /// Durably held.
-    package var bytes: UInt64
-    package var records: UInt64
+    /// What is durably held, as the store counts it (K3).
+    package var totals: HostTotals
     /// Received and not yet committed.
     package var pendingBytes: UInt64
   }
@@ -51,11 +47,11 @@ struct HostTally {
   let name: HostName
   var connections = 0
   var lastSeen: Instant?
-  var files = 0
-  var open = 0
-  var bytes: UInt64 = 0
-  var records: UInt64 = 0
+  /// The store's row: nothing here counts beside it.
+  var totals = HostTotals()
   var pending: UInt64 = 0
   /// Promised and not received, as far as it may still come.
   var owed: UInt64 = 0
+  /// Its births collided with names of others (K5): their names carry the whole uuid from the start.
+  var namesInFull = false
 }

@@ -72,7 +72,8 @@ import Testing
         guard case .failed(let text) = error as? StoreError else { return false }
         let words = [
           "\(directory) is a store of version \(version), from",
-          version == 1 ? "an earlier release" : "a later release", "reads version 2", "changed nothing", "move \(directory) away and start",
+          version == 1 ? "an earlier release" : "a later release", "reads version 2", "changed nothing",
+          "move \(directory) away and start",
           kind == 1 ? "a new journal begins" : "hosts deliver again",
         ]
         return words.allSatisfy { text.contains($0) }
@@ -168,6 +169,38 @@ import Testing
         ($0 as? StoreError)?.kind == .corrupt
       }
     }
+  }
+
+  @Test func `K3: totals that can't be read are counted anew, and whole after the next commit`() throws {
+    let test = try ServerStoreUnderTest(.lmdb)
+    let web1 = try host("web1")
+    let path = test.directory.path
+    try test.store.commit(
+      ServerBatch {
+        $0.records = [run(web1, [record(1, size: 0xABC)])]
+        $0.strings = [storedString(stringKey(web1, 1), committed: 7)]
+        $0.promises = [Promise(key: FileKey(host: web1, file: uuid(1)), length: 9, root: digest(1))]
+      })
+    let whole = try test.store.totals()
+    test.close()
+    func sealed() throws -> [UInt8]? {
+      let environment = try Environment(at: path, .writing)
+      let transaction = try environment.begin(.writing)
+      let table = try #require(try transaction.table("totals"))
+      return try transaction.value(Array("web1\0".utf8), in: table)
+    }
+    try flipLastBit(of: try #require(try sealed()), in: path + "/data.mdb")
+    #expect {
+      try sealed()
+    } throws: {
+      ($0 as? StoreError)?.kind == .corrupt
+    }
+    try test.reopen()
+    #expect(try test.store.totals() == whole)
+    try test.store.commit(ServerBatch { $0.strings = [storedString(stringKey(web1, 2))] })
+    #expect(try test.store.totals() == test.store.recount())
+    test.close()
+    #expect(try sealed() != nil)
   }
 
   /// Flips a bit in the last byte of every occurrence.
