@@ -80,6 +80,8 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case neverFree
   /// The log is trimmed before what it holds was written (P2).
   case trimEarly
+  /// What the store holds is counted a second time at a start (K3).
+  case countTwice
   /// What is repeated and held already is appended to the plain file all the same (W3, G1).
   case appendRepeats
 

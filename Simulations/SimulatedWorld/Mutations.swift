@@ -62,6 +62,15 @@ struct ServerMutations {
     return .payloadDurable(lengths)
   }
 
+  func totals(_ totals: [HostName: HostTotals]) -> [HostName: HostTotals] {
+    guard mutant == .countTwice else { return totals }
+    return totals.mapValues { once in
+      var twice = once
+      twice.records += once.records
+      return twice
+    }
+  }
+
   mutating func batch(_ batch: inout ServerBatch) {
     guard mutant == .gapFromHeld else { return }
     for index in batch.strings.indices where batch.strings[index].gap != nil {

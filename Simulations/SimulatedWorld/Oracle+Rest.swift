@@ -1,5 +1,6 @@
 import JournalModel
 import JournalStore
+import ServerCore
 
 extension Oracle {
   func unsettled() -> String {
@@ -35,7 +36,10 @@ extension Oracle {
         modelAtRest(server, host)
       }
     }
-    for server in world.servers { checkForeign(server) }
+    for server in world.servers {
+      checkForeign(server)
+      checkTotals(server)
+    }
     checkSalvage()
   }
 
@@ -109,6 +113,17 @@ extension Oracle {
     }
     if known.closed == nil, known.gapFrom == nil {
       fail(.silence, "\(known.file.text) lost \(first.count - known.journaled) bytes, and no record says so (G7)")
+    }
+  }
+
+  /// The totals that a server shows, and those that its store keeps, are those of what it holds, each thing counted once
+  /// (K3).
+  func checkTotals(_ server: SimulatedServer) {
+    guard let status = server.process?.status else { return }
+    guard let held = try? server.store.recount(), let totals = try? server.store.totals() else { return }
+    if totals != held { fail(.storeContract, "server \(server.index): totals differ from what is held") }
+    for host in status.hosts where host.totals != held[host.name] ?? HostTotals() {
+      fail(.storedBytes, "server \(server.index): status counts other than what is held of \(host.name)")
     }
   }
 

@@ -10,6 +10,7 @@ import WireProtocol
 final class ServerProcess: SimulatedProcess {
   private let server: SimulatedServer
   private var machine: ServerMachine<SimulatedTree>
+  var status: ServerStatus { machine.status }
   let plane: SimulatedServerPlane
   private struct Session {
     var connection: Connection
@@ -70,7 +71,9 @@ final class ServerProcess: SimulatedProcess {
       input(
         .started(
           journals: try server.store.journals(), strings: try server.store.strings(),
-          promises: try server.store.promises(), log: ranges, counterMatches: counterMatches))
+          promises: try server.store.promises(), log: ranges, totals: mutations.totals(try server.store.totals()),
+          counterMatches: counterMatches))
+      if isAlive { world.oracle.checkTotals(server) }
     } catch { world.oracle.fail(.crash, "the server's store can't be read: \(error)") }
   }
 
@@ -225,9 +228,9 @@ final class ServerProcess: SimulatedProcess {
         if mutations.isAnswered($0) { input(.verified(key, $0)) }
       }
     case .discard(let key, let from): inOrder(key) { plane.discard(key, from: from) }
-    case .create(let key, let stored):
+    case .create(let key, let stored, let adopts):
       job(.string(key), disk) { [self] in
-        befalling == .inputOutput ? .failed("EIO") : plane.create(key, stored)
+        befalling == .inputOutput ? .failed("EIO") : plane.create(key, stored, adopts: adopts)
       } answer: { [self] in
         input(.created(key, $0))
         if world.mutant == .linkLast, $0 == .created, let row = server.store.snapshot().string(key) {
@@ -318,6 +321,7 @@ final class ServerProcess: SimulatedProcess {
     mutations.batch(&batch)
     let server = server
     let complete = batch
+    var totals: [HostName: HostTotals] = [:]
     job(.commit, world.plan.knobs[.commitLatency]) { [self] () -> StoreError? in
       var batch = complete
       switch befalling {
@@ -335,18 +339,20 @@ final class ServerProcess: SimulatedProcess {
           batch.trims += batch.log.map { ServerBatch.Trim(key: $0.key, below: $0.offset + UInt64($0.bytes.count)) }
           batch.log = []
         }
-        try server.store.commit(batch)
+        totals = try server.store.commit(batch)
         world.oracle.committed(server, batch)
         return befalling == .failSync ? .failedSync("EIO") : nil
       } catch {
         switch error {
+        // Another string has the name: the server is to give the next one.
+        case .refused(_, .alreadyExists): break
         case .corrupt, .refused: world.oracle.fail(.storeContract, "server \(server.index): \(error)")
         default: break
         }
         return error
       }
     } answer: { [self] error in
-      input(.committed(error))
+      input(.committed(error, totals))
     }
   }
 

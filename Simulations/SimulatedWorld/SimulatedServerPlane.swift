@@ -105,14 +105,14 @@ package final class SimulatedServerPlane: ServerDataPlane {
 
   // MARK: Plain files
 
-  package func create(_ key: StringKey, _ stored: BytePath) -> CreateOutcome {
+  package func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome {
     if let failure { return .failedSync(failure) }
     places[key] = stored
     let path = Self.path(stored)
     do throws(SimulatedDisk.Failure) { try disk.makeDirectories(path.directory) } catch { return .failed("\(error)") }
     do throws(SimulatedDisk.Failure) { try disk.create(path) } catch {
       guard error == .exists else { return .failed("\(error)") }
-      guard let found = disk.inode(path, followLast: false), found.kind == .regular, found.bytes.isEmpty else {
+      guard adopts, let found = disk.inode(path, followLast: false), found.kind == .regular, found.bytes.isEmpty else {
         return .taken
       }
     }

@@ -18,7 +18,8 @@ package protocol ServerDataPlane: AnyObject {
   func queued(_ key: StringKey, offset: UInt64, length: Int) -> [UInt8]
   func free(_ key: StringKey, below: UInt64)
 
-  func create(_ key: StringKey, _ stored: BytePath) -> CreateOutcome
+  /// - Parameter adopts: whether an empty file of that name is the one that is to be made.
+  func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome
   func write(_ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome
   func sync(_ stored: [BytePath]) -> DiskOutcome
   /// Repairs a plain file before anything is served (P3): `log` are the store's ranges of this string in order. Tells

@@ -47,7 +47,7 @@ package enum RepairOutcome: Hashable, Sendable {
 }
 
 package enum CreateOutcome: Hashable, Sendable {
-  /// Made now with O_EXCL, or found empty; its directory is synced.
+  /// Made now with O_EXCL, or adopted; its directory is synced.
   case created
   /// Something else has the name.
   case taken

@@ -167,7 +167,7 @@ package enum StoreSubject: Hashable, Sendable {
 extension StoreError: CustomStringConvertible {
   package var description: String {
     switch self {
-    case .alreadyExists: "there is a journal already"
+    case .alreadyExists: "it exists already"
     case .outOfRange: "beyond what is stored"
     case .full(let what): "no room: \(what)"
     case .corrupt(let what), .damaged(let what): "damaged: \(what)"

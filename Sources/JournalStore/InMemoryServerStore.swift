@@ -27,6 +27,8 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     /// Ordered by offset.
     fileprivate var log: [StringKey: [LogEntry]] = [:]
     fileprivate var identities: [Owner: [FileUUID]] = [:]
+    fileprivate var names: [Digest: StringKey] = [:]
+    fileprivate var totals: [HostName: HostTotals] = [:]
     package init() {}
   }
 
@@ -83,11 +85,17 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     }
   }
 
-  package func commit(_ batch: ServerBatch) throws(StoreError) {
+  package func totals() throws(StoreError) -> [HostName: HostTotals] {
+    guarded.withLock { $0.state.totals.filter { $0.value != HostTotals() } }
+  }
+
+  @discardableResult
+  package func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals] {
     try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
       try guarded.fault.checkUsable()
       try batch.check(in: guarded.state, hasher: H.self)
       try guarded.fault.commit { guarded.state.apply(batch) }
+      return guarded.state.totals.filter { $0.value != HostTotals() && batch.hosts.contains($0.key) }
     }
   }
 
@@ -114,6 +122,7 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
 extension InMemoryServerStore.State: ServerHoldingsView {
   package func journal(_ key: HostJournal) -> HeldJournal? { journals[key]?.row }
   package func string(_ key: StringKey) -> StoredString? { strings[key] }
+  package func owner(ofName digest: Digest) -> StringKey? { names[digest] }
   package func leaf(of key: StringKey, at index: UInt64) -> Digest? { leaves[key]?.element(at: index) }
 
   package func heldPayload(of key: StringKey, at offset: UInt64) -> [UInt8]? {
@@ -137,23 +146,30 @@ extension InMemoryServerStore.State: ServerHoldingsView {
     if journals[key] == nil { journals[key] = Journal(row: run.after) }
     journals[key]?.row = run.after
     journals[key]?.records.append(contentsOf: run.encoded)
+    totals[key.host, default: HostTotals()].count(run)
   }
 
   private mutating func put(_ row: StoredString) {
-    strings[row.key] = row
+    let old = strings.updateValue(row, forKey: row.key)
+    if let old, old.stored != row.stored { names[old.nameDigest(H.self)] = nil }
+    names[row.nameDigest(H.self)] = row.key
+    totals[row.key.key.host, default: HostTotals()].count(row, insteadOf: old)
     let owner = Owner(host: row.key.key.host, identity: row.identity)
     let file = row.key.key.file
     identities[owner, default: []].insert(file) { $0 >= file }
   }
 
   private mutating func put(_ promise: Promise) {
-    promises[promise.key, default: []].insert(promise) {
+    let isNew = promises[promise.key, default: []].insert(promise) {
       ($0.length, $0.root) >= (promise.length, promise.root)
     }
+    if isNew { totals[promise.key.host, default: HostTotals()].promises += 1 }
   }
 
   private mutating func removePromises(_ met: ServerBatch.MetLength) {
+    guard let before = promises[met.key]?.count else { return }
     promises[met.key]?.removeAll { $0.length <= met.length }
+    totals[met.key.host]?.countMet(before - (promises[met.key]?.count ?? 0))
     if promises[met.key]?.isEmpty == true { promises[met.key] = nil }
   }
 
@@ -182,9 +198,12 @@ extension Array {
 }
 
 extension Array where Element: Equatable {
-  /// Puts the element where `isNotBefore` begins to hold, unless an equal one is there.
-  fileprivate mutating func insert(_ element: Element, where isNotBefore: (Element) -> Bool) {
+  /// Puts the element where `isNotBefore` begins to hold; false if an equal one is there.
+  @discardableResult
+  fileprivate mutating func insert(_ element: Element, where isNotBefore: (Element) -> Bool) -> Bool {
     let index = partitionPoint(isNotBefore)
-    if index == count || self[index] != element { insert(element, at: index) }
+    let isNew = index == count || self[index] != element
+    if isNew { insert(element, at: index) }
+    return isNew
   }
 }

@@ -20,6 +20,8 @@ extension HeldJournal {
 package protocol ServerHoldingsView: ~Copyable {
   func journal(_ key: HostJournal) throws(StoreError) -> HeldJournal?
   func string(_ key: StringKey) throws(StoreError) -> StoredString?
+  /// Whose plain file has the name with this digest.
+  func owner(ofName digest: Digest) throws(StoreError) -> StringKey?
   func leaf(of key: StringKey, at index: UInt64) throws(StoreError) -> Digest?
   /// The log's payload that begins exactly at `offset`.
   func heldPayload(of key: StringKey, at offset: UInt64) throws(StoreError) -> [UInt8]?
@@ -29,12 +31,14 @@ extension ServerBatch {
   /// The guard that every server store applies before it changes anything: storage is the last to hold G2 and G5,
   /// whatever the core believes.
   ///
-  /// `.failed`: the batch doesn't continue what is held. `.corrupt`: it contradicts what is held.
+  /// `.failed`: the batch doesn't continue what is held. `.corrupt`: it contradicts what is held. `.alreadyExists`, of a
+  /// string: another one has the name that its plain file is to have.
   package func check<H: TreeHasher, View: ServerHoldingsView & ~Copyable>(
     in view: borrowing View, hasher: H.Type
   ) throws(StoreError) where H.Value == Digest {
     try checkRecords(in: view, hasher: hasher)
     try checkStrings(in: view)
+    try checkNames(in: view, hasher: hasher)
     try checkLeaves(in: view)
     try checkTrims(in: view)
   }
@@ -103,9 +107,10 @@ extension ServerBatch {
       try StoreSubject.string(row.key).refusing { () throws(StoreError) in
         let old = try view.string(row.key)
         if let old { try row.checkContinues(old) }
-        guard row.path.isStorable, row.stored.isStorable || row.stored.bytes.isEmpty && row.committed == 0 else {
+        guard row.path.isStorable, row.stored.isStorable else {
           throw .failed("\(row.key) has a path that can't be stored")
         }
+        guard row.isMade || row.committed == 0 else { throw .failed("\(row.key) commits bytes without a plain file") }
         guard row.synced <= row.committed else { throw .failed("\(row.key) is synced beyond its committed length") }
       }
     }
@@ -131,6 +136,20 @@ extension ServerBatch {
 
   private static func logStart(of row: StoredString, after old: StoredString?) -> UInt64 {
     max(old?.committed ?? 0, row.synced)
+  }
+
+  /// No two strings share a plain file: their bytes would be written over one another (K5).
+  private func checkNames<H: TreeHasher, View: ServerHoldingsView & ~Copyable>(
+    in view: borrowing View, hasher: H.Type
+  ) throws(StoreError) where H.Value == Digest {
+    var claimed: [Digest: StringKey] = [:]
+    for row in strings where try view.string(row.key)?.stored != row.stored {
+      let name = row.nameDigest(hasher)
+      var owner = claimed[name]
+      if owner == nil { owner = try view.owner(ofName: name) }
+      guard owner == nil || owner == row.key else { throw .refused(.string(row.key), .alreadyExists) }
+      claimed[name] = row.key
+    }
   }
 
   private func checkLeaves<View: ServerHoldingsView & ~Copyable>(in view: borrowing View) throws(StoreError) {
@@ -181,8 +200,11 @@ extension StoredString {
     guard committed > old.committed || root == old.root else {
       throw .corrupt("\(key) has another root at its committed length \(committed)")
     }
-    guard stored == old.stored || old.stored.bytes.isEmpty else {
-      throw .failed("\(key) would change its plain file")
-    }
+    guard !old.isMade || isMade && stored == old.stored else { throw .failed("\(key) would change its plain file") }
+  }
+
+  /// The key of the plain file's name in the table of names: SHA-256 in a real store.
+  package func nameDigest<H: TreeHasher>(_ hasher: H.Type) -> Digest where H.Value == Digest {
+    H.digest(stored.bytes.span.bytes)
   }
 }

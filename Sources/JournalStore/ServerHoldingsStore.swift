@@ -2,8 +2,8 @@ package import JournalModel
 
 /// What a server's store promises; durability, checksums and threads as for `HostJournalStore`.
 ///
-/// Nothing that it holds is ever changed or removed by a batch, save log payload that was folded and synced (`trims`)
-/// and promises that payload has met.
+/// Nothing that it holds is ever changed or removed by a batch, save log payload that was folded and synced (`trims`),
+/// promises that payload has met, and names of plain files that could not be made.
 package protocol ServerHoldingsStore: AnyObject, Sendable {
   /// Nil until first set: the start counter of P3.
   func startCounter() throws(StoreError) -> UInt64?
@@ -16,7 +16,10 @@ package protocol ServerHoldingsStore: AnyObject, Sendable {
   /// Ranges of payload in the log, ordered by (host, file, offset).
   func logRanges() throws(StoreError) -> [LogRange]
   func logPayload(of key: StringKey, offset: UInt64) throws(StoreError) -> [UInt8]
-  func commit(_ batch: ServerBatch) throws(StoreError)
+  /// Returns the totals that it changed, as they are now.
+  @discardableResult func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals]
+  /// Of every host of which anything is held.
+  func totals() throws(StoreError) -> [HostName: HostTotals]
   func records(
     host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
   ) throws(StoreError) -> [[UInt8]]
@@ -61,9 +64,12 @@ package struct StoredString: Hashable, Sendable {
   package var root: Digest
   /// Bytes of the plain file that are known to be on the disk; the log holds `synced ..< committed`.
   package var synced: UInt64
-  /// The plain file, relative to the log root. Empty until it was made: a row that names a file proves that the file is
-  /// this string's own, so that a repair never cuts one that someone else put there. Never changes afterwards.
+  /// The name of its plain file, relative to the log root: no other string of this store has it (K5).
   package var stored: BytePath
+  /// False while the file is being made: something else may turn out to have the name, then another is claimed. A row
+  /// that says 'made' proves that the file is this string's own, so that a repair never cuts one that someone else put
+  /// there. From then on the name never changes.
+  package var isMade: Bool
   /// What the host's records say: greatest recorded length, whether it was closed there, what it can't supply (J4).
   package var recorded: UInt64
   package var closed: FileClosed.Reason?
@@ -71,7 +77,8 @@ package struct StoredString: Hashable, Sendable {
 
   package init(
     key: StringKey, identity: InodeIdentity, isDerived: Bool, path: BytePath, born: WallTime, received: WallTime,
-    parent: Parent?, committed: UInt64, root: Digest, synced: UInt64, stored: BytePath, recorded: UInt64,
+    parent: Parent?, committed: UInt64, root: Digest, synced: UInt64, stored: BytePath, isMade: Bool = true,
+    recorded: UInt64,
     closed: FileClosed.Reason? = nil, gap: StoredGap? = nil
   ) {
     self.key = key
@@ -85,6 +92,7 @@ package struct StoredString: Hashable, Sendable {
     self.root = root
     self.synced = synced
     self.stored = stored
+    self.isMade = isMade
     self.recorded = recorded
     self.closed = closed
     self.gap = gap
@@ -178,5 +186,16 @@ package struct ServerBatch: Hashable, Sendable {
       self.key = key
       self.below = below
     }
+  }
+}
+
+extension ServerBatch {
+  /// Those whose totals it may change.
+  package var hosts: Set<HostName> {
+    var hosts = Set(records.map(\.after.host))
+    for row in strings { hosts.insert(row.key.key.host) }
+    for promise in promises { hosts.insert(promise.key.host) }
+    for length in met { hosts.insert(length.key.host) }
+    return hosts
   }
 }

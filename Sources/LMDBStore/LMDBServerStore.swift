@@ -64,11 +64,15 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
     try transaction.commit()
   }
 
-  package func commit(_ batch: ServerBatch) throws(StoreError) {
+  package func totals() throws(StoreError) -> [HostName: HostTotals] { try begin(.reading).totals() }
+
+  @discardableResult
+  package func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals] {
     let transaction = try begin(.writing)
     try batch.check(in: transaction, hasher: H.self)
-    try transaction.put(batch)
+    let totals = try transaction.put(batch, hasher: H.self)
     try transaction.commit(usesReserve: batch.addsNothing)
+    return totals
   }
 
   package func journals() throws(StoreError) -> [HeldJournal] { try begin(.reading).journals() }

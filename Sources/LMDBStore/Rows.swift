@@ -171,13 +171,42 @@ extension ByteWriter {
     write(row.committed)
     write(row.root)
     write(row.synced)
-    write(counted: row.stored.bytes)
+    write(row.stored)
+    write(UInt8(row.isMade ? 1 : 0))
     write(row.recorded)
     write(optional: row.closed) { $0.write($1.rawValue) }
     write(optional: row.gap) { writer, gap in
       writer.write(gap.lower)
       writer.write(gap.upper)
     }
+  }
+}
+
+extension ByteWriter {
+  mutating func write(_ totals: HostTotals) {
+    write(totals.files)
+    write(totals.open)
+    write(totals.branches)
+    write(totals.bytes)
+    write(totals.records)
+    write(totals.recordBytes)
+    write(totals.promises)
+    write(totals.names)
+  }
+}
+
+extension ByteReader {
+  mutating func readHostTotals() throws(DecodingFailure) -> HostTotals {
+    var totals = HostTotals()
+    totals.files = try read()
+    totals.open = try read()
+    totals.branches = try read()
+    totals.bytes = try read()
+    totals.records = try read()
+    totals.recordBytes = try read()
+    totals.promises = try read()
+    totals.names = try read()
+    return totals
   }
 }
 
@@ -215,19 +244,11 @@ extension ByteReader {
           file: try reader.readFile(), length: try reader.read(), root: try reader.readDigest(),
           why: try reader.readCase())
       },
-      committed: try read(), root: try readDigest(), synced: try read(), stored: try readStoredPath(),
-      recorded: try read(), closed: try readClosed(),
+      committed: try read(), root: try readDigest(), synced: try read(), stored: try readPath(),
+      isMade: try readFlag(), recorded: try read(), closed: try readClosed(),
       gap: try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
         StoredGap(lower: try reader.read(), upper: try reader.read())
       })
-  }
-
-  /// Empty where no plain file was made yet.
-  private mutating func readStoredPath() throws(DecodingFailure) -> BytePath {
-    let start = self
-    let path = BytePath(try readCounted(limit: BytePath.maximumByteCount))
-    guard path.bytes.isEmpty || path.isStorable else { throw start.failure(.badValue("not a path")) }
-    return path
   }
 
   private mutating func readClosed() throws(DecodingFailure) -> FileClosed.Reason? {

@@ -3,8 +3,8 @@ import JournalStore
 import MerkleLog
 
 struct ServerTables: Sendable {
-  static let names = ["journals", "records", "strings", "promises", "leaves", "log", "identities"]
-  let meta, journals, records, strings, promises, leaves, log, identities: Table
+  static let names = ["journals", "records", "strings", "promises", "leaves", "log", "identities", "names", "totals"]
+  let meta, journals, records, strings, promises, leaves, log, identities, names, totals: Table
 
   /// The tables in the order of `names`, the table of versions first.
   init(_ tables: [Table]) {
@@ -16,6 +16,8 @@ struct ServerTables: Sendable {
     leaves = tables[5]
     log = tables[6]
     identities = tables[7]
+    names = tables[8]
+    totals = tables[9]
   }
 }
 
@@ -45,16 +47,28 @@ struct ServerTransaction: ~Copyable {
     try transaction.put(encoded { $0.write(value) }, at: Self.counterKey, in: tables.meta)
   }
 
+  /// Returns the totals of the batch's hosts.
   /// - Precondition: the batch was checked in this transaction.
-  func put(_ batch: ServerBatch) throws(StoreError) {
+  func put<H: TreeHasher>(
+    _ batch: ServerBatch, hasher: H.Type
+  ) throws(StoreError) -> [HostName: HostTotals] where H.Value == Digest {
+    // Before anything is changed: what can't be read is counted instead, and must not be counted twice.
+    var totals: [HostName: HostTotals] = [:]
+    for host in batch.hosts { totals[host] = try self.totals(of: host) }
     for run in batch.records {
       try StoreSubject.journal(run.after.key).refusing { () throws(StoreError) in try put(run) }
+      totals[run.after.host, default: HostTotals()].count(run)
     }
-    for row in batch.strings { try put(row) }
-    for promise in batch.promises { try transaction.put([], at: Self.key(of: promise), in: tables.promises) }
+    for row in batch.strings {
+      let old = try put(row, hasher: hasher)
+      totals[row.key.key.host, default: HostTotals()].count(row, insteadOf: old)
+    }
+    for promise in batch.promises where try put(promise) {
+      totals[promise.key.host, default: HostTotals()].promises += 1
+    }
     for met in batch.met {
       try StoreSubject.string(StringKey(key: met.key, string: 0)).refusing { () throws(StoreError) in
-        try removePromises(met)
+        totals[met.key.host]?.countMet(try removePromises(met))
       }
     }
     for range in batch.leaves {
@@ -66,6 +80,11 @@ struct ServerTransaction: ~Copyable {
     for trim in batch.trims {
       try StoreSubject.string(trim.key).refusing { () throws(StoreError) in try self.trim(trim) }
     }
+    totals = totals.filter { $0.value != HostTotals() }
+    for (host, totals) in totals {
+      try transaction.put(encoded { $0.write(totals) }, at: Self.prefix(of: host), in: tables.totals)
+    }
+    return totals
   }
 
   private func put(_ run: ServerBatch.RecordRun) throws(StoreError) {
@@ -80,12 +99,31 @@ struct ServerTransaction: ~Copyable {
     try transaction.put(encoded { $0.write(run.after) }, at: journal, in: tables.journals)
   }
 
-  private func put(_ row: StoredString) throws(StoreError) {
+  /// Returns the row in whose place it is.
+  private func put<H: TreeHasher>(
+    _ row: StoredString, hasher: H.Type
+  ) throws(StoreError) -> StoredString? where H.Value == Digest {
+    let old = try string(row.key)
+    if old?.stored != row.stored {
+      if let old { try transaction.remove(Self.key(ofName: old.nameDigest(hasher)), from: tables.names) }
+      let name = Self.key(ofName: row.nameDigest(hasher))
+      try transaction.put(encoded { $0.write(row.key) }, at: name, in: tables.names, .new)
+    }
     try transaction.put(encoded { $0.write(row) }, at: encoded { $0.write(row.key) }, in: tables.strings)
     try transaction.put([], at: Self.identityKey(row.key.key, row.identity), in: tables.identities)
+    return old
   }
 
-  private func removePromises(_ met: ServerBatch.MetLength) throws(StoreError) {
+  /// False if it is there already.
+  private func put(_ promise: Promise) throws(StoreError) -> Bool {
+    let key = Self.key(of: promise)
+    guard try transaction.value(key, in: tables.promises) == nil else { return false }
+    try transaction.put([], at: key, in: tables.promises)
+    return true
+  }
+
+  /// Returns how many went.
+  private func removePromises(_ met: ServerBatch.MetLength) throws(StoreError) -> Int {
     let prefix = encoded { $0.write(met.key) }
     var keys: [[UInt8]] = []
     try transaction.scan(tables.promises, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
@@ -95,6 +133,7 @@ struct ServerTransaction: ~Copyable {
       return true
     }
     for key in keys { try transaction.remove(key, from: tables.promises) }
+    return keys.count
   }
 
   private func trim(_ trim: ServerBatch.Trim) throws(StoreError) {
@@ -128,6 +167,8 @@ extension ServerTransaction {
     }
   }
 
+  static func key(ofName digest: Digest) -> [UInt8] { encoded { $0.write(digest) } }
+
   static func logKey(_ string: StringKey, _ offset: UInt64) -> [UInt8] {
     encoded { writer in
       writer.write(string)
@@ -147,6 +188,60 @@ extension ServerTransaction {
       writer.write(name: host.text)
       writer.write(identity)
     }
+  }
+}
+
+// MARK: Totals
+
+extension ServerTransaction {
+  static func prefix(of host: HostName) -> [UInt8] { encoded { $0.write(name: host.text) } }
+
+  /// Of every host of which anything is held.
+  func totals() throws(StoreError) -> [HostName: HostTotals] {
+    var hosts: [HostName] = []
+    try transaction.scan(tables.totals, from: []) { (entry) throws(StoreError) in
+      // A key that is no name is damage like a row that is lost.
+      var reader = ByteReader(entry.key)
+      if let host = try? reader.readHostName() { hosts.append(host) }
+      return true
+    }
+    var totals: [HostName: HostTotals] = [:]
+    for host in hosts { totals[host] = try self.totals(of: host) }
+    return totals
+  }
+
+  /// A row that can't be read is counted anew, and is whole again after the host's next commit: numbers are no reason to
+  /// stop.
+  func totals(of host: HostName) throws(StoreError) -> HostTotals {
+    do throws(StoreError) {
+      return try transaction.row(Self.prefix(of: host), in: tables.totals) {
+        (reader: inout ByteReader) throws(DecodingFailure) in
+        try reader.readHostTotals()
+      } ?? HostTotals()
+    } catch {
+      guard case .corrupt = error else { throw error }
+      return try counted(host)
+    }
+  }
+
+  /// The totals by their definition. What can't be read isn't counted.
+  func counted(_ host: HostName) throws(StoreError) -> HostTotals {
+    var totals = HostTotals()
+    let prefix = Self.prefix(of: host)
+    try transaction.scan(tables.strings, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
+      if let row = try? Self.string(entry) { totals.count(row, insteadOf: nil) }
+      return true
+    }
+    try transaction.scan(tables.records, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
+      totals.records += 1
+      totals.recordBytes = totals.recordBytes.saturatingAdding(UInt64(max(0, entry.byteCount)))
+      return true
+    }
+    try transaction.scan(tables.promises, from: prefix, prefix: prefix) { (_) throws(StoreError) in
+      totals.promises += 1
+      return true
+    }
+    return totals
   }
 }
 
@@ -260,6 +355,13 @@ extension ServerTransaction: ServerHoldingsView {
     try transaction.row(encoded { $0.write(string) }, in: tables.strings) {
       (reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readStoredString(string)
+    }
+  }
+
+  func owner(ofName digest: Digest) throws(StoreError) -> StringKey? {
+    try transaction.row(Self.key(ofName: digest), in: tables.names) {
+      (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readStringKey()
     }
   }
 

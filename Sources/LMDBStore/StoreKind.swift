@@ -6,7 +6,7 @@ enum StoreKind: UInt8 {
   case host = 1
   case server = 2
 
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   private static let meta = "meta"
   private static let key = Array("version".utf8)
 
@@ -53,9 +53,26 @@ enum StoreKind: UInt8 {
 
   private func check(_ found: (kind: UInt8, version: UInt32)?, in directory: String) throws(StoreError) {
     guard let found else { throw .corrupt("\(directory) has no version") }
-    guard found.version == Self.version else {
-      throw .failed("\(directory) was written in store version \(found.version); this program knows \(Self.version)")
+    guard found.version == Self.version else { throw .failed(refusal(of: found.version, in: directory)) }
+    guard found.kind == rawValue else {
+      let what = StoreKind(rawValue: found.kind).map { "a \($0)'s store" } ?? "another kind of store"
+      throw .failed("\(directory) holds \(what), not a \(self)'s: put each directory back to its place in node.data")
     }
-    guard found.kind == rawValue else { throw .failed("\(directory) holds another kind of store") }
+  }
+
+  /// Says what is there, what this program reads, and what to do: nothing converts a store.
+  private func refusal(of found: UInt32, in directory: String) -> String {
+    let (age, remedy) =
+      found < Self.version
+      ? ("an earlier release", "go on with the release that wrote it")
+      : ("a later release", "install that release, or one after it")
+    let consequence =
+      switch self {
+      case .host: "a new journal begins, and files go on where the servers stand"
+      case .server:
+        "hosts deliver again all that they still have, under names of their own beside the plain files that are there"
+      }
+    return "\(directory) is a store of version \(found), from \(age); this one reads version \(Self.version) and "
+      + "changed nothing: \(remedy), or move \(directory) away and start: \(consequence)"
   }
 }

@@ -139,11 +139,11 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     return (try? files.pave(&paving)) == false
   }
 
-  package func create(_ key: StringKey, _ stored: BytePath) -> CreateOutcome {
+  package func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome {
     if let failure = files.failure { return .failedSync(failure) }
     do {
       let directory = try files.makeDirectories(stored.directory)
-      guard let file = try made(stored) else { return .taken }
+      guard let file = try made(stored, adopts: adopts) else { return .taken }
       try files.syncing { () throws(SystemError) in
         try file.sync()
         try directory.sync()
@@ -156,12 +156,13 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     }
   }
 
-  /// Makes the file, or finds it empty: a crash came between its creation and the first byte. Nil when something else
-  /// has the name.
-  private func made(_ path: BytePath) throws -> Descriptor? {
+  /// Makes the file, or finds it empty where it `adopts`: a crash came between its creation and the row that says so. Nil
+  /// when something else has the name.
+  private func made(_ path: BytePath, adopts: Bool) throws -> Descriptor? {
     do {
       return try files.root.open(path, O_RDWR | O_CREAT | O_EXCL, mode: 0o640)
     } catch  where error.code == EEXIST {
+      guard adopts else { return nil }
       let found = try files.root.open(path, linux_O_PATH)
       guard try found.kind() == linux_regular_file, try found.size() == 0 else { return nil }
       return try files.root.open(path, O_RDWR | O_NONBLOCK)

@@ -197,12 +197,15 @@ extension ServerMachine where H.Value == Digest {
 
   // MARK: The answer
 
-  mutating func committed(_ error: StoreError?) {
+  mutating func committed(_ error: StoreError?, _ totals: [HostName: HostTotals]) {
     guard let group = flight else { return }
     flight = nil
     switch error {
-    case nil: succeeded(group)
+    case nil:
+      note(totals)
+      succeeded(group)
     case .corrupt(let text), .damaged(let text), .failedSync(let text): halt("the store: \(text)")
+    case .refused(.string(let key), .alreadyExists): nameTaken(key, group)
     case .refused(let subject, let why): setApart(subject, "\(why)", group)
     case .full(let text): postpone(group, text, isFull: true)
     case .failed(let text): postpone(group, text, isFull: false)
@@ -229,15 +232,12 @@ extension ServerMachine where H.Value == Digest {
     for (id, lengths) in acknowledgements.sorted(by: { $0.key < $1.key }) { acknowledge(lengths, to: id) }
     if logged == 0 || logged < loggedBefore { isLogSuspended = false }
     for row in group.rows {
-      if strings[row.index].plain == .none { create(row.index) }
+      if strings[row.index].lacksName, row.row.stored == strings[row.index].row.stored { create(row.index) }
       advance(row.index)
     }
   }
 
   private mutating func recordsDurable(_ run: GroupCommit.Run) {
-    let tally = tally(of: run.after.host)
-    let count = run.after.length - journals[run.index].held.length
-    tallies[tally].records = tallies[tally].records.saturatingAdding(count)
     waitingRecordBytes -= journals[run.index].becameDurable(run.after)
     acknowledgeRecords(run.index)
   }
@@ -248,7 +248,7 @@ extension ServerMachine where H.Value == Digest {
     let loggedBefore = strings[index].logged
     strings[index].row.synced = done.row.synced
     strings[index].newPromises.removeFirst(done.newPromises)
-    if strings[index].plain == .made, !done.row.stored.bytes.isEmpty { strings[index].plain = .named }
+    if strings[index].plain == .made, done.row.isMade { strings[index].plain = .named }
     defer { logged = logged - loggedBefore + strings[index].logged }
     guard let end = done.end else { return nil }
     let bytes = end - strings[index].committed
@@ -265,8 +265,6 @@ extension ServerMachine where H.Value == Digest {
     } else {
       unfolded += bytes
     }
-    let tally = strings[index].tally
-    tallies[tally].bytes = tallies[tally].bytes.saturatingAdding(bytes)
     unhold(bytes, tally: strings[index].tally)
     release(bytes, to: strings[index].owner)
     return strings[index].owner

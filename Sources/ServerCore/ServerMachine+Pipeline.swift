@@ -224,9 +224,9 @@ extension ServerMachine where H.Value == Digest {
       guard strings[index].apart == nil else { continue }
       strings[index].failure = nil
       switch strings[index].plain {
-      case .failed: create(index)
+      case .failed: createAgain(index)
       case .broken where strings[index].writing == nil: repair(index)
-      case .none, .creating, .made, .named, .broken: break
+      case .none, .claiming, .creating, .made, .named, .broken: break
       }
       advance(index)
     }

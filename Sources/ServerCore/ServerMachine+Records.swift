@@ -155,8 +155,6 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func noteClosed(_ index: Int, _ reason: FileClosed.Reason?) {
-    let wasOpen = strings[index].row.closed == nil
-    if wasOpen != (reason == nil) { tallies[strings[index].tally].open += wasOpen ? -1 : 1 }
     strings[index].row.closed = reason
     markDue(index)
   }
@@ -166,11 +164,14 @@ extension ServerMachine where H.Value == Digest {
   private mutating func apply(_ born: FileBorn, of session: SessionFacts) {
     let key = FileKey(host: session.host, file: born.file)
     guard stringIndex[key] == nil else { return }
+    let (stored, attempt) = firstName(of: born, host: session.host, tally: session.tally)
     let row = StoredString(
       key: StringKey(key: key, string: 0), identity: born.identity, isDerived: born.isDerived, path: born.path,
       born: born.born, received: wall, parent: born.parent, committed: 0, root: H.empty, synced: 0,
-      stored: BytePath([]), recorded: 0)
-    markDue(add(StringIntake(row: row, plain: .none, tally: session.tally)))
+      stored: stored, isMade: false, recorded: 0)
+    var string = StringIntake(row: row, plain: .none, tally: session.tally)
+    string.attempt = attempt
+    markDue(add(string))
   }
 
   private mutating func apply(_ gap: Gap, of session: SessionFacts) {
@@ -227,8 +228,6 @@ extension ServerMachine where H.Value == Digest {
       journals.append(JournalIntake(held))
     }
     journalIndex[held.key] = index
-    let tally = tally(of: held.host)
-    tallies[tally].records = tallies[tally].records.saturatingAdding(held.length)
     return index
   }
 

@@ -8,11 +8,13 @@ import WireProtocol
 
 extension ServerMachine where H.Value == Digest {
   mutating func start(
-    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange], counterMatches: Bool
+    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange],
+    totals: [HostName: HostTotals], counterMatches: Bool
   ) {
     guard phase == .new else { return }
     phase = .repairing
     mayCut = counterMatches
+    note(totals)
     for journal in journals {
       guard journal.frontier.count == journal.length.nonzeroBitCount,
         (journal.length == 0) == (journal.checkpoint == nil)
@@ -21,7 +23,7 @@ extension ServerMachine where H.Value == Digest {
     }
     // String 0 is the only one until branches are kept; rows of others come from a later version and stay as they are.
     for row in strings where row.key.string == 0 {
-      guard row.synced <= row.committed, row.committed == 0 || !row.stored.bytes.isEmpty else {
+      guard row.synced <= row.committed, row.committed == 0 || row.isMade else {
         return halt("corrupt: the row of \(row.key.key.file) of \(row.key.key.host)")
       }
       addRecovered(row)
@@ -37,27 +39,23 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func addRecovered(_ row: StoredString) {
-    let isMade = !row.stored.bytes.isEmpty
-    if isMade {
-      reservedNames.insert(row.stored)
-      noteNewest(row)
-    }
-    let index = add(StringIntake(row: row, plain: isMade ? .named : .none, tally: tally(of: row.key.key.host)))
+    if row.isMade { noteNewest(row) }
+    var string = StringIntake(row: row, plain: row.isMade ? .named : .claiming, tally: tally(of: row.key.key.host))
+    string.adopts = !row.isMade
+    let index = add(string)
     logged = logged.saturatingAdding(strings[index].logged)
   }
 
-  /// Adds a string to the table and the sums.
+  /// Adds a string to the table.
   mutating func add(_ string: StringIntake) -> Int {
     strings.append(string)
     stringIndex[string.row.key.key] = strings.count - 1
-    tallies[string.tally].files += 1
-    if string.row.closed == nil { tallies[string.tally].open += 1 }
-    tallies[string.tally].bytes = tallies[string.tally].bytes.saturatingAdding(string.committed)
     return strings.count - 1
   }
 
   mutating func repair(_ index: Int) {
     repairsOutstanding += 1
+    if strings[index].plain != .broken { brokenStrings += 1 }
     strings[index].plain = .broken
     strings[index].writing = strings[index].committed
     out.append(.repair(strings[index].row, mayCut: mayCut))
@@ -86,6 +84,7 @@ extension ServerMachine where H.Value == Digest {
 
   /// The plain file holds exactly the committed bytes, synced: the log's part can go.
   private mutating func repairDone(_ index: Int) {
+    brokenStrings -= 1
     strings[index].plain = .named
     strings[index].syncedUpTo = strings[index].committed
     if strings[index].logged > 0 { markRowDirty(index) }

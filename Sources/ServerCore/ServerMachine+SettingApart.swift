@@ -31,6 +31,7 @@ extension ServerMachine where H.Value == Digest {
     }
     for index in files where strings[index].apart == nil {
       strings[index].apart = why
+      apartFiles.append(.init(subject: .file(strings[index].row.key.key, strings[index].row.path), why: why))
       strings[index].failure = strings[index].failure ?? (.other, Self.apart(why))
       endTail(index)
       if let owner = strings[index].owner { sendRefusal(index, .other, Self.apart(why), to: owner) }
@@ -43,21 +44,15 @@ extension ServerMachine where H.Value == Digest {
   private mutating func setApart(journal index: Int, _ why: String) -> [Int] {
     let key = journals[index].held.key
     journals[index].apart = why
+    // One of which nothing is durable may have left the table, and come again.
+    if !apartJournals.contains(where: { $0.subject == .journal(key) }) {
+      apartJournals.append(.init(subject: .journal(key), why: why))
+    }
     out.append(.report(.journalSetApart(key.host, journal: key.journal, why)))
     if let id = journals[index].connection { cut(id, .other, Self.apart(why)) }
     return strings.indices.filter {
       strings[$0].row.key.key.host == key.host && (!strings[$0].newPromises.isEmpty || strings[$0].plain == .none)
     }
-  }
-
-  /// All that is set apart now, journals first.
-  var setApart: [ServerStatus.SetApart] {
-    journals.compactMap { journal in
-      journal.apart.map { ServerStatus.SetApart(subject: .journal(journal.held.key), why: $0) }
-    }
-      + strings.compactMap { string in
-        string.apart.map { ServerStatus.SetApart(subject: .file(string.row.key.key, string.row.path), why: $0) }
-      }
   }
 
   static func apart(_ why: String) -> String { "set apart until the server's restart, its store refuses it: \(why)" }

@@ -27,12 +27,13 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var stringIndex: [FileKey: Int] = [:]
   var tallies: [HostTally] = []
   var tallyIndex: [HostName: Int] = [:]
-  var reservedNames: Set<BytePath> = []
   var newest: [LatestName: Newest] = [:]
   var comparisons: [PayloadID: Int] = [:]
 
   // Recovery
   var repairsOutstanding = 0
+  /// Strings whose plain file isn't repaired.
+  var brokenStrings = 0
   var mayCut = false
   // Commits
   var flight: GroupCommit?
@@ -49,6 +50,9 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var isLogSuspended = false
   var logged: UInt64 = 0
   var waitingRecordBytes = 0
+  // What the store refuses until the next start
+  var apartJournals: [ServerStatus.SetApart] = []
+  var apartFiles: [ServerStatus.SetApart] = []
   // Background sync
   var unsynced: [Int] = []
   var unsyncedBytes: UInt64 = 0
@@ -57,7 +61,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   // Retries of failed strings, and heartbeats
   var failing: [Int] = []
   /// Those whose turn of that it is.
-  var retrying = StringQueue()
+  var retrying = Fifo<Int>()
   var failingRetry: Instant?
   var heartbeatDue: Instant?
   // Payload in memory that isn't committed
@@ -100,9 +104,9 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       return
     }
     switch input {
-    case .started(let journals, let strings, let promises, let log, let counterMatches):
+    case .started(let journals, let strings, let promises, let log, let totals, let counterMatches):
       start(
-        journals: journals, strings: strings, promises: promises, log: log,
+        journals: journals, strings: strings, promises: promises, log: log, totals: totals,
         counterMatches: counterMatches)
     case .tick: break
     case .repaired(let key, let outcome): repaired(key, outcome)
@@ -119,7 +123,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .created(let key, let outcome): created(key, outcome)
     case .written(let key, let upTo, let outcome): written(key, upTo: upTo, outcome)
     case .synced(let lengths, let outcome): synced(lengths, outcome)
-    case .committed(let error): committed(error)
+    case .committed(let error, let totals): committed(error, totals)
     case .stop: stop()
     }
   }
@@ -167,18 +171,23 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   /// The start counter may go on: beside a store older than the plain files it stays behind until each of them is
   /// repaired, or a crash before that would make the excess of the others look like a crash's leftovers (P3).
-  package var mayCountOn: Bool { mayCut || (phase != .repairing && !strings.contains { $0.plain == .broken }) }
+  package var mayCountOn: Bool { mayCut || (phase != .repairing && brokenStrings == 0) }
+
+  /// Hosts whose totals are these now (K3).
+  mutating func note(_ totals: [HostName: HostTotals]) {
+    for (host, totals) in totals { tallies[tally(of: host)].totals = totals }
+  }
 
   package var status: ServerStatus {
-    let apart = setApart
     return ServerStatus(
       hosts: tallies.sorted { $0.name < $1.name }.map {
         ServerStatus.Host(
-          name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, files: $0.files, open: $0.open,
-          bytes: $0.bytes, records: $0.records, pendingBytes: $0.pending)
+          name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, totals: $0.totals,
+          pendingBytes: $0.pending)
       },
       isServing: phase == .serving, blocked: blocked, failing: failing.count + retrying.count,
-      apart: Array(apart.prefix(ServerStatus.mostListed)), apartCount: apart.count, loggedBytes: logged,
+      apart: Array((apartJournals + apartFiles).prefix(ServerStatus.mostListed)),
+      apartCount: apartJournals.count + apartFiles.count, loggedBytes: logged,
       pendingBytes: pendingBytes,
       refusals: refusals, connections: connections.count)
   }

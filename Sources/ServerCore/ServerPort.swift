@@ -20,7 +20,8 @@ package struct Peer: Hashable, Sendable {
 package enum ServerInput: Hashable, Sendable {
   /// First input of a process. `counterMatches` is false when the start counters of store and log root differ (P3).
   case started(
-    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange], counterMatches: Bool)
+    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange],
+    totals: [HostName: HostTotals], counterMatches: Bool)
   case tick
   case repaired(StringKey, RepairOutcome)
   case accepted(ConnectionID, Peer)
@@ -39,7 +40,8 @@ package enum ServerInput: Hashable, Sendable {
   case created(StringKey, CreateOutcome)
   case written(StringKey, upTo: UInt64, DiskOutcome)
   case synced([SyncedLength], DiskOutcome)
-  case committed(StoreError?)
+  /// With the totals that the commit changed.
+  case committed(StoreError?, [HostName: HostTotals] = [:])
   /// SIGTERM: finish nothing new, say goodbye.
   case stop
 
@@ -81,8 +83,8 @@ package enum ServerEffect: Hashable, Sendable {
   /// Forgets queued bytes from `from` on.
   case discard(StringKey, from: UInt64)
   /// Makes the plain file with O_EXCL (directories as needed, synced). Comes again after a start for a string whose row
-  /// doesn't name its file yet. -> created
-  case create(StringKey, BytePath)
+  /// says 'being made'; then only an empty file of that name is adopted. -> created
+  case create(StringKey, BytePath, adopts: Bool)
   /// Writes queued bytes to the plain file, and syncs it when `sync`. -> written
   case write(StringKey, BytePath, from: UInt64, upTo: UInt64, sync: Bool)
   /// Frees queued bytes below `below`.

@@ -9,12 +9,8 @@ package struct ServerStatus: Hashable, Sendable {
     package var connections: Int
     /// When anything last came from it; nil when it hasn't been seen since the start.
     package var lastSeen: Instant?
-    package var files: Int
-    /// Those of them that no record closed.
-    package var open: Int
-    /// Durably held.
-    package var bytes: UInt64
-    package var records: UInt64
+    /// What is durably held, as the store counts it (K3).
+    package var totals: HostTotals
     /// Received and not yet committed.
     package var pendingBytes: UInt64
   }
@@ -53,10 +49,8 @@ struct HostTally {
   var sessions: [ConnectionID] = []
   var connections: Int { sessions.count }
   var lastSeen: Instant?
-  var files = 0
-  var open = 0
-  var bytes: UInt64 = 0
-  var records: UInt64 = 0
+  /// The store's row: nothing here counts beside it.
+  var totals = HostTotals()
   var pending: UInt64 = 0
   /// Promised and not received, as far as it may still come.
   var owed: UInt64 = 0
@@ -64,27 +58,7 @@ struct HostTally {
   var intake = CommitShare()
   var isPaused = false
   /// Its strings for which there is something to commit.
-  var dirty = StringQueue()
-}
-
-/// Indices of strings, first in, first out.
-struct StringQueue {
-  private var indices: [Int] = []
-  private var head = 0
-  var count: Int { indices.count - head }
-  var isEmpty: Bool { count == 0 }
-
-  mutating func append(_ index: Int) { indices.append(index) }
-
-  mutating func popFirst() -> Int? {
-    guard head < indices.count else { return nil }
-    defer {
-      head += 1
-      if head == indices.count || head > 1_024 && head * 2 > indices.count {
-        indices.removeFirst(head)
-        head = 0
-      }
-    }
-    return indices[head]
-  }
+  var dirty = Fifo<Int>()
+  /// Its births collided with names of others (K5): their names carry the whole uuid from the start.
+  var namesInFull = false
 }

@@ -14,7 +14,9 @@ struct StringIntake {
   enum PlainFile: Hashable {
     /// The row isn't durable yet.
     case none
-    case creating(BytePath, attempt: Int)
+    /// The row is; the name that it has now isn't.
+    case claiming
+    case creating
     /// Made; the row that says so isn't durable yet.
     case made
     case named
@@ -47,6 +49,10 @@ struct StringIntake {
   /// The newest image; `committed`, `root`, `synced` are the durable ones, `stored` as soon as the file is made.
   var row: StoredString
   var plain: PlainFile
+  /// Which of its possible names the row has (`StoredName.plain`).
+  var attempt = 0
+  /// It was being made when the process started: an empty file of the row's name is its own.
+  var adopts = false
   var promises = PromiseList()
   /// Promises that no commit has made durable.
   var newPromises: [Promise] = []
@@ -119,8 +125,9 @@ struct StringIntake {
   }
   /// An answer about its bytes is awaited. Nothing is discarded meanwhile.
   var isWorkedOn: Bool {
-    if case .creating = plain { return true }
-    return isVerifying || writing != nil || comparing != nil
+    plain == .creating || isVerifying || writing != nil || comparing != nil
   }
+  /// No commit has made its present name durable.
+  var lacksName: Bool { plain == .none || plain == .claiming }
   var hasPlainFile: Bool { plain == .made || plain == .named }
 }

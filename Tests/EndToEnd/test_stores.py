@@ -13,6 +13,22 @@ import unittest
 from harness import BINARY, Failure, Fleet, compare_with_truth, wait_for
 
 
+def crc32c(data):
+    """Castagnoli, RFC 3720 B.4."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def version_row(kind, version):
+    """Key and sealed value of the first row of a store (design/formats.md, Stored values)."""
+    payload = bytes([kind]) + version.to_bytes(4, "big")
+    return b"version\x01" + crc32c(b"version" + payload).to_bytes(4, "big") + payload
+
+
 class Stores(unittest.TestCase):
     def setUp(self):
         self.fleet = self.enterContext(Fleet())
@@ -195,6 +211,77 @@ class Stores(unittest.TestCase):
         self.assertNotEqual(self.server.process.returncode, 0)
         self.assertIn("damaged", self.server.tail())
         self.assertIn("README, Troubleshooting", self.server.tail())
+
+    # Stores of others (design/formats.md, LMDB tables)
+
+    def store(self, node):
+        return self.fleet.path(node.name, "data", {"web1": "journal", "logs-a": "holdings"}[node.name])
+
+    def refused(self, node, *words):
+        """A start, and `check`, refuse with these words, and change nothing."""
+        path = os.path.join(self.store(node), "data.mdb")
+        with open(path, "rb") as file:
+            before = file.read()
+        node.start()
+        wait_for(lambda: not node.is_running(), "a node with a store that isn't its own ends")
+        self.assertNotEqual(node.process.returncode, 0)
+        node.process = None
+        check = self.fleet.run("check", "--config", node.config, "--offline", check=False)
+        self.assertNotEqual(check.returncode, 0)
+        for word in words:
+            self.assertIn(word, node.tail())
+            self.assertIn(word, check.stdout + check.stderr)
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), before)
+
+    def test_a_store_of_another_version_is_refused_with_what_to_do(self):
+        self.write("a.log", b"one\n" * 1_000)
+        self.start()
+        self.assert_settled_with_everything()
+        for node, kind, promise in ((self.host, 1, "a new journal begins"), (self.server, 2, "hosts deliver again")):
+            node.stop()
+            store = self.store(node)
+            with open(os.path.join(store, "data.mdb"), "rb") as file:
+                ours = file.read()
+            self.assertIn(version_row(kind, 2), ours)
+            for version, whose in ((3, "a later release"), (1, "an earlier release")):
+                with open(os.path.join(store, "data.mdb"), "wb") as file:
+                    file.write(ours.replace(version_row(kind, 2), version_row(kind, version)))
+                words = (f"{store} is a store of version {version}, from {whose}", f"move {store} away", promise)
+                self.refused(node, *words)
+                inspected = self.inspect("files", self.fleet.path(node.name, "data"))
+                self.assertEqual(inspected.returncode, 1)
+                for word in words:
+                    self.assertIn(word.encode(), inspected.stderr)
+            # As it says.
+            os.rename(store, store + ".old")
+            node.start().wait_ready()
+        self.write("a.log", b"two\n")
+        self.assertEqual(self.host.settled(60).returncode, 0)
+        # What the old store knew of stays as it was, what came again stands beside it.
+        stored = []
+        for directory, _, names in os.walk(os.path.join(self.fleet.logs("logs-a"), "files")):
+            for name in names:
+                with open(os.path.join(directory, name), "rb") as file:
+                    stored.append(file.read())
+        self.assertEqual(sorted(stored), [b"one\n" * 1_000, b"one\n" * 1_000 + b"two\n"])
+
+    def test_a_store_of_another_host_is_refused_with_what_to_do(self):
+        self.start()
+        self.assert_settled_with_everything()
+        self.host.stop()
+        self.server.stop()
+        other = self.fleet.host("web2", [f"{self.log}/*.log*"], ["logs-a"])
+        os.rename(self.fleet.path("web1", "data"), self.fleet.path("web2", "data"))
+        words = (f"{self.fleet.path('web2', 'data')} holds the journal of web1, but node.name is web2", "of its own")
+        other.start()
+        wait_for(lambda: not other.is_running(), "a node with another's journal ends")
+        other.process = None
+        check = self.fleet.run("check", "--config", other.config, "--offline", check=False)
+        self.assertNotEqual(check.returncode, 0)
+        for word in words:
+            self.assertIn(word, other.tail())
+            self.assertIn(word, check.stdout + check.stderr)
 
     # Readers (P2)
 

@@ -43,23 +43,50 @@ import Testing
     #expect(try test.store.identity() != nil)
   }
 
-  @Test func `A store is opened only as what it is and in a known version`() throws {
+  @Test func `A store is opened only as what it is`() throws {
     let host = try HostStoreUnderTest(.lmdb)
     host.close()
-    expect(.failed) { () throws(StoreError) in _ = try LMDBServerStore<CheapHash>(at: host.directory.path) }
-    try {
-      let environment = try Environment(at: host.directory.path, .writing)
-      let transaction = try environment.begin(.writing)
-      let meta = try #require(try transaction.table("meta"))
-      try transaction.put([1, 0, 0, 0, 2], at: Array("version".utf8), in: meta)
-      try transaction.commit()
-    }()
+    let path = host.directory.path
     #expect {
-      try host.reopen()
+      try LMDBServerStore<CheapHash>(at: path)
     } throws: {
       $0 as? StoreError
-        == .failed("\(host.directory.path) was written in store version 2; this program knows 1")
+        == .failed("\(path) holds a host's store, not a server's: put each directory back to its place in node.data")
     }
+  }
+
+  /// What is there, what this program reads, that nothing was changed, and what to do.
+  @Test(arguments: [1, 3] as [UInt8]) func `A store of another version is refused with words`(version: UInt8) throws {
+    func refuse(_ directory: String, kind: UInt8, _ open: () throws -> Void) throws {
+      try {
+        let environment = try Environment(at: directory, .writing)
+        let transaction = try environment.begin(.writing)
+        let meta = try #require(try transaction.table("meta"))
+        try transaction.put([kind, 0, 0, 0, version], at: Array("version".utf8), in: meta)
+        try transaction.commit()
+      }()
+      let before = try Data(contentsOf: URL(filePath: directory + "/data.mdb"))
+      #expect {
+        try open()
+      } throws: { error in
+        guard case .failed(let text) = error as? StoreError else { return false }
+        let words = [
+          "\(directory) is a store of version \(version), from",
+          version == 1 ? "an earlier release" : "a later release", "reads version 2", "changed nothing",
+          "move \(directory) away and start",
+          kind == 1 ? "a new journal begins" : "hosts deliver again",
+        ]
+        return words.allSatisfy { text.contains($0) }
+      }
+      #expect(try Data(contentsOf: URL(filePath: directory + "/data.mdb")) == before)
+    }
+    let host = try HostStoreUnderTest(.lmdb)
+    host.close()
+    try refuse(host.directory.path, kind: 1) { try host.reopen() }
+    try refuse(host.directory.path, kind: 1) { _ = try LMDBHostStore<CheapHash>(readingAt: host.directory.path) }
+    let server = try ServerStoreUnderTest(.lmdb)
+    server.close()
+    try refuse(server.directory.path, kind: 2) { try server.reopen() }
   }
 
   @Test func `What is not a store is not read as one`() throws {
@@ -142,6 +169,38 @@ import Testing
         ($0 as? StoreError)?.kind == .corrupt
       }
     }
+  }
+
+  @Test func `K3: totals that can't be read are counted anew, and whole after the next commit`() throws {
+    let test = try ServerStoreUnderTest(.lmdb)
+    let web1 = try host("web1")
+    let path = test.directory.path
+    try test.store.commit(
+      ServerBatch {
+        $0.records = [run(web1, [record(1, size: 0xABC)])]
+        $0.strings = [storedString(stringKey(web1, 1), committed: 7)]
+        $0.promises = [Promise(key: FileKey(host: web1, file: uuid(1)), length: 9, root: digest(1))]
+      })
+    let whole = try test.store.totals()
+    test.close()
+    func sealed() throws -> [UInt8]? {
+      let environment = try Environment(at: path, .writing)
+      let transaction = try environment.begin(.writing)
+      let table = try #require(try transaction.table("totals"))
+      return try transaction.value(Array("web1\0".utf8), in: table)
+    }
+    try flipLastBit(of: try #require(try sealed()), in: path + "/data.mdb")
+    #expect {
+      try sealed()
+    } throws: {
+      ($0 as? StoreError)?.kind == .corrupt
+    }
+    try test.reopen()
+    #expect(try test.store.totals() == whole)
+    try test.store.commit(ServerBatch { $0.strings = [storedString(stringKey(web1, 2))] })
+    #expect(try test.store.totals() == test.store.recount())
+    test.close()
+    #expect(try sealed() != nil)
   }
 
   /// Flips a bit in the last byte of every occurrence.

@@ -39,7 +39,7 @@ func storedString(
     key: key, identity: identity, isDerived: true, path: BytePath("/var/log/a b"), born: WallTime(nanoseconds: 1),
     received: WallTime(nanoseconds: 2), parent: nil, committed: committed, root: digest(committed),
     synced: synced ?? committed,
-    stored: BytePath("files/x@\(key.key.file.bytes.high)"), recorded: committed)
+    stored: BytePath("files/\(key.key.host)/x@\(key.key.file.bytes.high).\(key.string)"), recorded: committed)
 }
 
 func logPayload(_ key: StringKey, at offset: UInt64, _ bytes: [UInt8]) -> ServerBatch.LogPayload {

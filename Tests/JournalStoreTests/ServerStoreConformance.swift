@@ -127,15 +127,14 @@ import Testing
     let test = try ServerStoreUnderTest(backend)
     let key = stringKey(try host("web1"), 1)
     var row = storedString(key)
-    let name = row.stored
-    row.stored = BytePath([])  // no plain file is made yet
+    row.isMade = false
     try test.store.commit(ServerBatch { $0.strings = [row] })
     #expect(try test.store.strings() == [row])
     row.committed = 10
     row.synced = 10
     row.root = digest(10)
     expect(.failed) { () throws(StoreError) in try test.store.commit(ServerBatch { [row] in $0.strings = [row] }) }
-    row.stored = name
+    row.isMade = true
     try test.store.commit(ServerBatch { $0.strings = [row] })
 
     func refuse(
@@ -158,12 +157,87 @@ import Testing
     }
     try refuse(.corrupt) { $0.root = digest(11) }
     try refuse(.failed) { $0.stored = BytePath("files/other") }
+    try refuse(.failed) { $0.isMade = false }
+    try refuse(.failed) { $0.stored = BytePath([]) }
     try refuse(.failed) { $0.synced = 11 }
     try refuse(.failed) { $0.path = BytePath([0]) }
     row.recorded = 50
     row.closed = .deleted
     try test.store.commit(ServerBatch { $0.strings = [row] })
     #expect(try test.store.strings() == [row])
+  }
+
+  @Test(arguments: Backend.allCases) func `K3: totals count each thing once, in the commit that brings it`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let (web1, web2) = (try host("web1"), try host("web2"))
+    let key = stringKey(web1, 1)
+    #expect(try test.store.totals().isEmpty)
+    let batch = ServerBatch {
+      $0.records = [run(web1, [record(1, size: 10), record(2, size: 20)])]
+      $0.strings = [storedString(key, committed: 5), storedString(stringKey(web1, 1, 1), committed: 7)]
+      $0.promises = [9, 9, 10].map { Promise(key: key.key, length: $0, root: digest($0)) }
+    }
+    var totals = HostTotals()
+    (totals.files, totals.open, totals.branches, totals.bytes) = (1, 1, 1, 12)
+    (totals.records, totals.recordBytes, totals.promises, totals.names) = (2, 30, 2, 2)
+    #expect(try test.store.commit(batch) == [web1: totals])
+    // What comes again counts nothing; nor does a batch that is refused.
+    var again = batch
+    again.records = []
+    #expect(try test.store.commit(again) == [web1: totals])
+    expect(.failed) { () throws(StoreError) in try test.store.commit(batch) }
+    try test.reopen()
+    #expect(try test.store.totals() == [web1: totals])
+    var closed = storedString(key, committed: 9)
+    closed.closed = .deleted
+    let met = ServerBatch {
+      $0.strings = [closed, storedString(stringKey(web2, 1))]
+      $0.met = [.init(key: key.key, length: 9)]
+    }
+    (totals.open, totals.bytes, totals.promises) = (0, 16, 1)
+    var other = HostTotals()
+    (other.files, other.open, other.names) = (1, 1, 1)
+    #expect(try test.store.commit(met) == [web1: totals, web2: other])
+    #expect(try test.store.totals() == test.store.recount())
+  }
+
+  @Test(arguments: Backend.allCases) func `K5: no two strings have one plain file's name`(_ backend: Backend) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let (web1, web2) = (try host("web1"), try host("web2"))
+    func row(_ key: StringKey, _ name: String, isMade: Bool = false) -> StoredString {
+      var row = storedString(key)
+      row.stored = BytePath(name)
+      row.isMade = isMade
+      return row
+    }
+    func refuse(_ rows: StoredString..., for key: StringKey, _ location: SourceLocation = #_sourceLocation) throws {
+      let before = try ServerStoreContents(test.store)
+      #expect(sourceLocation: location) {
+        try test.store.commit(ServerBatch { $0.strings = rows })
+      } throws: {
+        $0 as? StoreError == .refused(.string(key), .alreadyExists)
+      }
+      #expect(try ServerStoreContents(test.store) == before, sourceLocation: location)
+    }
+    let first = stringKey(web1, 1)
+    let others = [stringKey(web1, 2), stringKey(web1, 1, 1), stringKey(web2, 1)]
+    // In one batch, and in two; also after a restart.
+    try refuse(row(first, "files/a"), row(others[0], "files/a"), for: others[0])
+    try test.store.commit(ServerBatch { $0.strings = [row(first, "files/a")] })
+    for _ in 0..<2 {
+      for other in others { try refuse(row(other, "files/a"), for: other) }
+      try test.reopen()
+    }
+    // Its own name it may say again. What can't be made gives its name back, once made it is kept.
+    try test.store.commit(ServerBatch { $0.strings = [row(first, "files/a")] })
+    try test.store.commit(ServerBatch { $0.strings = [row(first, "files/b")] })
+    try test.store.commit(ServerBatch { $0.strings = [row(others[0], "files/a", isMade: true)] })
+    try refuse(row(first, "files/a"), for: first)
+    try test.store.commit(ServerBatch { $0.strings = [row(first, "files/b", isMade: true)] })
+    try refuse(row(others[1], "files/b"), for: others[1])
+    #expect(try test.store.strings().map(\.stored) == [BytePath("files/b"), BytePath("files/a")])
   }
 
   @Test(arguments: Backend.allCases) func `G2: bytes become committed only out of the log or a synced file`(

@@ -100,6 +100,7 @@ struct ServerStoreContents: Equatable {
   var payload: [[UInt8]]
   var leaves: [[Digest]]
   var owned: [[FileUUID]]
+  var totals: [HostName: HostTotals]
 
   init(_ store: any ServerHoldingsStore, leaves counts: [StringKey: UInt64] = [:]) throws {
     counter = try store.startCounter()
@@ -113,5 +114,7 @@ struct ServerStoreContents: Equatable {
     payload = try ranges.map { try store.logPayload(of: $0.key, offset: $0.offset) }
     leaves = try counts.sorted { $0.key < $1.key }.map { try store.leaves(of: $0.key, count: $0.value) }
     owned = try strings.map { try store.files(host: $0.key.key.host, identity: $0.identity) }
+    totals = try store.totals()
+    #expect(try totals == store.recount())
   }
 }

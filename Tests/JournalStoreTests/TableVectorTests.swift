@@ -22,8 +22,8 @@ private enum Vectors {
     "030000000000020005000000009c3f21d717979cfdfacc3f00000000000a2f7661722f6c6f672f6117979cfdfacc3f00"
     + "17979cfe362a00000100112233445546778899aabbccddeeff0000000000001000202122232425262728292a2b2c2d2e"
     + "2f303132333435363738393a3b3c3d3e3f010000000000011000a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5"
-    + "b6b7b8b9babbbcbdbebf00000000000100000000001666696c65732f776562312f7661722f6c6f672f61407800000000"
-    + "00011170000100000000000101d00000000000011170"
+    + "b6b7b8b9babbbcbdbebf00000000000100000000001666696c65732f776562312f7661722f6c6f672f61407801000000"
+    + "0000011170000100000000000101d00000000000011170"
   static let stringKey = "77656231000f0e0d0c0b0a8908870605040302010000000000"
   static let logKey = "77656231000f0e0d0c0b0a89088706050403020100000000000000000000010000"
   static let promiseKey =
@@ -31,6 +31,7 @@ private enum Vectors {
     + "b3b4b5b6b7b8b9babbbcbdbebf"
   static let identityKey =
     "7765623100030000000000020005000000009c3f21d717979cfdfacc3f000f0e0d0c0b0a89088706050403020100"
+  static let nameKey = "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
   static let deliveredKey = "6c6f67312e6578616d706c65000f0e0d0c0b0a89088706050403020100"
 }
 
@@ -79,6 +80,17 @@ private enum Vectors {
       root: root, synced: 65_536, stored: BytePath("files/web1/var/log/a@x"), recorded: 70_000,
       gap: StoredGap(lower: 66_000, upper: 70_000))
     #expect(encoded { $0.write(string) }.hex == Vectors.storedString)
+    #expect(encoded { $0.write(key) }.hex == Vectors.stringKey, "the value in names")
+    var totals = HostTotals()
+    totals.files = 1
+    totals.open = 2
+    totals.branches = 3
+    totals.bytes = 4
+    totals.records = 5
+    totals.recordBytes = 6
+    totals.promises = 7
+    totals.names = 8
+    #expect(encoded { $0.write(totals) }.hex == (1...8).map { "000000000000000\($0)" }.joined())
   }
 
   @Test func `Keys of the tables are as specified`() throws {
@@ -86,6 +98,8 @@ private enum Vectors {
     #expect(ServerTransaction.logKey(key, 65_536).hex == Vectors.logKey)
     let promise = Promise(key: key.key, length: 69_632, root: root)
     #expect(ServerTransaction.key(of: promise).hex == Vectors.promiseKey)
+    #expect(ServerTransaction.key(ofName: root).hex == Vectors.nameKey)
+    #expect(ServerTransaction.prefix(of: key.key.host).hex == "7765623100")
     #expect(ServerTransaction.identityKey(key.key, identity).hex == Vectors.identityKey)
     let delivered = Delivered(server: "log1.example", file: file, length: 0)
     #expect(HostTransaction<CheapHash>.key(of: delivered).hex == Vectors.deliveredKey)

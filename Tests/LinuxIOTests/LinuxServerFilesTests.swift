@@ -30,12 +30,12 @@ import Testing
     try acts.symlink(
       outside.root.appending(Array("victim".utf8)), at: acts.root.appending(Array("files/web1/link".utf8)))
     for name in ["files/web1/out/a", "files/web1/../../../a", "/etc/a", "files/web1/./a", "files//a", "a\0b/c"] {
-      switch plane.create(try key(), BytePath(name)) {
+      switch plane.create(try key(), BytePath(name), adopts: false) {
       case .failed, .unusable: break
       default: Issue.record("\(name)")
       }
     }
-    #expect(plane.create(try key(), BytePath("files/web1/link")) == .taken)
+    #expect(plane.create(try key(), BytePath("files/web1/link"), adopts: false) == .taken)
     plane.hold(PayloadID(1), bytes: [1])
     plane.admit(PayloadID(1), to: try key(), offset: 0)
     for name in ["files/web1/link", "files/web1/out/victim"] {
@@ -78,7 +78,7 @@ import Testing
     func stored(_ time: String) -> BytePath { BytePath("files/web1/var/log/a.log@\(time)-01234567") }
     let link = acts.root.appending(Array("latest/web1/var/log/a.log".utf8))
     for (time, number) in [("20260102T030405Z", 2), ("20260102T030404Z", 1), ("20260102T030406Z", 3)] {
-      #expect(plane.create(try key(UInt64(number)), stored(time)) == .created)
+      #expect(plane.create(try key(UInt64(number)), stored(time), adopts: false) == .created)
       try acts.append(acts.root.appending(stored(time).bytes), [UInt8(number)])
       #expect(plane.link(host: host, path: path, to: stored(time)) == nil)
       #expect(acts.content(link) == [UInt8(number)])
@@ -105,7 +105,7 @@ import Testing
     for number in 1...30 as ClosedRange<UInt64> {
       let name = BytePath("files/web1/\(number)@20260102T030405Z-01234567")
       names.append(name)
-      #expect(plane.create(try key(number), name) == .created)
+      #expect(plane.create(try key(number), name, adopts: false) == .created)
       plane.hold(PayloadID(number), bytes: pattern(50, Int(number)))
       plane.admit(PayloadID(number), to: try key(number), offset: 0)
       #expect(plane.write(try key(number), name, from: 0, upTo: 50, sync: false) == .done)
@@ -121,7 +121,7 @@ import Testing
     let acts = try LinuxFiles()
     let plane = try plane(acts)
     let name = BytePath("files/web1/a@20260102T030405Z-01234567")
-    _ = plane.create(try key(), name)
+    _ = plane.create(try key(), name, adopts: false)
     plane.hold(PayloadID(1), bytes: pattern(50))
     plane.admit(PayloadID(1), to: try key(), offset: 0)
     #expect(plane.write(try key(), name, from: 0, upTo: 20, sync: true) == .done)
@@ -137,7 +137,7 @@ import Testing
     let acts = try LinuxFiles()
     let plane = try plane(acts)
     try acts.removeDirectory(acts.root)
-    guard case .unusable(let reason) = plane.create(try key(), BytePath("files/web1/a")) else {
+    guard case .unusable(let reason) = plane.create(try key(), BytePath("files/web1/a"), adopts: false) else {
       Issue.record("made in a directory that is gone")
       return
     }
@@ -154,7 +154,9 @@ import Testing
     let plane = LinuxServerFiles(files: files, limits: smallLimits)
     #expect(plane.sync([]) == .failedSync("fsync: Input/output error"))
     #expect(plane.write(try key(), BytePath("a"), from: 0, upTo: 0, sync: false) == plane.sync([]))
-    guard case .failedSync = plane.create(try key(), BytePath("files/a")) else { return #expect(Bool(false)) }
+    guard case .failedSync = plane.create(try key(), BytePath("files/a"), adopts: false) else {
+      return #expect(Bool(false))
+    }
   }
 
   // MARK: Which bytes may be written over

@@ -33,7 +33,7 @@ import Testing
       let plane = try Self.plane(acts)
       let kept = BytePath("files/web1/kept@1")
       let point = acts.root.appending(Array("files/web1".utf8))
-      #expect(plane.create(try Self.key(1), kept) == .created)
+      #expect(plane.create(try Self.key(1), kept, adopts: false) == .created)
       plane.hold(PayloadID(1), bytes: pattern(30))
       plane.admit(PayloadID(1), to: try Self.key(1), offset: 0)
       #expect(plane.write(try Self.key(1), kept, from: 0, upTo: 10, sync: true) == .done)
@@ -42,7 +42,7 @@ import Testing
       #expect(plane.mounts() == LogRootMounts(below: [point]))
       // The open file is still the one under the mount.
       #expect(plane.write(try Self.key(1), kept, from: 10, upTo: 20, sync: true) == .done)
-      let created = plane.create(try Self.key(2), BytePath("files/web1/new@1"))
+      let created = plane.create(try Self.key(2), BytePath("files/web1/new@1"), adopts: false)
       guard case .unusable(let text) = created else { throw SourceFailure("\(created)") }
       #expect(text.hasPrefix("\(point.printable) is mounted below server.logs"))
       // A node that starts now finds its file behind the mount: refused, not lost.
@@ -65,7 +65,7 @@ import Testing
       let acts = try LinuxFiles()
       let plane = try Self.plane(acts)
       let stored = BytePath("files/web1/a@1")
-      #expect(plane.create(try Self.key(1), stored) == .created)
+      #expect(plane.create(try Self.key(1), stored, adopts: false) == .created)
       for name in ["latest", "aside"] { try acts.makeDirectory(acts.root.appending(Array(name.utf8))) }
       let other = acts.root.appending(Array("other".utf8))
       try acts.create(other)
@@ -131,7 +131,7 @@ import Testing
     let acts = try LinuxFiles()
     let stored = BytePath("files/web1/a@1")
     let path = acts.root.appending(stored.bytes)
-    #expect(try Self.plane(acts).create(try Self.key(1), stored) == .created)
+    #expect(try Self.plane(acts).create(try Self.key(1), stored, adopts: false) == .created)
     func outcome() throws -> DiskOutcome {
       let plane = try Self.plane(acts)
       plane.hold(PayloadID(1), bytes: [1])

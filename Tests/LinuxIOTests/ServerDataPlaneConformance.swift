@@ -89,7 +89,7 @@ final class ServerUnderTest {
   ) throws {
     let server = try ServerUnderTest(world)
     let bytes = pattern(300)
-    #expect(server.plane.create(server.key, server.stored) == .created)
+    #expect(server.plane.create(server.key, server.stored, adopts: false) == .created)
     #expect(server.content == [])
     for lower in stride(from: 0, to: 300, by: 70) {
       server.admit(Array(bytes[lower..<min(300, lower + 70)]), at: lower)
@@ -106,21 +106,27 @@ final class ServerUnderTest {
     #expect(server.content == bytes)
   }
 
-  @Test(arguments: World.allCases) func `A name that something has is taken, an empty file is adopted (P1)`(
+  @Test(arguments: World.allCases) func `K5: what has a name keeps it, an empty file is adopted at a start only`(
     _ world: World
   ) throws {
     let server = try ServerUnderTest(world)
-    #expect(server.plane.create(server.key, server.stored) == .created)
-    #expect(server.plane.create(server.key, server.stored) == .created)
+    #expect(server.plane.create(server.key, server.stored, adopts: false) == .created)
+    // While the process runs, whatever is there is another's.
+    #expect(server.plane.create(server.key, server.stored, adopts: false) == .taken)
+    try server.restart()
+    #expect(server.plane.create(server.key, server.stored, adopts: true) == .created)
     try server.acts.append(server.path(server.stored), [1])
-    #expect(server.plane.create(server.key, server.stored) == .taken)
+    try server.restart()
+    #expect(server.plane.create(server.key, server.stored, adopts: true) == .taken)
     #expect(server.content == [1])
     let directory = BytePath("files/web1/var/log/d@20260102T030405Z-01234567")
     try server.acts.makeDirectory(server.path(directory))
-    #expect(server.plane.create(server.key, directory) == .taken)
     let link = BytePath("files/web1/var/log/l@20260102T030405Z-01234567")
     try server.acts.symlink(BytePath("/nowhere"), at: server.path(link))
-    #expect(server.plane.create(server.key, link) == .taken)
+    for adopts in [false, true] {
+      #expect(server.plane.create(server.key, directory, adopts: adopts) == .taken)
+      #expect(server.plane.create(server.key, link, adopts: adopts) == .taken)
+    }
   }
 
   @Test(arguments: World.allCases) func `Nothing is written but at the end of the plain file (G5)`(
@@ -128,7 +134,7 @@ final class ServerUnderTest {
   ) throws {
     let server = try ServerUnderTest(world)
     let bytes = pattern(200)
-    _ = server.plane.create(server.key, server.stored)
+    _ = server.plane.create(server.key, server.stored, adopts: false)
     server.admit(bytes, at: 0)
     #expect(server.isFailed(server.write(50..<200)))
     #expect(server.content == [])
@@ -145,7 +151,7 @@ final class ServerUnderTest {
   ) throws {
     let server = try ServerUnderTest(world)
     let bytes = pattern(200)
-    _ = server.plane.create(server.key, server.stored)
+    _ = server.plane.create(server.key, server.stored, adopts: false)
     server.admit(Array(bytes[..<120]), at: 0)
     _ = server.write(0..<80)
     server.plane.free(server.key, below: 80)
@@ -167,7 +173,7 @@ final class ServerUnderTest {
   ) throws {
     let server = try ServerUnderTest(world)
     let bytes = pattern(200)
-    _ = server.plane.create(server.key, server.stored)
+    _ = server.plane.create(server.key, server.stored, adopts: false)
     server.admit(Array(bytes[..<90]) + pattern(110, 1), at: 0)
     let promises = [Array(bytes[..<90]), bytes].map(server.promise)
     let answer = server.plane.verify(server.key, from: 0, root: server.root([]), promises: promises)
@@ -187,7 +193,7 @@ final class ServerUnderTest {
     for length in [1, 63, 64, 65, 130] {
       let server = try ServerUnderTest(world)
       let bytes = pattern(300)
-      _ = server.plane.create(server.key, server.stored)
+      _ = server.plane.create(server.key, server.stored, adopts: false)
       server.admit(Array(bytes[..<length]), at: 0)
       let answer = server.plane.verify(
         server.key, from: 0, root: server.root([]), promises: [server.promise(Array(bytes[..<length]))])
@@ -214,7 +220,7 @@ final class ServerUnderTest {
     let bytes = pattern(200)
     for onDisk in [100, 120, 150, 199] {
       let server = try ServerUnderTest(world)
-      _ = server.plane.create(server.key, server.stored)
+      _ = server.plane.create(server.key, server.stored, adopts: false)
       try server.acts.append(server.path(server.stored), Array(bytes[..<100]) + pattern(onDisk - 100, 1))
       try server.restart()
       let outcome = server.plane.repair(
@@ -232,7 +238,7 @@ final class ServerUnderTest {
     let bytes = pattern(400)
     for (excess, mayCut) in [(101, true), (1, false)] {
       let server = try ServerUnderTest(world)
-      _ = server.plane.create(server.key, server.stored)
+      _ = server.plane.create(server.key, server.stored, adopts: false)
       let old = Array(bytes[..<(100 + excess)])
       try server.acts.append(server.path(server.stored), old)
       try server.restart()
@@ -249,7 +255,7 @@ final class ServerUnderTest {
 
   @Test(arguments: World.allCases) func `A repair that lacks bytes fails and changes nothing`(_ world: World) throws {
     let server = try ServerUnderTest(world)
-    _ = server.plane.create(server.key, server.stored)
+    _ = server.plane.create(server.key, server.stored, adopts: false)
     try server.acts.append(server.path(server.stored), pattern(50))
     func repair(_ synced: UInt64, _ committed: UInt64) -> RepairOutcome {
       server.plane.repair(

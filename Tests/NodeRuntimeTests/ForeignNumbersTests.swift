@@ -89,7 +89,8 @@ import Testing
             key: key, identity: InodeIdentity(number: number, generation: nil, birth: nil), isDerived: false,
             path: BytePath("/a"), born: WallTime(nanoseconds: time), received: WallTime(nanoseconds: time),
             parent: Parent(file: key.key.file, length: number, root: root, why: .truncated), committed: number,
-            root: root, synced: number, stored: BytePath("files/x"), recorded: number, closed: .deleted,
+            root: root, synced: number, stored: BytePath("files/x\(index).\(position)"), recorded: number,
+            closed: .deleted,
             gap: StoredGap(lower: number, upper: number)))
       }
     }

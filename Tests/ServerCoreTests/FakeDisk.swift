@@ -19,8 +19,8 @@ struct FakeDisk {
 
   mutating func plant(_ path: BytePath, _ bytes: [UInt8]) { files[path] = File(cache: bytes, durable: bytes) }
 
-  mutating func create(_ path: BytePath) -> CreateOutcome {
-    if let file = files[path] { return file.cache.isEmpty ? .created : .taken }
+  mutating func create(_ path: BytePath, adopts: Bool) -> CreateOutcome {
+    if let file = files[path] { return adopts && file.cache.isEmpty ? .created : .taken }
     files[path] = File()
     return .created
   }

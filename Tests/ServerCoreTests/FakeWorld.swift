@@ -20,7 +20,7 @@ final class FakeWorld {
   /// An effect that is answered, and everything about the same string stays behind it.
   private enum Operation {
     case repair(StoredString, mayCut: Bool)
-    case create(StringKey, BytePath)
+    case create(StringKey, BytePath, adopts: Bool)
     case verify(StringKey, from: UInt64, root: Digest, promises: [Promise])
     case compare(PayloadID, StringKey, BytePath, offset: UInt64, count: Int)
     case write(StringKey, BytePath, from: UInt64, upTo: UInt64, sync: Bool)
@@ -65,6 +65,8 @@ final class FakeWorld {
   private(set) var mostRowsOfACommit = 0
   /// Rows of strings that have no plain file yet.
   private(set) var mostBirthsOfACommit = 0
+  /// Commits that were refused for a name that another string has.
+  private(set) var namesRefused = 0
   private(set) var performed: [Fault: Int] = [:]
   /// Crash before the effect with this number.
   var crashAt: Int?
@@ -93,7 +95,7 @@ final class FakeWorld {
       try feed(
         .started(
           journals: store.journals(), strings: store.strings(), promises: store.promises(), log: store.logRanges(),
-          counterMatches: counterMatches))
+          totals: store.totals(), counterMatches: counterMatches))
     } catch { complaints.append("the store: \(error)") }
   }
 
@@ -349,7 +351,7 @@ final class FakeWorld {
         complaints.append("discarded while worked on")
       }
       queue(of: key) { $0.discard(from: from) }
-    case .create(let key, let path): enqueue(.create(key, path), in: .string(key))
+    case .create(let key, let path, let adopts): enqueue(.create(key, path, adopts: adopts), in: .string(key))
     case .write(let key, let path, let from, let upTo, let sync):
       enqueue(.write(key, path, from: from, upTo: upTo, sync: sync), in: .string(key))
     case .free(let key, let below): queue(of: key) { $0.free(below: below) }
@@ -386,12 +388,15 @@ final class FakeWorld {
       if isLost { disk.failSync(row.stored) }
       feed(
         .repaired(row.key, isFailing ? .failed("EMFILE") : isLost ? .failedSync("EIO") : repair(row, mayCut: mayCut)))
-    case .create(let key, let path):
+    case .create(let key, let path, let adopts):
       let isFailing = isFaulty(.createFails)
       let isTaken = isFaulty(.nameTaken)
       let isLost = isFaulty(.syncIsLost)
       if isLost { disk.failSync(path) }
-      let outcome = isLost ? .failedSync("EIO") : isFailing ? .failed("ENOSPC") : isTaken ? .taken : disk.create(path)
+      let outcome: CreateOutcome =
+        isLost
+        ? .failedSync("EIO")
+        : isFailing ? .failed("ENOSPC") : isTaken ? .taken : disk.create(path, adopts: adopts)
       if outcome == .created { stored[key] = path }
       feed(.created(key, outcome))
     case .verify(let key, let from, let root, let promises):
@@ -429,34 +434,39 @@ final class FakeWorld {
         let bytes = queues[range.key]!.bytes(offset: range.offset, length: range.length)
         batch.log.append(ServerBatch.LogPayload(key: range.key, offset: range.offset, bytes: bytes))
       }
-      feed(.committed(commit(batch)))
+      do throws(StoreError) { feed(.committed(nil, try commit(batch))) } catch { feed(.committed(error)) }
     }
   }
 
-  private func commit(_ batch: ServerBatch) -> StoreError? {
+  private func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals] {
     commits += 1
     rowsOfLastCommit = batch.strings.count + batch.records.reduce(0) { $0 + $1.encoded.count }
     mostRowsOfACommit = max(mostRowsOfACommit, rowsOfLastCommit)
-    mostBirthsOfACommit = max(mostBirthsOfACommit, batch.strings.count { $0.stored.bytes.isEmpty })
+    mostBirthsOfACommit = max(mostBirthsOfACommit, batch.strings.count { !$0.isMade })
     if let subject = laterPoisoned, commits == poisonAtCommit { poisoned.insert(subject) }
     // A store that refuses one thing, whatever else comes with it.
     for run in batch.records where poisoned.contains(.journal(run.after.key)) {
-      return .refused(.journal(run.after.key), .corrupt("poisoned"))
+      throw .refused(.journal(run.after.key), .corrupt("poisoned"))
     }
     for row in batch.strings where poisoned.contains(.string(row.key)) {
-      return .refused(.string(row.key), .corrupt("poisoned"))
+      throw .refused(.string(row.key), .corrupt("poisoned"))
     }
-    if isFaulty(.commitFull) { return .full("MDB_MAP_FULL") }
-    if isFaulty(.commitFails) { return .failed("EIO") }
+    if isFaulty(.commitFull) { throw .full("MDB_MAP_FULL") }
+    if isFaulty(.commitFails) { throw .failed("EIO") }
     // P2: a string commits without the log only what is synced in its plain file.
+    let totals: [HostName: HostTotals]
     do throws(StoreError) {
-      try store.commit(batch)
+      totals = try store.commit(batch)
     } catch {
-      complaints.append("the store refused a batch: \(error)")
-      return error
+      if case .refused(_, .alreadyExists) = error {
+        namesRefused += 1
+      } else {
+        complaints.append("the store refused a batch: \(error)")
+      }
+      throw error
     }
     for row in batch.strings { judge(row) }
-    return nil
+    return totals
   }
 
   private func repair(_ row: StoredString, mayCut: Bool) -> RepairOutcome {
@@ -563,6 +573,14 @@ final class FakeWorld {
         if disk[row.stored]?.durable != file.bytes { wrong.append("durable bytes of \(file.path)") }
       }
     }
+    // K3: counted once, whatever was repeated, and known to the machine.
+    let totals = (try? store.recount()) ?? [:]
+    if (try? store.totals()) != totals { wrong.append("totals differ from what is held") }
+    for host in machine.status.hosts where host.totals != totals[host.name] ?? HostTotals() {
+      wrong.append("status of \(host.name) differs from what is held")
+    }
+    let names = ((try? store.strings()) ?? []).map(\.stored)
+    if Set(names).count != names.count { wrong.append("two strings share a plain file") }
     if (try? store.promises()) != [] { wrong.append("promises are left") }
     if (try? store.logRanges()) != [] { wrong.append("log payload is left") }
     return wrong

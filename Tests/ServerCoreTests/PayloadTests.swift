@@ -252,7 +252,7 @@ import WireProtocol
     let client = ready(world, host)
     client.settle()
     var row: StoredString? { (try? world.store.strings())?.first }
-    #expect(row?.closed == .deleted && row?.gapFrom == 10 && world.machine.status.hosts.first?.open == 0)
+    #expect(row?.closed == .deleted && row?.gapFrom == 10 && world.machine.status.hosts.first?.totals.open == 0)
     client.payload(0, 0..<20)
     client.settle()
     // What was never journaled is still lacking.
@@ -262,9 +262,9 @@ import WireProtocol
     client.sendRecords(from: sent)
     client.payload(0, 20..<50)
     client.settle()
-    #expect(row?.closed == nil && row?.gapFrom == nil && world.machine.status.hosts.first?.open == 1)
+    #expect(row?.closed == nil && row?.gapFrom == nil && world.machine.status.hosts.first?.totals.open == 1)
     world.crash(powerCut: false)
-    #expect(world.machine.status.hosts.first?.open == 1)
+    #expect(world.machine.status.hosts.first?.totals.open == 1)
     // A statement about less than is recorded comes from a journal that fell behind.
     let other = FakeHost("web1", journal: 2, limits: smallLimits())
     other.bear(FakeHost.uuid(1), "/a")
@@ -278,7 +278,7 @@ import WireProtocol
     let again = ScriptedClient(world, host)
     again.sendRecords(from: sent)
     again.settle()
-    #expect(row?.closed == .deleted && world.machine.status.hosts.first?.open == 0)
+    #expect(row?.closed == .deleted && world.machine.status.hosts.first?.totals.open == 0)
     #expect(world.problems == [])
   }
 

@@ -168,7 +168,9 @@ import WireProtocol
     let stranger = firstStory(smallLimits(), host: "web3")
     var effects: [ServerEffect] = []
     var recent: [ServerEffect] = []
-    if seed % 5 != 0 { feed(.started(journals: [], strings: [], promises: [], log: [], counterMatches: true)) }
+    if seed % 5 != 0 {
+      feed(.started(journals: [], strings: [], promises: [], log: [], totals: [:], counterMatches: true))
+    }
     func number(_ count: Int) -> Int { Int.random(in: 0..<count, using: &generator) }
     func feed(_ input: ServerInput) {
       machine.step(

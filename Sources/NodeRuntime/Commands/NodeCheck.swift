@@ -41,6 +41,7 @@ package struct NodeCheck {
     checkKeys(show)
     if configuration.host != nil { checkJournalKey(show) }
     checkData(show)
+    checkStores(show)
     checkLogs(show)
     for finding in DirectoryRights.findings(for: configuration) { show(finding) }
     if let host = configuration.host {

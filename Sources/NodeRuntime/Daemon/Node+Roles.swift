@@ -167,11 +167,7 @@ extension Node {
         host: name, journal: JournalID(Randomness.uuid()), publicKey: key.publicKey)
       try store.create(identity)
     }
-    guard identity.host == name else {
-      throw StartFailure(
-        "\(configuration.node.data) holds the journal of \(identity.host), but node.name is \(name): "
-          + "give the node a data folder of its own")
-    }
+    if let objection = configuration.objection(toJournalOf: identity.host) { throw StartFailure(objection) }
     guard identity.publicKey == key.publicKey else {
       throw StartFailure(
         "\(configuration.dataFolder.journalKey) is not the key of the journal in \(configuration.dataFolder.hostStore): restore the key "

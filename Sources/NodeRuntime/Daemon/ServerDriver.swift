@@ -74,7 +74,7 @@ final class ServerDriver: @unchecked Sendable {
     take(
       .started(
         journals: try store.journals(), strings: try store.strings(), promises: try store.promises(), log: log,
-        counterMatches: counterMatches))
+        totals: try store.totals(), counterMatches: counterMatches))
   }
 
   var oldReader: OldReader? { store.oldReader }
@@ -136,9 +136,9 @@ final class ServerDriver: @unchecked Sendable {
       }
     case .verify(let key, let from, let root, let promises):
       ask(.received, .string(key)) { .verified(key, files.verify(key, from: from, root: root, promises: promises)) }
-    case .create(let key, let stored):
+    case .create(let key, let stored, let adopts):
       pave(files.paving(for: stored), .plainFiles, .string(key))
-      ask(.plainFiles, .string(key)) { .created(key, files.create(key, stored)) }
+      ask(.plainFiles, .string(key)) { .created(key, files.create(key, stored, adopts: adopts)) }
     case .write(let key, let stored, let from, let end, let sync):
       ask(.plainFiles, .string(key)) {
         .written(key, upTo: end, files.write(key, stored, from: from, upTo: end, sync: sync))
@@ -216,8 +216,7 @@ final class ServerDriver: @unchecked Sendable {
           key: $0.key, offset: $0.offset, bytes: files.queued($0.key, offset: $0.offset, length: $0.length))
       }
       do throws(StoreError) {
-        try store.commit(batch)
-        return .committed(nil)
+        return .committed(nil, try store.commit(batch))
       } catch { return .committed(error) }
     }
   }

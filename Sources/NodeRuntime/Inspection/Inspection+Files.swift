@@ -141,7 +141,7 @@ extension Inspection {
       }, in: "holdings")
     return rows.map { row in
       let story = told[row.key.key]
-      let stored = String(decoding: row.stored.bytes, as: UTF8.self)
+      let stored = row.isMade ? String(decoding: row.stored.bytes, as: UTF8.self) : ""
       let isWhole = row.committed == row.recorded
       return InspectedFile(
         host: row.key.key.host.text, role: "server", file: row.key.key.file.text, identity: .init(row.identity),
@@ -149,7 +149,7 @@ extension Inspection {
         closed: row.closed == nil ? nil : story?.closed?.rfc3339, reason: row.closed.map { "\($0)" },
         length: row.recorded, durable: .here(row.committed),
         root: (isWhole ? row.root : story?.root ?? row.root).hex, stored: stored,
-        plainBytes: logs.flatMap { SmallFile.size($0 + "/" + stored) },
+        plainBytes: row.isMade ? logs.flatMap { SmallFile.size($0 + "/" + stored) } : nil,
         parent: row.parent.map(InspectedParent.init), gapFrom: row.gapFrom)
     }
   }

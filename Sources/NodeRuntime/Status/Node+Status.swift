@@ -164,12 +164,13 @@ extension Node: NodeControl {
     status.hosts = seen.hosts.map { host in
       let lastSeen = host.lastSeen.map { (wall - (now - $0)).rfc3339 }
       return .init(
-        name: host.name.text, connected: host.connections > 0, lastSeen: lastSeen, files: host.files,
-        bytes: host.bytes)
+        name: host.name.text, connected: host.connections > 0, lastSeen: lastSeen,
+        files: Int(clamping: host.totals.files), bytes: host.totals.bytes)
     }
     if configuration.host == nil {
       status.files = .init(
-        followed: seen.hosts.saturatingSum(\.files), open: seen.hosts.saturatingSum(\.open))
+        followed: seen.hosts.saturatingSum { Int(clamping: $0.totals.files) },
+        open: seen.hosts.saturatingSum { Int(clamping: $0.totals.open) })
       status.settled = seen.hosts.allSatisfy { $0.pendingBytes == 0 }
     }
     status.receivedBytes = server.receivedBytes
