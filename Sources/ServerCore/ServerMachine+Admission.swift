@@ -105,13 +105,14 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func open(_ id: ConnectionID, _ hello: Hello, journal: Int, tally: Int) {
-    tallies[tally].connections += 1
+    tallies[tally].sessions.append(id)
     journals[journal].connect(id)
     let credit = CreditLine(base: newBase)
     bases += credit.base
     let held = journals[journal].held
     let facts = SessionFacts(host: hello.host, tally: tally, journal: journal)
-    connections[id]?.session = Session(facts: facts, credit: credit)
+    let session = Session(facts: facts, credit: credit, courtesy: Allowance(courtesyLimits, at: now))
+    connections[id]?.session = session
     if let names = connections[id]?.peer.names { callers[names]?.strangers.removeAll { $0 == id } }
     heard(id)
     let welcome = Welcome(
@@ -158,7 +159,7 @@ extension ServerMachine where H.Value == Digest {
     for index in session.owned.sorted() { abandon(index, of: id) }
     let facts = session.facts
     forgetCredit(of: id, session.credit)
-    tallies[facts.tally].connections -= 1
+    tallies[facts.tally].sessions.removeAll { $0 == id }
     waitingRecordBytes -= journals[facts.journal].disconnect()
     removeIfEmpty(journal: facts.journal)
     out.append(.report(.hostDisconnected(facts.host, reason)))

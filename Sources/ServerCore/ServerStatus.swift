@@ -1,5 +1,6 @@
 package import JournalModel
 package import JournalStore
+import WireProtocol
 
 /// What an operator is shown of a server at one moment.
 package struct ServerStatus: Hashable, Sendable {
@@ -49,7 +50,9 @@ package struct ServerStatus: Hashable, Sendable {
 /// The running sums of one host.
 struct HostTally {
   let name: HostName
-  var connections = 0
+  /// Its connections after `hello`, the oldest first.
+  var sessions: [ConnectionID] = []
+  var connections: Int { sessions.count }
   var lastSeen: Instant?
   var files = 0
   var open = 0
