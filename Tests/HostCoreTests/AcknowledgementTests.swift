@@ -58,6 +58,17 @@ import WireProtocol
     #expect(host.status.isSettled)
   }
 
+  /// A removed file is held open until each server has it, from wherever.
+  @Test(arguments: [true, false]) func aRemovedFileIsLetGoOfOnlyByItsRootF2(isEqual: Bool) throws {
+    let (host, uuid, _) = try started()
+    files.remove("/log/a.log")
+    host.pass(.seconds(5))
+    #expect(host.openDescriptors == 1)
+    heal(uuid, Self.content, host, root: isEqual ? nil : Digest(words: 1, 2, 3, 4))
+    host.pass(.seconds(5))
+    #expect(host.openDescriptors == (isEqual ? 0 : 1))
+  }
+
   @Test func anotherRootMakesThatFileWaitAloneW2() throws {
     let (host, uuid, connection) = try started()
     heal(uuid, Self.content, host, root: Digest(words: 1, 2, 3, 4))
