@@ -265,7 +265,7 @@ extension Delivery {
     switch frame {
     case .welcome, .goodbye: true
     case .recordsDurable(let head) where head.length > durableRecords && head.length <= sentRecords: true
-    case .payloadDurable(let held): allowance.takeAnswer(cost: 1 + held.count / 256, at: turn.now)
+    case .payloadDurable(let held): allowance.takeAnswer(cost: 1 + held.count / 64, at: turn.now)
     default: allowance.takeAnswer(cost: 1, at: turn.now)
     }
   }

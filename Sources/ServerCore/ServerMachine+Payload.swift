@@ -229,7 +229,7 @@ extension ServerMachine where H.Value == Digest {
       let held = indices.map { durablePrefix($0) }
       for id in tallies[tally].sessions {
         let isSupplier = indices.contains { self.strings[$0].owner == id }
-        let (now, cost) = (self.now, 1 + held.count / 256)
+        let (now, cost) = (self.now, 1 + held.count / 64)
         if isSupplier || connections[id]?.session?.courtesy.take(cost, at: now) == true { acknowledge(held, to: id) }
       }
     }
