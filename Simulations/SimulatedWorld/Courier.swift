@@ -131,9 +131,11 @@ final class Courier {
       durable = Int(welcome.journalLength)
       shown = durable
     case .credit(let total): credit = max(credit, total)
-    case .recordsDurable(let length): durable = max(durable, Int(length))
+    case .recordsDurable(let head):
+      durable = max(durable, Int(head.length))
+      shown = max(shown, durable)
     case .resumeAnswer(let answers): for answer in answers { resume(answer) }
-    case .payloadDurable(let lengths): for length in lengths { held(length.file, Int(length.length)) }
+    case .payloadDurable(let prefixes): for prefix in prefixes { held(prefix.file, Int(prefix.length)) }
     case .refusal(let refusal):
       guard let file = refusal.file, let index = index(file) else { return }
       progress[index].isKnown = false

@@ -58,6 +58,8 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case acknowledgeOnReceipt
   /// An acknowledgement names another file (W1).
   case acknowledgeOtherFile
+  /// An acknowledgement states another string's root (W2).
+  case acknowledgeOtherRoot
   /// Records acknowledged as they arrive (J1, G2).
   case acknowledgeRecordsOnReceipt
   /// A server's commit is answered and not made.

@@ -49,17 +49,20 @@ struct HostMutations {
 /// The same for a server.
 struct ServerMutations {
   let mutant: Mutant?
-  private var lastAcknowledged: FileUUID?
+  private var lastAcknowledged: DurablePrefix?
   private var gaps: [StringKey: UInt64] = [:]
 
   init(_ mutant: Mutant?) { self.mutant = mutant }
 
   mutating func frame(_ frame: Frame) -> Frame {
-    guard mutant == .acknowledgeOtherFile, case .payloadDurable(var lengths) = frame, let file = lengths.first?.file
+    guard mutant == .acknowledgeOtherFile || mutant == .acknowledgeOtherRoot, case .payloadDurable(var held) = frame,
+      let first = held.first
     else { return frame }
-    if let other = lastAcknowledged, other != file { lengths[0].file = other }
-    lastAcknowledged = file
-    return .payloadDurable(lengths)
+    if let other = lastAcknowledged, other.file != first.file {
+      if mutant == .acknowledgeOtherFile { held[0].file = other.file } else { held[0].root = other.root }
+    }
+    lastAcknowledged = first
+    return .payloadDurable(held)
   }
 
   func totals(_ totals: [HostName: HostTotals]) -> [HostName: HostTotals] {

@@ -345,17 +345,18 @@ package final class Oracle {
     // What the adversary is told is its own affair.
     guard let host, host < world.hosts.count else { return }
     switch frame {
-    case .recordsDurable(let length):
+    case .recordsDurable(let checkpoint):
+      let length = checkpoint.length
       let row = journalRow(server, host)
       recordsAcknowledged[server.index][host] = max(recordsAcknowledged[server.index][host], length)
       if (row?.length ?? 0) < length {
         fail(.durability, "server \(server.index) acknowledges \(length) records and holds \(row?.length ?? 0)")
       }
       check(model.acknowledges(server.index, host, records: length), "server \(server.index)")
-    case .payloadDurable(let lengths):
-      for length in lengths {
-        acknowledged(server, host, length.file, Int(length.length))
-        check(model.acknowledges(server.index, host, length.file, length.length), "server \(server.index)")
+    case .payloadDurable(let prefixes):
+      for held in prefixes {
+        acknowledged(server, host, held.file, Int(held.length), held.root)
+        check(model.acknowledges(server.index, host, held.file, held.length), "server \(server.index)")
       }
     case .refusal(let refusal):
       accused(server, host, refusal)
@@ -369,7 +370,9 @@ package final class Oracle {
     return try? server.store.journals().first { $0.host == identity.host && $0.journal == identity.journal }
   }
 
-  private func acknowledged(_ server: SimulatedServer, _ host: Int, _ file: FileUUID, _ length: Int) {
+  private func acknowledged(
+    _ server: SimulatedServer, _ host: Int, _ file: FileUUID, _ length: Int, _ root: Digest? = nil
+  ) {
     guard let known = followed[host][file] else { return fail(.foreign, "an acknowledgement of an unknown file") }
     let before = known.acknowledged[server.index] ?? 0
     guard length > before else { return }
@@ -377,6 +380,9 @@ package final class Oracle {
     let store = server.store.snapshot()
     guard let row = store.string(key), Int(row.committed) >= length else {
       return fail(.durability, "server \(server.index) acknowledges \(length) bytes of \(file.text) before the commit")
+    }
+    if let root, Int(row.committed) == length, row.root != root {
+      return fail(.durability, "server \(server.index) acknowledges \(file.text) with a root that isn't its own (W2)")
     }
     let durable = server.disk.durableContent(SimulatedServerPlane.path(row.stored)) ?? []
     var position = before

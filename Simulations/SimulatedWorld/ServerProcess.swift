@@ -144,8 +144,7 @@ final class ServerProcess: SimulatedProcess {
           world.note(frame)
           world.timeline?.received(server, frame)
           if world.mutant == .acknowledgeRecordsOnReceipt, case .records(let records) = frame {
-            let length = records.first + UInt64(records.encoded.count)
-            perform(.send(id, .recordsDurable(length: length)))
+            perform(.send(id, .recordsDurable(records.checkpoint)))
           }
           input(.received(id, frame))
         case .payload(let header, let bytes):
@@ -155,7 +154,8 @@ final class ServerProcess: SimulatedProcess {
           world.timeline?.received(server, header, bytes)
           world.payloadBytes += UInt64(bytes.count)
           if world.mutant == .acknowledgeOnReceipt {
-            perform(.send(id, .payloadDurable([FileLength(file: header.file, length: header.end)])))
+            let claimed = DurablePrefix(file: header.file, length: header.end, root: SimulatedTree.empty)
+            perform(.send(id, .payloadDurable([claimed])))
           }
           input(.receivedPayload(id, header, payload))
         }

@@ -25,10 +25,14 @@ final class Cursor {
   /// Acknowledged; handed to the connection; covered by a record that was sent on it (W1).
   var durable: UInt64
   var sent: UInt64 = 0 { didSet { everSent = max(everSent, sent) } }
-  /// The furthest that was sent on the connection, also where sending began again further down after a refusal: the
-  /// server may still acknowledge up to here.
+  /// The furthest that was sent on the connection, also where sending began again further down after a refusal.
   var everSent: UInt64 = 0
   var promised: UInt64 = 0
+  /// Up to where the server's root was last compared with the file's: what is durable beyond rests on the order of the
+  /// connection, and not if other bytes turn out to be held.
+  var proven: UInt64 = 0
+  /// It is asked about because that much was acknowledged of it, more than the server got from here.
+  var claimed: UInt64?
   /// What was last asked for wasn't there in time.
   var isSilent = false
   var isInTurns = false

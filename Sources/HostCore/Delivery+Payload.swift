@@ -150,23 +150,4 @@ extension Delivery {
     setAside(file, cursor, reason, &turn)
   }
 
-  func payloadDurable(_ lengths: [FileLength], _ turn: inout Turn) {
-    for acknowledged in lengths {
-      guard let file = files[acknowledged.file], let cursor = cursors[file.id] else { continue }
-      switch cursor.state {
-      case .unknown, .unasked, .asked, .comparing, .ahead, .parked: continue
-      case .active, .retrying, .stuck: break
-      }
-      guard acknowledged.length <= cursor.everSent else {
-        return cut("the server acknowledges bytes that it never got", &turn)
-      }
-      guard acknowledged.length > cursor.durable else { continue }
-      cursor.durable = acknowledged.length
-      cursor.mark(file.committedLength, at: turn.now)
-      if cursor.state == .active { resumed(file, cursor, &turn) }
-      noteDirty(file.id, cursor)
-      noteProgress()
-      turn.touch(file.id)
-    }
-  }
 }

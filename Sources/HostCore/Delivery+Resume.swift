@@ -28,11 +28,13 @@ extension Delivery {
     cursor.state = .unknown
     cursor.isInTurns = false
     cursor.isUnpromised = false
+    cursor.claimed = nil
     if forgetting, cursor.durable > 0 {
       turn.hasLost = true
       cursor.durable = 0
       noteDirty(file.id, cursor)
     }
+    cursor.proven = cursor.durable
     cursor.everSent = cursor.durable
     cursor.sent = cursor.durable
     cursor.promised = cursor.durable
@@ -86,8 +88,13 @@ extension Delivery {
   /// Only files that the server lacks something of are asked about.
   private func ask(_ file: FollowedFile, _ cursor: Cursor) {
     guard file.isCommitted, file.closed != .vanished, cursor.durable < file.committedLength else { return }
+    askAnew(file, cursor)
+  }
+
+  func askAnew(_ file: FollowedFile, _ cursor: Cursor) {
     cursor.state = .unasked
     toAsk.append(file.id)
+    isDue = true
   }
 
   /// One page of questions at a time, and no more comparisons than a page has files.
@@ -117,12 +124,19 @@ extension Delivery {
     askedPage = []
     noteProgress()
     isDue = true
+    var unfounded = 0
     for id in page {
       guard let file = files[id], let cursor = cursors[id], cursor.state == .asked else { continue }
       cursor.hasAnswered = true
+      if let claimed = cursor.claimed {
+        cursor.claimed = nil
+        if held[file.uuid]?.contains(where: { $0.length >= claimed }) != true { unfounded += 1 }
+      }
       let strings = (held[file.uuid] ?? []).sorted { $0.length > $1.length }
       examine(file, cursor, Array(strings.prefix(Self.mostStrings)), &turn)
     }
+    // Questions that its own acknowledgements called for, and that it denies.
+    if unfounded > 0 { wasted(unfounded, &turn) }
   }
 
   /// Goes on from the longest of the strings whose root the file has at its length.
@@ -154,7 +168,7 @@ extension Delivery {
       return
     }
     guard !strings.isEmpty, rest.isEmpty else { return activate(file, cursor, from: 0, &turn) }
-    stick(file, cursor, "\(name) holds other bytes under this file's uuid: a rewind or a branch", &turn)
+    diverged(file, cursor, &turn)
   }
 
   func rootComputed(_ id: ConnectionID, _ fileID: FileID, length: UInt64, _ root: Digest?, _ turn: inout Turn) {
@@ -169,9 +183,7 @@ extension Delivery {
     }
     if root == held.root { return activate(file, cursor, from: length, &turn) }
     let rest = Array(strings.dropFirst())
-    guard !rest.isEmpty else {
-      return stick(file, cursor, "\(name) holds other bytes under this file's uuid: a rewind or a branch", &turn)
-    }
+    guard !rest.isEmpty else { return diverged(file, cursor, &turn) }
     examine(file, cursor, rest, &turn)
   }
 
@@ -182,10 +194,11 @@ extension Delivery {
   }
 
   /// From here on payload flows.
-  private func activate(_ file: FollowedFile, _ cursor: Cursor, from length: UInt64, _ turn: inout Turn) {
+  func activate(_ file: FollowedFile, _ cursor: Cursor, from length: UInt64, _ turn: inout Turn) {
     cursor.state = .active
     cursor.sent = length
     cursor.promised = length
+    cursor.proven = length
     if cursor.durable != length {
       if length < cursor.durable { turn.hasLost = true }
       cursor.durable = length
@@ -211,6 +224,12 @@ extension Delivery {
     guard cursor.trouble != text else { return }
     cursor.trouble = text
     turn.report(.waiting(file.uuid, file.path, text))
+  }
+
+  /// None of the strings that the server holds is the beginning of the file.
+  func diverged(_ file: FollowedFile, _ cursor: Cursor, _ turn: inout Turn) {
+    takeBackUnproven(file, cursor, &turn)
+    stick(file, cursor, "\(name) holds other bytes under this file's uuid: a rewind or a branch", &turn)
   }
 
   private func stick(_ file: FollowedFile, _ cursor: Cursor, _ text: String, _ turn: inout Turn) {
@@ -244,6 +263,7 @@ extension Delivery {
     cursor.trouble = text
     cursor.isRefused = true
     comparing[file.id] = nil
+    if refusal.code == .conflict { takeBackUnproven(file, cursor, &turn) }
     switch refusal.code {
     case .diskFull, .quota, .busy, .unstorable: setAside(file, cursor, text, &turn)
     case .rootMismatch:

@@ -39,6 +39,8 @@ final class Delivery {
   // Records (W1: one flow, one acknowledgement).
   private(set) var sentRecords: UInt64 = 0
   private(set) var durableRecords: UInt64 = 0
+  /// Acknowledged beyond what was sent on the connection: the head that is being verified, and the newest.
+  private var claimedHeads: (verifying: Checkpoint, newest: Checkpoint)?
   /// The greatest length that this server ever acknowledged.
   private var notedRecords: UInt64 = 0
   /// The server lost records, and the notes of what it acknowledged before may still stand in the store. Nothing is sent
@@ -152,6 +154,7 @@ final class Delivery {
     lastError = reason
     toAsk.removeAll()
     askedPage = []
+    claimedHeads = nil
     comparing.removeAll()
     unpromised.removeAll()
     turns.removeAll()
@@ -261,8 +264,8 @@ extension Delivery {
   private func mayCome(_ frame: Frame, _ turn: Turn) -> Bool {
     switch frame {
     case .welcome, .goodbye: true
-    case .recordsDurable(let length) where length > durableRecords: true
-    case .payloadDurable(let lengths): allowance.takeAnswer(cost: 1 + lengths.count / 256, at: turn.now)
+    case .recordsDurable(let head) where head.length > durableRecords && head.length <= sentRecords: true
+    case .payloadDurable(let held): allowance.takeAnswer(cost: 1 + held.count / 64, at: turn.now)
     default: allowance.takeAnswer(cost: 1, at: turn.now)
     }
   }
@@ -275,8 +278,8 @@ extension Delivery {
     case .credit(let total):
       credit = max(credit, total)
       isDue = true
-    case .recordsDurable(let length): recordsDurable(length, &turn)
-    case .payloadDurable(let lengths): payloadDurable(lengths, &turn)
+    case .recordsDurable(let head): recordsDurable(head, &turn)
+    case .payloadDurable(let held): payloadDurable(held, &turn)
     case .resumeAnswer(let held): resumeAnswered(held, &turn)
     case .refusal(let refusal): refused(refusal, &turn)
     case .hello, .welcome, .records, .resumeQuery, .payload, .ping, .goodbye:
@@ -289,11 +292,7 @@ extension Delivery {
     guard welcome.version == 1 else { return cut("the server chose protocol version \(welcome.version)", &turn) }
     credit = welcome.credit
     guard welcome.journalLength > 0 else { return open(id, welcome, &turn) }
-    guard welcome.journalLength <= journal.position.length else {
-      return cut(
-        "the server holds \(welcome.journalLength) records, this journal has \(journal.position.length): \(Self.restored)",
-        &turn)
-    }
+    guard welcome.journalLength <= journal.position.length else { return cutRestored(welcome.journalLength, &turn) }
     guard let checkpoint = welcome.checkpoint, checkpoint.length == welcome.journalLength else {
       return cut("the server shows no checkpoint over the records that it claims to hold", &turn)
     }
@@ -302,11 +301,27 @@ extension Delivery {
   }
 
   func headVerified(_ id: ConnectionID, _ isOurs: Bool, _ turn: inout Turn) {
-    guard case .verifying(let current, let welcome) = phase, current == id else { return }
-    guard isOurs else {
-      return cut("the records that the server holds are not on this journal: \(Self.restored)", &turn)
+    switch phase {
+    case .verifying(id, let welcome):
+      guard isOurs else { return cutForeign(&turn) }
+      open(id, welcome, &turn)
+    case .open(id):
+      guard let claimed = claimedHeads else { return }
+      claimedHeads = nil
+      guard isOurs else { return cutForeign(&turn) }
+      sentRecords = max(sentRecords, claimed.verifying.length)
+      recordsHeld(claimed.verifying.length, &turn)
+      recordsDurable(claimed.newest, &turn)
+    default: break
     }
-    open(id, welcome, &turn)
+  }
+
+  private func cutForeign(_ turn: inout Turn) {
+    cut("the records that the server holds are not on this journal: \(Self.restored)", &turn)
+  }
+
+  private func cutRestored(_ length: UInt64, _ turn: inout Turn) {
+    cut("the server holds \(length) records, this journal has \(journal.position.length): \(Self.restored)", &turn)
   }
 
   private static let restored =
@@ -343,8 +358,23 @@ extension Delivery {
 
   // MARK: Records
 
-  private func recordsDurable(_ length: UInt64, _ turn: inout Turn) {
-    guard length <= sentRecords else { return cut("the server acknowledges records that it never got", &turn) }
+  /// Whoever supplied them: beyond what was sent on this connection they count when the head is known to be on this
+  /// journal, and aren't sent any more. Within, the server couldn't have taken them beside others (M1).
+  private func recordsDurable(_ head: Checkpoint, _ turn: inout Turn) {
+    guard head.host == settings.host, head.journal == settings.journal else {
+      return cut("the server acknowledges records of another journal", &turn)
+    }
+    guard head.length > sentRecords, let connection else { return recordsHeld(head.length, &turn) }
+    guard head.length <= journal.position.length else { return cutRestored(head.length, &turn) }
+    guard claimedHeads == nil else {
+      claimedHeads?.newest = head
+      return
+    }
+    claimedHeads = (head, head)
+    turn.emit(.verifyHead(connection, length: head.length, head))
+  }
+
+  private func recordsHeld(_ length: UInt64, _ turn: inout Turn) {
     guard length > durableRecords else { return }
     durableRecords = length
     noteRecords(length)

@@ -53,7 +53,7 @@ package struct Heap<Key: Comparable, Value> {
 
   package mutating func push(_ key: Key, _ value: Value) {
     nodes.append(Node(key: key, order: order, value: value))
-    order &+= 1
+    order = order.saturatingAdding(1)
     var child = nodes.count - 1
     while child > 0 {
       let parent = (child - 1) / 2

@@ -56,6 +56,8 @@ struct Session {
   var queries: [ResumeQuery] = []
   /// The log has what this host does.
   var isReported = false
+  /// For acknowledgements of what others supplied.
+  var courtesy: Allowance
 }
 
 /// A page of W2, and the strings whose payload on its way must be settled before it can be answered.

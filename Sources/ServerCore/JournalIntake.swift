@@ -19,7 +19,8 @@ struct JournalIntake<H: TreeHasher> where H.Value == Digest {
   /// The host's checkpoint over all of them.
   var checkpoint: Checkpoint?
   private(set) var connection: ConnectionID?
-  /// Up to where the connection has shown its records (or was told that they are held), and what it was acknowledged.
+  /// Up to where the connection has shown its records (or was told at first that they are held), and what it was
+  /// acknowledged.
   private var shown: UInt64 = 0
   private var acknowledged: UInt64 = 0
   /// In the list of what the next commit takes.
@@ -70,12 +71,11 @@ struct JournalIntake<H: TreeHasher> where H.Value == Digest {
     return trim()
   }
 
-  /// What the connection has yet to be told: durable records that it has shown.
-  mutating func unacknowledged() -> UInt64? {
-    let length = min(shown, held.length)
-    guard length > acknowledged else { return nil }
-    acknowledged = length
-    return length
+  /// What the connection has yet to be told, whoever supplied the records: the durable ones, by the host's checkpoint.
+  mutating func unacknowledged() -> Checkpoint? {
+    guard held.length > acknowledged else { return nil }
+    acknowledged = held.length
+    return held.checkpoint
   }
 
   /// What encoded records occupy, about: each is an array.

@@ -112,7 +112,8 @@ extension ServerMachine where H.Value == Digest {
     bases += credit.base
     let held = journals[journal].held
     let facts = SessionFacts(host: hello.host, tally: tally, journal: journal)
-    connections[id]?.session = Session(facts: facts, credit: credit)
+    let session = Session(facts: facts, credit: credit, courtesy: Allowance(courtesyLimits, at: now))
+    connections[id]?.session = session
     if let names = connections[id]?.peer.names { callers[names]?.strangers.removeAll { $0 == id } }
     heard(id)
     let welcome = Welcome(

@@ -221,15 +221,9 @@ extension ServerMachine where H.Value == Digest {
     }
     for run in group.runs { recordsDurable(run) }
     for promised in group.promised { strings[promised.index].newPromises.removeFirst(promised.count) }
-    var acknowledgements: [ConnectionID: [FileLength]] = [:]
     let loggedBefore = logged
-    for row in group.rows {
-      if let owner = becameDurable(row) {
-        acknowledgements[owner, default: []].append(
-          FileLength(file: row.row.key.key.file, length: row.row.committed))
-      }
-    }
-    for (id, lengths) in acknowledgements.sorted(by: { $0.key < $1.key }) { acknowledge(lengths, to: id) }
+    for row in group.rows { becameDurable(row) }
+    acknowledge(group.rows.filter { $0.end != nil }.map(\.index))
     if logged == 0 || logged < loggedBefore { isLogSuspended = false }
     for row in group.rows {
       if strings[row.index].lacksName, row.row.stored == strings[row.index].row.stored { create(row.index) }
@@ -242,15 +236,15 @@ extension ServerMachine where H.Value == Digest {
     acknowledgeRecords(run.index)
   }
 
-  /// Takes over what is durable now. Returns who is to be told, if payload became durable.
-  private mutating func becameDurable(_ done: GroupCommit.Row) -> ConnectionID? {
+  /// Takes over what is durable now.
+  private mutating func becameDurable(_ done: GroupCommit.Row) {
     let index = done.index
     let loggedBefore = strings[index].logged
     strings[index].row.synced = done.row.synced
     strings[index].newPromises.removeFirst(done.newPromises)
     if strings[index].plain == .made, done.row.isMade { strings[index].plain = .named }
     defer { logged = logged - loggedBefore + strings[index].logged }
-    guard let end = done.end else { return nil }
+    guard let end = done.end else { return }
     let bytes = end - strings[index].committed
     strings[index].isPayloadInFlight = false
     strings[index].row.committed = end
@@ -267,7 +261,6 @@ extension ServerMachine where H.Value == Digest {
     }
     unhold(bytes, tally: strings[index].tally)
     release(bytes, to: strings[index].owner)
-    return strings[index].owner
   }
 
   /// Nothing of the batch is durable: all of it waits and is tried again, with what came meanwhile. A store without room

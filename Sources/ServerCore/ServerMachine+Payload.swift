@@ -125,12 +125,11 @@ extension ServerMachine where H.Value == Digest {
     strings[index].comparing = nil
     let committed = strings[index].committed
     let end = frame.header.offset + UInt64(frame.header.length)
-    let file = frame.header.file
     switch isEqual {
     case true where strings[index].isComparisonVoid || end <= committed:
       // A repeat is no event: the host learns how far it is.
       drop(frame, tally: strings[index].tally)
-      acknowledge([FileLength(file: file, length: committed)], to: frame.connection)
+      acknowledge([durablePrefix(index)], to: frame.connection)
       charge(1, to: frame.connection)
     case true:
       let dropping = committed - frame.header.offset
@@ -207,9 +206,38 @@ extension ServerMachine where H.Value == Digest {
     send(.refusal(Refusal(file: file, code: .unknownFile, length: 0, text: text)), to: frame.connection)
   }
 
-  mutating func acknowledge(_ lengths: [FileLength], to id: ConnectionID) {
+  /// What is durable of a string, as it is stated to its host.
+  func durablePrefix(_ index: Int) -> DurablePrefix {
+    let row = strings[index].row
+    return DurablePrefix(file: row.key.key.file, length: row.committed, root: row.root)
+  }
+
+  /// What a host puts up with that it didn't ask for, and half of it: the rest is for other frames.
+  var courtesyLimits: Limits {
+    var limits = limits
+    limits.allowance /= 2
+    limits.allowancePerSecond /= 2
+    return limits
+  }
+
+  /// Strings became longer: each session of their hosts is told, whoever supplied the bytes, in one frame. A session that
+  /// supplied none of them is told so often and no more as its host bears with unasked frames; what it misses, it hears
+  /// when it asks, or when it sends what is held.
+  mutating func acknowledge(_ strings: [Int]) {
+    let byHost = Dictionary(grouping: strings) { self.strings[$0].tally }
+    for (tally, indices) in byHost.sorted(by: { $0.key < $1.key }) {
+      let held = indices.map { durablePrefix($0) }
+      for id in tallies[tally].sessions {
+        let isSupplier = indices.contains { self.strings[$0].owner == id }
+        let (now, cost) = (self.now, 1 + held.count / 64)
+        if isSupplier || connections[id]?.session?.courtesy.take(cost, at: now) == true { acknowledge(held, to: id) }
+      }
+    }
+  }
+
+  mutating func acknowledge(_ held: [DurablePrefix], to id: ConnectionID) {
     guard connections[id]?.session != nil else { return }
-    var rest = lengths[...]
+    var rest = held[...]
     while !rest.isEmpty {
       send(.payloadDurable(Array(rest.prefix(FrameBounds.acknowledgements))), to: id)
       rest = rest.dropFirst(FrameBounds.acknowledgements)

@@ -49,10 +49,10 @@ extension ServerMachine where H.Value == Digest {
     acknowledgeRecords(index)
   }
 
-  /// The host is told of durable records as far as this connection has shown them.
+  /// The host is told of durable records, whether or not this connection has shown them.
   mutating func acknowledgeRecords(_ index: Int) {
-    guard let id = journals[index].connection, let length = journals[index].unacknowledged() else { return }
-    send(.recordsDurable(length: length), to: id)
+    guard let id = journals[index].connection, let checkpoint = journals[index].unacknowledged() else { return }
+    send(.recordsDurable(checkpoint), to: id)
   }
 
   /// The frame's records beyond those taken already; the others must be equal to what waits.

@@ -46,6 +46,7 @@ package struct ServerStatus: Hashable, Sendable {
 /// The running sums of one host.
 struct HostTally {
   let name: HostName
+  /// Its connections after `hello`, the oldest first.
   var sessions: [ConnectionID] = []
   var connections: Int { sessions.count }
   var lastSeen: Instant?

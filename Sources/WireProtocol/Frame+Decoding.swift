@@ -15,11 +15,11 @@ extension Frame {
     case .hello: .hello(try Hello(from: &reader))
     case .welcome: .welcome(try Welcome(from: &reader))
     case .records: .records(try Records(from: &reader, limits: limits))
-    case .recordsDurable: .recordsDurable(length: try reader.readLength())
+    case .recordsDurable: .recordsDurable(try reader.readCheckpoint())
     case .resumeQuery: .resumeQuery(try reader.readFiles(limit: limits.resumePage))
     case .resumeAnswer: .resumeAnswer(try reader.readHeldFiles(limit: limits.resumePage))
     case .payload: .payload(try PayloadHeader(from: &reader, length: 1))
-    case .payloadDurable: .payloadDurable(try reader.readFileLengths(limit: FrameBounds.acknowledgements))
+    case .payloadDurable: .payloadDurable(try reader.readPrefixes(limit: FrameBounds.acknowledgements))
     case .credit: .credit(total: try reader.readLength())
     case .refusal: .refusal(try Refusal(from: &reader))
     case .ping: .ping(nonce: try reader.read())
@@ -99,9 +99,9 @@ extension ByteReader {
     }
   }
 
-  fileprivate mutating func readFileLengths(limit: Int) throws(DecodingFailure) -> [FileLength] {
+  fileprivate mutating func readPrefixes(limit: Int) throws(DecodingFailure) -> [DurablePrefix] {
     try readList(limit: limit) { (reader) throws(DecodingFailure) in
-      FileLength(file: try reader.readFile(), length: try reader.readLength())
+      DurablePrefix(file: try reader.readFile(), length: try reader.readLength(), root: try reader.readDigest())
     }
   }
 

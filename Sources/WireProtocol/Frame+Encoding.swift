@@ -25,12 +25,12 @@ extension Frame {
   /// of more than `FrameBounds.acknowledgements` files becomes several frames; text for operators is cut to its bound.
   /// - Precondition: other lists keep their bounds (`Limits`, `FrameBounds`).
   package func encode(into output: inout [UInt8]) {
-    guard case .payloadDurable(let lengths) = self, lengths.count > FrameBounds.acknowledgements else {
+    guard case .payloadDurable(let held) = self, held.count > FrameBounds.acknowledgements else {
       return encodeOne(into: &output)
     }
-    for start in stride(from: 0, to: lengths.count, by: FrameBounds.acknowledgements) {
-      let end = min(start + FrameBounds.acknowledgements, lengths.count)
-      Frame.payloadDurable(Array(lengths[start..<end])).encodeOne(into: &output)
+    for start in stride(from: 0, to: held.count, by: FrameBounds.acknowledgements) {
+      let end = min(start + FrameBounds.acknowledgements, held.count)
+      Frame.payloadDurable(Array(held[start..<end])).encodeOne(into: &output)
     }
   }
 
@@ -60,17 +60,18 @@ extension Frame {
     case .hello(let hello): hello.write(to: &writer)
     case .welcome(let welcome): welcome.write(to: &writer)
     case .records(let records): records.write(to: &writer)
-    case .recordsDurable(let length): writer.write(length)
+    case .recordsDurable(let checkpoint): writer.write(checkpoint)
     case .resumeQuery(let files): writer.write(list: files) { $0.write($1) }
     case .resumeAnswer(let files): writer.write(list: files) { $1.write(to: &$0) }
     case .payload(let header):
       precondition(header.length > 0)
       writer.write(header.file)
       writer.write(header.offset)
-    case .payloadDurable(let lengths):
-      writer.write(list: lengths) {
+    case .payloadDurable(let held):
+      writer.write(list: held) {
         $0.write($1.file)
         $0.write($1.length)
+        $0.write($1.root)
       }
     case .credit(let total): writer.write(total)
     case .refusal(let refusal): refusal.write(to: &writer)

@@ -6,14 +6,14 @@ package enum Frame: Hashable, Sendable {
   case hello(Hello)
   case welcome(Welcome)
   case records(Records)
-  /// The server durably holds the first `length` records of the connection's journal.
-  case recordsDurable(length: UInt64)
+  /// The server durably holds the first records of the connection's journal, as many as the host's own checkpoint covers.
+  case recordsDurable(Checkpoint)
   case resumeQuery([FileUUID])
   case resumeAnswer([HeldFile])
   /// The header; `length` payload bytes follow it in the same frame and never pass through the core.
   case payload(PayloadHeader)
-  /// The server durably holds the first `length` bytes of each file.
-  case payloadDurable([FileLength])
+  /// What the server durably holds of each file, whoever supplied it.
+  case payloadDurable([DurablePrefix])
   /// All payload bytes that the host may send on this connection since it began. Never shrinks.
   case credit(total: UInt64)
   case refusal(Refusal)
@@ -111,12 +111,15 @@ package struct PayloadHeader: Hashable, Sendable {
   }
 }
 
-package struct FileLength: Hashable, Sendable {
+/// The first `length` bytes of a file, whose root is `root`.
+package struct DurablePrefix: Hashable, Sendable {
   package var file: FileUUID
   package var length: UInt64
-  package init(file: FileUUID, length: UInt64) {
+  package var root: Digest
+  package init(file: FileUUID, length: UInt64, root: Digest) {
     self.file = file
     self.length = length
+    self.root = root
   }
 }
 

@@ -24,12 +24,13 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     case .hello: return 61...(56 + HostName.maximumByteCount + features)
     case .welcome: return 27...(23 + FrameBounds.serverNameSize + Checkpoint.maximumByteCount + features)
     case .records: return 142...Self.recordsBodySize(limits)
-    case .recordsDurable, .credit, .ping, .pong: return 8...8
+    case .recordsDurable: return 126...Checkpoint.maximumByteCount
+    case .credit, .ping, .pong: return 8...8
     case .resumeQuery: return 4...(4 + limits.resumePage * 16)
     case .resumeAnswer: return 4...(4 + limits.resumePage * (20 + FrameBounds.stringsPerFile * 40))
     case .payload:
       return (FrameBounds.payloadHeaderSize + 1)...(FrameBounds.payloadHeaderSize + limits.payloadFrameSize)
-    case .payloadDurable: return 4...(4 + FrameBounds.acknowledgements * 24)
+    case .payloadDurable: return 4...(4 + FrameBounds.acknowledgements * 56)
     case .refusal: return 15...(31 + FrameBounds.textSize)
     case .goodbye: return 6...(6 + FrameBounds.textSize)
     }
@@ -70,7 +71,7 @@ package enum FrameBounds {
   /// Strings of one file in a resume answer.
   package static let stringsPerFile = 64
   /// Files in one payload-durable frame; a longer list is written as several frames.
-  package static let acknowledgements = 4_096
+  package static let acknowledgements = 1_024
   /// Bytes of text for operators in refusal and goodbye; longer text is cut.
   package static let textSize = 512
 }

@@ -187,7 +187,8 @@ class Peer:
                 name, body = self.expect("recordsDurable", "refusal", "goodbye", limit=limit)
                 if name != "recordsDurable":
                     return False
-                if struct.unpack(">Q", body)[0] >= len(self.records):
+                # The host's own checkpoint: the length stands before root and signature.
+                if struct.unpack(">Q", body[-104:-96])[0] >= len(self.records):
                     return True
         except Closed:
             return False
@@ -212,7 +213,7 @@ class Peer:
                 return struct.unpack(">H", body[17:19] if body[0] else body[1:3])[0]
             if name == "goodbye":
                 return struct.unpack(">H", body[:2])[0]
-            for at in range(4, len(body), 24):
+            for at in range(4, len(body), 56):
                 if body[at : at + 16] == file and struct.unpack(">Q", body[at + 16 : at + 24])[0] >= length:
                     return 0
 

@@ -525,14 +525,15 @@ def pongs_of_a_server(rig):
 
 
 def acknowledgements(rig):
-    return rig.lie(frame("recordsDurable", struct.pack(">Q", 0)) * 20_000)
+    head = b"\x01" + counted(b"web1") + os.urandom(16) + struct.pack(">Q", 0) + bytes(96)
+    return rig.lie(frame("recordsDurable", head) * 20_000)
 
 
 def long_acknowledgements(rig):
     return rig.lie(
         b"".join(
-            frame("payloadDurable", struct.pack(">I", 4_096) + b"".join(os.urandom(16) + bytes(8) for _ in range(4_096)))
-            for _ in range(4)
+            frame("payloadDurable", struct.pack(">I", 1_024) + b"".join(os.urandom(16) + bytes(40) for _ in range(1_024)))
+            for _ in range(16)
         )
     )
 

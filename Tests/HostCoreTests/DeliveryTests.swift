@@ -418,17 +418,19 @@ import WireProtocol
 
   static let lies: [(String, @Sendable (Frame) -> Frame?)] = [
     (
-      "more bytes than it got",
+      "records of another journal",
       {
-        guard case .payloadDurable(let lengths) = $0 else { return $0 }
-        return .payloadDurable(lengths.map { FileLength(file: $0.file, length: .max) })
+        guard case .recordsDurable(var head) = $0 else { return $0 }
+        head.journal = JournalID(UUIDBytes(high: 9, low: 9))
+        return .recordsDurable(head)
       }
     ),
     (
-      "more records than it got",
+      "more records than there are",
       {
-        guard case .recordsDurable = $0 else { return $0 }
-        return .recordsDurable(length: .max)
+        guard case .recordsDurable(var head) = $0 else { return $0 }
+        head.length = .max
+        return .recordsDurable(head)
       }
     ),
     (
@@ -456,7 +458,7 @@ import WireProtocol
   }
 
   static let unasked: [Frame] = [
-    .pong(nonce: 1), .ping(nonce: 1), .credit(total: 1), .recordsDurable(length: 0), .payloadDurable([]),
+    .pong(nonce: 1), .ping(nonce: 1), .credit(total: 1), .payloadDurable([]),
     .refusal(Refusal(file: FileUUID(UUIDBytes(high: 1, low: 1)), code: .busy, length: 0, text: "")),
   ]
   /// Frames that answer nothing are borne with up to a bound, on however many connections they come.
@@ -468,9 +470,10 @@ import WireProtocol
     let host = try FakeHost(files, servers: servers, limits: limits)
     host.pass(.seconds(2))
     let connection = try #require(host.connection(to: 1))
-    for _ in 0..<50 { host.give(.received(connection, Self.unasked[index])) }
+    let unasked = (Self.unasked + [.recordsDurable(try #require(b.lastCheckpoint))])[index]
+    for _ in 0..<50 { host.give(.received(connection, unasked)) }
     #expect(host.status.servers[1].isConnected)
-    for _ in 0..<150 { host.give(.received(connection, Self.unasked[index])) }
+    for _ in 0..<150 { host.give(.received(connection, unasked)) }
     #expect(!host.status.servers[1].isConnected)
     #expect(host.status.servers[0].isConnected)
     #expect(host.reports.count { if case .serverDown = $0 { true } else { false } } == 1)
@@ -478,7 +481,7 @@ import WireProtocol
     #expect(!host.status.servers[1].isConnected)
     host.pass(.seconds(20))
     let later = try #require(host.connection(to: 1))
-    for _ in 0..<80 { host.give(.received(later, Self.unasked[index])) }
+    for _ in 0..<80 { host.give(.received(later, unasked)) }
     #expect(!host.status.servers[1].isConnected)
     host.pass(.seconds(1))
     files.append("/log/a.log", " two")
@@ -593,7 +596,7 @@ import WireProtocol
     host.cut(1)
     host.pass(.seconds(1))
     let before = host.effects.count
-    host.give(.received(old, .recordsDurable(length: .max)))
+    host.give(.received(old, .recordsDurable(try #require(b.lastCheckpoint))))
     host.give(.received(old, .goodbye(code: .other, text: "")))
     host.give(.disconnected(ServerIndex(1), old, reason: "late"))
     #expect(host.effects.count == before)

@@ -119,7 +119,7 @@ final class FakeServer {
       }
     }
     lastCheckpoint = frame.checkpoint
-    if acknowledges { say(.recordsDurable(length: UInt64(records.count))) }
+    if acknowledges { say(.recordsDurable(frame.checkpoint)) }
   }
 
   func receive(_ header: PayloadHeader, _ bytes: [UInt8]) {
@@ -161,7 +161,7 @@ final class FakeServer {
           .refusal(Refusal(file: uuid, code: .rootMismatch, length: UInt64(file.durable), text: "other bytes")))
       }
       file.durable = Int(length)
-      say(.payloadDurable([FileLength(file: uuid, length: length)]))
+      say(.payloadDurable([DurablePrefix(file: uuid, length: length, root: root)]))
     }
   }
 

@@ -77,29 +77,34 @@ extension RobustnessTests.World {
       outcome: outcome, size: chance(70) ? length : number(), modified: wall(), links: pick([0, 1, 2]))
   }
 
+  private mutating func head(_ length: UInt64) -> Checkpoint? {
+    let journal = JournalID(UUIDBytes(high: 1, low: chance(90) ? 1 : 2))
+    let root = digest()
+    return HostName("web1").map {
+      Checkpoint(host: $0, journal: journal, length: length, root: root, signature: [UInt8](repeating: 0, count: 64))
+    }
+  }
+
   mutating func frame() -> Frame {
-    let lengths = (0..<3).map { _ in FileLength(file: uuid(), length: chance(80) ? small() : number()) }
+    let prefixes = (0..<3).map { _ in
+      DurablePrefix(file: uuid(), length: chance(80) ? small() : number(), root: digest())
+    }
     let held = (0..<3).map { _ in
       HeldFile(
         file: uuid(),
         strings: (0..<Int(small() % 4)).map { _ in HeldString(length: chance(80) ? small() : number(), root: digest()) }
       )
     }
-    let host = HostName("h").map { $0 }
-    let checkpoint = host.map {
-      Checkpoint(
-        host: $0, journal: JournalID(UUIDBytes(high: 1, low: 1)), length: small() % 5, root: digest(),
-        signature: [UInt8](repeating: 0, count: 64))
-    }
+    let checkpoint = head(small() % 5)
     return switch Int.random(in: 0..<14, using: &random) {
     case 0, 1, 2:
       .welcome(
         Welcome(
           version: chance(90) ? 1 : 2, server: "s", journalLength: chance(80) ? small() % 5 : number(),
           checkpoint: checkpoint, credit: number()))
-    case 3, 4: .recordsDurable(length: chance(90) ? small() % 10 : number())
+    case 3, 4: head(chance(90) ? small() % 10 : number()).map { .recordsDurable($0) } ?? .pong(nonce: 0)
     case 5, 6, 7: .resumeAnswer(held)
-    case 8, 9: .payloadDurable(lengths)
+    case 8, 9: .payloadDurable(prefixes)
     case 10: .credit(total: number())
     case 11:
       .refusal(

@@ -265,15 +265,18 @@ final class FakeHost {
       for number in 0..<Int(min(welcome.journalLength, UInt64(stated.count))) {
         if let (file, length) = stated[number] { offered[file] = max(offered[file] ?? 0, length) }
       }
-    case .recordsDurable(let length):
-      if length > sentRecords || length < durableRecords { complaints.append("records acknowledged: \(length)") }
-      durableRecords = length
+    case .recordsDurable(let head):
+      let isOurs = head.length <= UInt64(records.count) && head == checkpoint(at: head.length)
+      if !isOurs || head.length < durableRecords { complaints.append("records acknowledged: \(head.length)") }
+      durableRecords = head.length
+      sentRecords = max(sentRecords, head.length)
     case .resumeAnswer(let answer): for file in answer { resume(file) }
-    case .payloadDurable(let lengths):
-      for length in lengths {
-        guard let index = files.firstIndex(where: { $0.uuid == length.file }) else { continue }
-        if length.length > files[index].tree.length { complaints.append("more acknowledged than exists") }
-        durable[index] = max(durable[index] ?? 0, length.length)
+    case .payloadDurable(let prefixes):
+      for held in prefixes {
+        guard let index = files.firstIndex(where: { $0.uuid == held.file }) else { continue }
+        if held.length > files[index].tree.length { complaints.append("more acknowledged than exists") }
+        if files[index].roots[held.length] != held.root { complaints.append("a root that isn't ours acknowledged") }
+        durable[index] = max(durable[index] ?? 0, held.length)
       }
     case .credit(let total):
       if total < credit { complaints.append("credit shrank") }

@@ -542,13 +542,13 @@ final class FakeWorld {
     switch frame {
     case .recordsDurable, .welcome:
       let length =
-        if case .recordsDurable(let length) = frame { length } else if case .welcome(let welcome) = frame {
+        if case .recordsDurable(let head) = frame { head.length } else if case .welcome(let welcome) = frame {
           welcome.journalLength
         } else { UInt64(0) }
       acknowledgements += 1
       let held = holdings.journal(HostJournal(host: host.name, journal: host.journal))
       if (held?.length ?? 0) < length { complaints.append("\(length) records stated that aren't durable") }
-    case .payloadDurable(let lengths): for length in lengths { check(length.file, length.length) }
+    case .payloadDurable(let prefixes): for held in prefixes { check(held.file, held.length) }
     case .resumeAnswer(let files): for file in files { check(file.file, file.strings.first?.length ?? 0) }
     case .refusal(let refusal): if let file = refusal.file { check(file, refusal.length) }
     default: break

@@ -36,12 +36,12 @@ struct ScriptedClient {
   var refusals: [RefusalCode] { frames.compactMap { if case .refusal(let refusal) = $0 { refusal.code } else { nil } } }
 
   var recordsDurable: UInt64? {
-    frames.compactMap { if case .recordsDurable(let length) = $0 { length } else { nil } }.last
+    frames.compactMap { if case .recordsDurable(let head) = $0 { head.length } else { nil } }.last
   }
 
   func durable(_ index: Int) -> UInt64 {
-    let lengths = frames.flatMap { if case .payloadDurable(let lengths) = $0 { lengths } else { [FileLength]() } }
-    return lengths.last { $0.file == host.files[index].uuid }?.length ?? 0
+    let held = frames.flatMap { if case .payloadDurable(let held) = $0 { held } else { [DurablePrefix]() } }
+    return held.last { $0.file == host.files[index].uuid }?.length ?? 0
   }
 
   /// Payload bytes that reached the server.

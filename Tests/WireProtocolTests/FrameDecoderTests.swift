@@ -96,7 +96,10 @@ import WireProtocol
       .resumeQuery(Array(repeating: Samples.file, count: limits.resumePage)),
       .resumeAnswer(Array(repeating: HeldFile(file: Samples.file, strings: strings), count: limits.resumePage)),
       .payloadDurable(
-        Array(repeating: FileLength(file: Samples.file, length: 1), count: FrameBounds.acknowledgements)),
+        Array(
+          repeating: DurablePrefix(file: Samples.file, length: 1, root: Samples.root),
+          count: FrameBounds.acknowledgements)),
+      .recordsDurable(checkpoint),
       .refusal(Refusal(file: Samples.file, code: .quota, length: 1, text: text)),
       .goodbye(code: .quota, text: text),
     ]
@@ -172,11 +175,13 @@ import WireProtocol
   func badValues() {
     let file = Samples.file
     let beyond = UInt64(1) << 63
+    var beyondAll = Samples.checkpoint
+    beyondAll.length = beyond
     let frames: [Frame] = [
-      .recordsDurable(length: beyond), .credit(total: beyond),
+      .recordsDurable(beyondAll), .credit(total: beyond),
       .payload(PayloadHeader(file: file, offset: beyond, length: 1)),
       .payload(PayloadHeader(file: file, offset: beyond - 1, length: 1)),
-      .payloadDurable([FileLength(file: file, length: beyond)]),
+      .payloadDurable([DurablePrefix(file: file, length: beyond, root: Samples.root)]),
       .resumeAnswer([HeldFile(file: file, strings: [HeldString(length: beyond, root: Samples.root)])]),
       .hello(Hello(oldest: 2, newest: 1, host: Samples.host, journal: Samples.journal, publicKey: Samples.key)),
       .records(Records(first: 0, encoded: [], checkpoint: Samples.checkpoint)),

@@ -98,14 +98,14 @@ import WireProtocol
   @Test("W1: a long acknowledgement becomes several frames")
   func longAcknowledgement() {
     let count = FrameBounds.acknowledgements * 2 + 1
-    let lengths = (0..<count).map { FileLength(file: Samples.file, length: UInt64($0)) }
-    let decoded = decodeAll(Frame.payloadDurable(lengths).encoded())
+    let held = (0..<count).map { DurablePrefix(file: Samples.file, length: UInt64($0), root: Samples.root) }
+    let decoded = decodeAll(Frame.payloadDurable(held).encoded())
     #expect(decoded.error == nil)
     #expect(decoded.frames.count == 3)
     let together = decoded.frames.flatMap { frame in
-      if case .frame(.payloadDurable(let part)) = frame { part } else { [FileLength]() }
+      if case .frame(.payloadDurable(let part)) = frame { part } else { [DurablePrefix]() }
     }
-    #expect(together == lengths)
+    #expect(together == held)
   }
 
   @Test("J2: records become frames within their bounds, each with its own checkpoint, none lost")

@@ -34,7 +34,7 @@ enum Samples {
     (FrameVectors.welcomeNew, .frame(.welcome(welcome(length: 0, nil)))),
     (FrameVectors.welcome, .frame(.welcome(welcome(length: 1_000, checkpoint)))),
     (FrameVectors.records, .frame(.records(records))),
-    (FrameVectors.recordsDurable, .frame(.recordsDurable(length: 1_000))),
+    (FrameVectors.recordsDurable, .frame(.recordsDurable(checkpoint))),
     (FrameVectors.resumeQuery, .frame(.resumeQuery([file, other]))),
     (
       FrameVectors.resumeAnswer,
@@ -47,7 +47,7 @@ enum Samples {
       FrameVectors.payload,
       .payload(PayloadHeader(file: file, offset: 65_536, length: 6), Array("hello\n".utf8))
     ),
-    (FrameVectors.payloadDurable, .frame(.payloadDurable([FileLength(file: file, length: 65_542)]))),
+    (FrameVectors.payloadDurable, .frame(.payloadDurable([DurablePrefix(file: file, length: 65_542, root: root)]))),
     (FrameVectors.credit, .frame(.credit(total: 33_554_438))),
     (
       FrameVectors.refusal,

@@ -74,7 +74,7 @@ extension Seeded {
           Records(
             first: length(), encoded: (0..<number(1...Samples.limits.recordsPerFrame)).map { _ in bytes(0...90) },
             checkpoint: checkpoint())))
-    case 3: .frame(.recordsDurable(length: length()))
+    case 3: .frame(.recordsDurable(checkpoint()))
     case 4: .frame(.resumeQuery((0..<number(0...Samples.limits.resumePage)).map { _ in file() }))
     case 5:
       .frame(
@@ -84,7 +84,10 @@ extension Seeded {
               file: file(),
               strings: (0..<number(0...3)).map { _ in HeldString(length: length(), root: digest()) })
           }))
-    case 6: .frame(.payloadDurable((0..<number(0...20)).map { _ in FileLength(file: file(), length: length()) }))
+    case 6:
+      .frame(
+        .payloadDurable(
+          (0..<number(0...20)).map { _ in DurablePrefix(file: file(), length: length(), root: digest()) }))
     case 7: .frame(.credit(total: length()))
     case 8:
       .frame(

@@ -1,0 +1,93 @@
+import JournalModel
+import Testing
+import WireProtocol
+
+@testable import ServerCore
+
+/// A server states what it holds, whoever supplied it (W1).
+@Suite struct AcknowledgementTests {
+  /// Two hosts of one name with journals of their own: a host and its clone, say. Their files are equal.
+  private func twins(_ limits: Limits) -> (FakeHost, FakeHost) {
+    let hosts = (1...2).map { journal in
+      let host = FakeHost("web1", journal: UInt64(journal), limits: limits)
+      for file in 0..<4 {
+        host.bear(FakeHost.uuid(UInt64(file + 1)), "/\(file)")
+        host.write(file, text(20, file))
+      }
+      return host
+    }
+    return (hosts[0], hosts[1])
+  }
+
+  private func ready(_ world: FakeWorld, _ host: FakeHost) -> ScriptedClient {
+    let client = ScriptedClient(world, host)
+    client.sendRecords()
+    client.settle()
+    return client
+  }
+
+  private func acknowledgements(_ client: ScriptedClient) -> [[DurablePrefix]] {
+    client.frames.compactMap { if case .payloadDurable(let held) = $0 { held } else { nil } }
+  }
+
+  @Test func `W1 what one connection supplied is stated to all of the host, with its root`() {
+    let world = FakeWorld.empty()
+    let (one, two) = twins(smallLimits())
+    let (first, second) = (ready(world, one), ready(world, two))
+    let stranger = ready(world, firstStory(smallLimits(), host: "web2"))
+    first.payload(0, 0..<20)
+    first.settle()
+    let held = DurablePrefix(file: two.files[0].uuid, length: 20, root: two.files[0].roots[20] ?? .zero)
+    #expect(acknowledgements(first) == [[held]])
+    #expect(acknowledgements(second) == [[held]])
+    #expect(acknowledgements(stranger).isEmpty)
+    // What is held already is acknowledged with its root too.
+    second.payload(0, 0..<20)
+    second.settle()
+    #expect(acknowledgements(second) == [[held], [held]])
+    #expect(second.refusals == [] && world.problems == [])
+  }
+
+  @Test func `W1 a commit is one acknowledgement for each connection`() {
+    let world = FakeWorld.empty()
+    let (one, two) = twins(smallLimits())
+    let (first, second) = (ready(world, one), ready(world, two))
+    for file in 0..<4 { first.payload(file, 0..<20) }
+    first.settle()
+    let told = acknowledgements(second)
+    #expect(told == acknowledgements(first))
+    #expect(told.count < 4 && Set(told.joined().map(\.file)).count == 4)
+  }
+
+  /// A host pays for frames that it didn't ask for from its allowance: a server stays within half of it.
+  @Test func `P6 who supplied nothing is told no more than it bears`() {
+    var limits = smallLimits()
+    (limits.recordsPerFrame, limits.recordWindow) = (128, 128)
+    // Two connections cost 128 of it.
+    limits.allowance = 140
+    let world = FakeWorld.empty(limits)
+    let (one, two) = twins(limits)
+    for byte in 0..<80 { one.write(0, text(1, byte)) }
+    let (first, second) = (ready(world, one), ready(world, two))
+    for byte in 20..<100 {
+      first.payload(0, byte == 20 ? 0..<21 : byte..<(byte + 1))
+      first.settle()
+    }
+    #expect(acknowledgements(first).count == 80 && first.durable(0) == 100)
+    #expect(acknowledgements(second).count == 70)
+  }
+
+  @Test func `J6 records are stated by the host's checkpoint at their length`() {
+    let world = FakeWorld.empty()
+    let host = firstStory(smallLimits())
+    let client = ScriptedClient(world, host)
+    client.send(host.recordFrame(0..<3))
+    client.settle()
+    #expect(client.frames.last == .recordsDurable(host.checkpoint(at: 3)))
+    client.sendRecords(from: 3)
+    client.settle()
+    let heads = client.frames.compactMap { if case .recordsDurable(let head) = $0 { head } else { nil } }
+    #expect(heads.last == host.checkpoint(at: UInt64(host.records.count)))
+    #expect(heads.count == 2)
+  }
+}
