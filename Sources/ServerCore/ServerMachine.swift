@@ -175,7 +175,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   /// Hosts whose totals are these now (K3).
   mutating func note(_ totals: [HostName: HostTotals]) {
-    for (host, totals) in totals { tallies[tally(of: host)].totals = totals }
+    // In one order, whatever the dictionary's: hosts are numbered as they come.
+    for (host, totals) in totals.sorted(by: { $0.key < $1.key }) { tallies[tally(of: host)].totals = totals }
   }
 
   package var status: ServerStatus {
