@@ -26,6 +26,8 @@ package final class Oracle {
     /// The incarnation of the inode that the bytes come from.
     var incarnation: Int
     var isMixed = false
+    /// The host's store refused what was to be said of it, perhaps its end: after a start the inode is another file's.
+    var wasSetApart = false
     /// The last life of the host's node in which the file was read: from then on a descriptor is held.
     var readInLife = 0
     /// By server: how much of it was checked when acknowledged.
@@ -284,7 +286,8 @@ package final class Oracle {
   /// A file whose descriptor this life of the node has had can't vanish (F2).
   private func checkVanished(_ host: Int, _ known: Followed) {
     // No directory was renamed since the process began, and the name is older than it: every scan could see it (D10).
-    if let inode = known.inode, let process = world.hosts[host].process, world.hosts[host].disk.era == process.firstEra,
+    if !known.wasSetApart, let inode = known.inode, let process = world.hosts[host].process,
+      world.hosts[host].disk.era == process.firstEra,
       inode.namedIn < process.firstEra, livingFiles(world.hosts[host]).contains(where: { $0.1 === inode })
     {
       return fail(.lost, "\(known.file.text) is called vanished while its name stands (D10)")
@@ -296,7 +299,9 @@ package final class Oracle {
   func reported(_ host: Int, _ report: HostReport) {
     switch report {
     case .journalBlocked: world.mark(.journalBlocked)
-    case .setApart: world.mark(.setApart)
+    case .setApart(let file, _, _):
+      world.mark(.setApart)
+      followed[host][file]?.wasSetApart = true
     default: break
     }
   }

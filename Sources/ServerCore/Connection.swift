@@ -47,6 +47,8 @@ struct Session {
   var isWaiting = false
   /// When its turn ends, done or not: set once others wait for it, or once it can't go on.
   var turnEnds: Instant?
+  /// When payload last came, or its turn began.
+  var supplied = Instant(nanoseconds: 0)
   /// Strings whose uncommitted payload came over this connection.
   var owned: Set<Int> = []
   /// Those of them whose bytes end within an extent.

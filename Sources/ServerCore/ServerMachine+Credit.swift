@@ -129,6 +129,7 @@ extension ServerMachine where H.Value == Digest {
       guard isOwing else { continue }
       let size = min(room, max(leastAllotment, min(share, room / 2, UInt64(max(0, limits.connectionCredit)))))
       connections[id]?.session?.credit.allotment = size
+      connections[id]?.session?.supplied = now
       allotted += size
       turns.append(id)
       creditMayBeDue(id)
@@ -151,11 +152,18 @@ extension ServerMachine where H.Value == Digest {
         endTurn(id)
       } else if isContended, connection.heard + idleTime <= now, session.unfinished.isEmpty {
         endTurn(id)
-      } else if let end = session.turnEnds, end <= now {
+      } else if let end = turnEnd(of: session, isContended), end <= now {
         endTurn(id)
         giveUpUnfinished(session)
       }
     }
+  }
+
+  /// At its time, or, while others wait, when payload hasn't come for as long as a silent connection lives: what was begun
+  /// may lie where nothing answers.
+  private func turnEnd(of session: Session, _ isContended: Bool) -> Instant? {
+    guard isContended, let end = session.turnEnds else { return session.turnEnds }
+    return min(end, session.supplied + limits.silence)
   }
 
   private mutating func endTurn(_ id: ConnectionID) {
@@ -236,7 +244,7 @@ extension ServerMachine where H.Value == Digest {
     for id in turns {
       guard let connection = connections[id], let session = connection.session else { continue }
       let idle = waitingTurns.isEmpty || !session.unfinished.isEmpty ? nil : connection.heard + idleTime
-      for due in [session.turnEnds, idle] { if let due { next = min(next ?? due, due) } }
+      for due in [turnEnd(of: session, !waitingTurns.isEmpty), idle] { if let due { next = min(next ?? due, due) } }
     }
     return next
   }

@@ -22,6 +22,7 @@ extension ServerMachine where H.Value == Digest {
     }
     hold(UInt64(header.length), tally: session.tally)
     holdFrame(id)
+    connections[id]?.session?.supplied = now
     defer { willSend(id) }
     let frame = StringIntake.Waiting(connection: id, header: header, payload: payload)
     if connections[id]?.session?.refused.contains(header.file) != false {

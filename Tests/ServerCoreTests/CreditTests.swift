@@ -72,6 +72,31 @@ import WireProtocol
     #expect(world.verdict().allSatisfy { $0 == "promises are left" })
   }
 
+  @Test
+  func `who begins an extent and sends nothing more of it leaves its turn after the silence, not after three (P2 G3)`()
+  {
+    let world = FakeWorld.empty(Self.limits, totalCredit: 4_096)
+    let stalling = (0..<4).map(Self.host).map { host in
+      let client = ScriptedClient(world, host)
+      client.sendRecords()
+      client.payload(0, 0..<32)
+      client.settle()
+      return client
+    }
+    let waiting = ScriptedClient(world, Self.host(9))
+    waiting.sendRecords()
+    waiting.payload(0, 0..<32)
+    waiting.settle()
+    let before = waiting.credit
+    let end = world.now + Self.limits.silence + .seconds(2)
+    while world.now < end {
+      world.advance(by: .milliseconds(500))
+      for client in stalling + [waiting] { client.send(.ping(nonce: 1)) }
+      world.drain()
+    }
+    #expect(waiting.credit > before)
+  }
+
   @Test func `a line is taken while others have all turns (F4 P6)`() {
     let world = FakeWorld.empty(Self.limits, totalCredit: 16 << 10)
     let busy = (0..<50).map(Self.host).map { host in
