@@ -84,14 +84,15 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case trimEarly
   /// What the store holds is counted a second time at a start (K3).
   case countTwice
-  /// What is repeated and held already is appended to the plain file all the same (W3, G1).
-  case appendRepeats
 
-  // Whether one run is right doesn't tell; the merge laws do.
+  // Whether one run is right doesn't tell, or hardly ever; the merge laws do.
+  /// What is repeated and held already is appended to the plain file all the same (W3, G1):
+  /// hosts repeat nothing since they are told what is held, couriers do.
+  case appendRepeats
   /// A gap begins where the server's bytes end when its record comes (J4).
   case gapFromHeld
   /// The file that was made last gets the name under `latest`, not the youngest (P1).
   case linkLast
 
-  package var breaksMergeAlone: Bool { self == .gapFromHeld || self == .linkLast }
+  package var breaksMergeAlone: Bool { [.appendRepeats, .gapFromHeld, .linkLast].contains(self) }
 }
