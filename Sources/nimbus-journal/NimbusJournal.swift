@@ -40,9 +40,10 @@ import NodeRuntime
     }
   }
 
-  /// Output that couldn't be written is no success.
+  /// Output that couldn't be written is no success. Threads may still run, or be about to end: what libraries free at the
+  /// exit of a process (OPENSSL_cleanup(3), atexit(3)) they may be using, or freeing themselves, so it isn't asked for.
   private static func flush(_ status: Int32) -> Never {
-    guard fflush(nil) == 0 else { Glibc.exit(status == 0 ? EXIT_FAILURE : status) }
-    Glibc.exit(status)
+    guard fflush(nil) == 0 else { _exit(status == 0 ? EXIT_FAILURE : status) }
+    _exit(status)
   }
 }
