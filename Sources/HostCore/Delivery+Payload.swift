@@ -149,5 +149,4 @@ extension Delivery {
     cursor.isRefused = true
     setAside(file, cursor, reason, &turn)
   }
-
 }

@@ -1,6 +1,6 @@
-/// First in, first out, in constant time (amortised).
+/// First in, first out, in constant time (amortised). What was taken out isn't kept alive.
 package struct Fifo<Element> {
-  private var items: [Element] = []
+  private var items: [Element?] = []
   private var head = 0
 
   package init() {}
@@ -11,13 +11,23 @@ package struct Fifo<Element> {
 
   package mutating func append(_ element: Element) { items.append(element) }
 
+  /// Before all others; costs time in proportion to their number, unless something was taken out.
+  package mutating func prepend(_ element: Element) {
+    if head > 0 {
+      head -= 1
+      items[head] = element
+    } else {
+      items.insert(element, at: 0)
+    }
+  }
+
   package mutating func popFirst() -> Element? {
     guard head < items.count else { return nil }
     defer {
+      items[head] = nil
       head += 1
       if head == items.count {
-        items.removeAll(keepingCapacity: true)
-        head = 0
+        removeAll()
       } else if head > 64, head * 2 > items.count {
         items.removeFirst(head)
         head = 0

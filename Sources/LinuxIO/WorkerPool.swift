@@ -51,10 +51,10 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
   }
   private struct State {
     /// Waiting work; a key is in it while it is ready, running or waiting.
-    var queues: [Key: Queue<(lane: Lane, work: Part)>] = [:]
+    var queues: [Key: Fifo<(lane: Lane, work: Part)>] = [:]
     var lanes: [Lane: LaneState] = [:]
     /// Lanes that have a ready key and room for it.
-    var turns = Queue<Lane>()
+    var turns = Fifo<Lane>()
     var running: [UInt64: Running] = [:]
     var lastTicket: UInt64 = 0
     /// Running work of lanes that are one of many.
@@ -95,7 +95,7 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
         state.queues[key]?.append((lane, work))
         return
       }
-      state.queues[key] = Queue()
+      state.queues[key] = Fifo()
       state.queues[key]?.append((lane, work))
       makeReady(key, in: lane, &state)
     }
@@ -267,51 +267,18 @@ private final class ThreadBody: Sendable {
 
 /// A queue for each who has something in it, served in turn.
 struct Shares<Element> {
-  private var queues: [Int: Queue<Element>] = [:]
-  private var turns = Queue<Int>()
+  private var queues: [Int: Fifo<Element>] = [:]
+  private var turns = Fifo<Int>()
   var isEmpty: Bool { turns.isEmpty }
 
   mutating func append(_ element: Element, for beneficiary: Int) {
     if queues[beneficiary] == nil { turns.append(beneficiary) }
-    queues[beneficiary, default: Queue()].append(element)
+    queues[beneficiary, default: Fifo()].append(element)
   }
 
   mutating func popFirst() -> Element? {
     guard let next = turns.popFirst(), let element = queues[next]?.popFirst() else { return nil }
     if queues[next]?.isEmpty == false { turns.append(next) } else { queues[next] = nil }
     return element
-  }
-}
-
-/// First in, first out.
-struct Queue<Element> {
-  private var elements: [Element?] = []
-  private var head = 0
-  var isEmpty: Bool { head == elements.count }
-  var count: Int { elements.count - head }
-  var first: Element? { isEmpty ? nil : elements[head] }
-
-  mutating func append(_ element: Element) { elements.append(element) }
-
-  mutating func prepend(_ element: Element) {
-    if head > 0 {
-      head -= 1
-      elements[head] = element
-    } else {
-      elements.insert(element, at: 0)
-    }
-  }
-
-  mutating func popFirst() -> Element? {
-    guard head < elements.count else { return nil }
-    defer {
-      elements[head] = nil
-      head += 1
-      if head > 32, head * 2 > elements.count {
-        elements.removeFirst(head)
-        head = 0
-      }
-    }
-    return elements[head]
   }
 }

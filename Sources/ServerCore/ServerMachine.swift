@@ -180,7 +180,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   }
 
   package var status: ServerStatus {
-    return ServerStatus(
+    ServerStatus(
       hosts: tallies.sorted { $0.name < $1.name }.map {
         ServerStatus.Host(
           name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, totals: $0.totals,

@@ -8,7 +8,7 @@ import NodeRuntime
     abstract: "Delivers log files to servers: every byte, at its place, exactly once.",
     discussion: "Machine-readable output goes to standard output, logs go to standard error. The exit status is 0 only "
       + "when what was asked holds.",
-    version: "nimbus-journal 0.1.0, protocol 1, formats 1",
+    version: "nimbus-journal 0.1.0, protocol 1, formats 2",
     subcommands: [
       NodeCommand.self, CheckCommand.self, KeysCommand.self, StatusCommand.self, InspectCommand.self,
     ])
@@ -41,7 +41,8 @@ import NodeRuntime
   }
 
   /// Output that couldn't be written is no success. Threads may still run, or be about to end: what libraries free at the
-  /// exit of a process (OPENSSL_cleanup(3), atexit(3)) they may be using, or freeing themselves, so it isn't asked for.
+  /// exit of a process (`OPENSSL_cleanup`, OPENSSL_init_crypto(3)) they may be using, or freeing themselves
+  /// (openssl/openssl issue 6214), so it isn't asked for.
   private static func flush(_ status: Int32) -> Never {
     guard fflush(nil) == 0 else { _exit(status == 0 ? EXIT_FAILURE : status) }
     _exit(status)

@@ -4,14 +4,11 @@ import Testing
 import WireProtocol
 
 /// A server states what it holds, whoever supplied it (W1, W2): here it got bytes and records from a peer.
-@Suite struct AcknowledgementTests {
-  let files = FakeFileSystem()
-  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
-  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
+@Suite final class AcknowledgementTests: TwoServers {
   static let content = String((0..<200).map { Character(UnicodeScalar(UInt8(97 + $0 % 26))) })
 
-  init() {
-    files.mkdir("/log")
+  override init() {
+    super.init()
     // The second server gives no credit beyond the first bytes.
     b.creditStep = 20
     b.isFrugal = true

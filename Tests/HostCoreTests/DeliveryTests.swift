@@ -5,19 +5,7 @@ import JournalStore
 import Testing
 import WireProtocol
 
-@Suite struct DeliveryTests {
-  let files = FakeFileSystem()
-  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
-  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
-  var servers: [FakeServer] { [a, b] }
-
-  init() { files.mkdir("/log") }
-
-  func expectBoth(_ path: String, _ contents: [String], _ location: SourceLocation = #_sourceLocation) {
-    #expect(a.contents(path) == contents, sourceLocation: location)
-    #expect(b.contents(path) == contents, sourceLocation: location)
-  }
-
+@Suite final class DeliveryTests: TwoServers {
   /// Nothing else happens that would give it another turn: the credit is all that comes.
   @Test func whatWasBegunGoesOnWhenCreditComesF4() throws {
     a.creditStep = 60

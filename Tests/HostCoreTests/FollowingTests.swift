@@ -4,19 +4,7 @@ import JournalModel
 import JournalStore
 import Testing
 
-@Suite struct FollowingTests {
-  let files = FakeFileSystem()
-  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
-  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
-  var servers: [FakeServer] { [a, b] }
-
-  init() { files.mkdir("/log") }
-
-  func expectBoth(_ path: String, _ contents: [String], _ location: SourceLocation = #_sourceLocation) {
-    #expect(a.contents(path) == contents, sourceLocation: location)
-    #expect(b.contents(path) == contents, sourceLocation: location)
-  }
-
+@Suite final class FollowingTests: TwoServers {
   @Test func bornAndAppended() throws {
     files.create("/log/a.log", "one\n")
     let host = try FakeHost(files, servers: servers)

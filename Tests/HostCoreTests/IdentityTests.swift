@@ -5,19 +5,7 @@ import JournalStore
 import Testing
 
 /// Which file an inode is, where the identity alone doesn't say it.
-@Suite struct IdentityTests {
-  let files = FakeFileSystem()
-  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
-  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
-  var servers: [FakeServer] { [a, b] }
-
-  init() { files.mkdir("/log") }
-
-  func expectBoth(_ path: String, _ contents: [String], _ location: SourceLocation = #_sourceLocation) {
-    #expect(a.contents(path) == contents, sourceLocation: location)
-    #expect(b.contents(path) == contents, sourceLocation: location)
-  }
-
+@Suite final class IdentityTests: TwoServers {
   /// Devices 1 and 2 are a volume and its clone: one `f_fsid`.
   func mountClone(_ path: String) {
     files.mkdir(path)
@@ -202,14 +190,7 @@ import Testing
 }
 
 /// Descriptors are few (F2, F4).
-@Suite struct HeldFilesTests {
-  let files = FakeFileSystem()
-  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
-  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
-  var servers: [FakeServer] { [a, b] }
-
-  init() { files.mkdir("/log") }
-
+@Suite final class HeldFilesTests: TwoServers {
   @Test func withoutLeasesRemovedFilesAreLetGoOfWhenDescriptorsRunShortF2() throws {
     let host = try FakeHost(files, servers: servers, mostHeld: 20)
     host.hasNoLeases = true

@@ -5,19 +5,7 @@ import JournalStore
 import Testing
 import WireProtocol
 
-@Suite struct RestartTests {
-  let files = FakeFileSystem()
-  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
-  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
-  var servers: [FakeServer] { [a, b] }
-
-  init() { files.mkdir("/log") }
-
-  func expectBoth(_ path: String, _ contents: [String], _ location: SourceLocation = #_sourceLocation) {
-    #expect(a.contents(path) == contents, sourceLocation: location)
-    #expect(b.contents(path) == contents, sourceLocation: location)
-  }
-
+@Suite final class RestartTests: TwoServers {
   @Test func goesOnWhereItWasS41() throws {
     for index in 0..<20 { files.create("/log/\(index).log", String(repeating: "\(index % 10)", count: index * 10)) }
     var host = try FakeHost(files, servers: servers)
@@ -333,14 +321,7 @@ import WireProtocol
   }
 }
 
-@Suite struct SettlementTests {
-  let files = FakeFileSystem()
-  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
-  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
-  var servers: [FakeServer] { [a, b] }
-
-  init() { files.mkdir("/log") }
-
+@Suite final class SettlementTests: TwoServers {
   @Test func settlesOnlyWhenEveryServerHasWhatExisted() throws {
     files.create("/log/a.log", "one")
     b.isUp = false

@@ -6,19 +6,7 @@ import Testing
 import WireProtocol
 
 /// P5 on a host: what the journal's store refuses of one file is set apart, and the rest goes on.
-@Suite struct SettingApartTests {
-  let files = FakeFileSystem()
-  let a = FakeServer("logs-a", leafSize: FakeHost.leafSize)
-  let b = FakeServer("logs-b", leafSize: FakeHost.leafSize)
-  var servers: [FakeServer] { [a, b] }
-
-  init() { files.mkdir("/log") }
-
-  func expectBoth(_ path: String, _ contents: [String], _ location: SourceLocation = #_sourceLocation) {
-    #expect(a.contents(path) == contents, sourceLocation: location)
-    #expect(b.contents(path) == contents, sourceLocation: location)
-  }
-
+@Suite final class SettingApartTests: TwoServers {
   /// Three files, the second one refused from here on.
   func poisonedHost() throws -> (FakeHost, FileUUID) {
     for name in ["a", "b", "c"] { files.create("/log/\(name).log", "one") }
