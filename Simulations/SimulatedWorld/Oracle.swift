@@ -292,7 +292,8 @@ package final class Oracle {
     {
       return fail(.lost, "\(known.file.text) is called vanished while its name stands (D10)")
     }
-    guard known.readInLife == world.hosts[host].lives else { return }
+    // One that is set apart is read no more, and let go of when every server has what was committed of it.
+    guard !known.wasSetApart, known.readInLife == world.hosts[host].lives else { return }
     fail(.lost, "\(known.file.text) is called vanished by a node that had it open (F2)")
   }
 

@@ -9,6 +9,8 @@ class SimulatedProcess {
   private var stalled: [() -> Void] = []
   private var busyUntil: [Lane: UInt64] = [:]
   private var pending: [Lane: Int] = [:]
+  /// Jobs whose answer hasn't come.
+  private(set) var unanswered = 0
   /// Dies instead of performing the effect after so many more.
   var effectsToLive: Int?
   /// What befalls the effect at hand.
@@ -86,6 +88,7 @@ class SimulatedProcess {
       busyUntil[lane] = done
       pending[lane, default: 0] += 1
     }
+    unanswered += 1
     func perform() {
       if let holds, holds({ [self] in run(perform) }) { return }
       let result = under(strike, work)
@@ -93,7 +96,12 @@ class SimulatedProcess {
       guard isAlive else { return }
       if let strike, strike.isDeath { return world.strikeDown(node, byPowerCut: strike == .powerCutUnanswered) }
       let answered = max(done, world.kernel.now.nanoseconds)
-      world.kernel.at(Instant(nanoseconds: answered)) { [self] in run { answer(result) } }
+      world.kernel.at(Instant(nanoseconds: answered)) { [self] in
+        run { [self] in
+          unanswered -= 1
+          answer(result)
+        }
+      }
     }
     world.kernel.at(Instant(nanoseconds: begin)) { [self] in run(perform) }
   }

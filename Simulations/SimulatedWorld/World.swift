@@ -106,9 +106,16 @@ package final class World {
     }
   }
 
-  /// What the servers still have to fold, to sync and to try again in the background.
+  /// What the servers still have to write (a slow disk may be long about it), to fold, to sync and to try again in the
+  /// background.
   func rest(from time: UInt64? = nil) {
-    advance(to: (time ?? kernel.now.nanoseconds) + 2_000_000_000 + plan.knobs[.retry])
+    var time = time ?? kernel.now.nanoseconds
+    let deadline = time + plan.knobs[.settleWithin]
+    while oracle.failure == nil, servers.contains(where: { $0.process?.unanswered ?? 0 > 0 }), time < deadline {
+      time += 1_000_000_000
+      advance(to: time)
+    }
+    advance(to: time + 2_000_000_000 + plan.knobs[.retry])
   }
 
   private static let mostEvents: UInt64 = 20_000_000
