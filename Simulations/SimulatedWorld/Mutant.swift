@@ -82,6 +82,8 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case neverFree
   /// The log is trimmed before what it holds was written (P2).
   case trimEarly
+  /// The row that says 'unfinished' comes a commit too late: the bytes of which it speaks are written by then (K2).
+  case announceLate
   /// What the store holds is counted a second time at a start (K3).
   case countTwice
 

@@ -51,6 +51,7 @@ struct ServerMutations {
   let mutant: Mutant?
   private var lastAcknowledged: DurablePrefix?
   private var gaps: [StringKey: UInt64] = [:]
+  private var unannounced: [StringKey] = []
 
   init(_ mutant: Mutant?) { self.mutant = mutant }
 
@@ -75,6 +76,7 @@ struct ServerMutations {
   }
 
   mutating func batch(_ batch: inout ServerBatch) {
+    if mutant == .announceLate { swap(&batch.unfinished, &unannounced) }
     guard mutant == .gapFromHeld else { return }
     for index in batch.strings.indices where batch.strings[index].gap != nil {
       let row = batch.strings[index]

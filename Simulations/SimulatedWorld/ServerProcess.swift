@@ -71,7 +71,8 @@ final class ServerProcess: SimulatedProcess {
       input(
         .started(
           journals: try server.store.journals(), strings: try server.store.strings(),
-          promises: try server.store.promises(), log: ranges, totals: mutations.totals(try server.store.totals()),
+          promises: try server.store.promises(), log: ranges, unfinished: try server.store.unfinished(),
+          totals: mutations.totals(try server.store.totals()),
           counterMatches: counterMatches))
       if isAlive { world.oracle.checkTotals(server) }
     } catch { world.oracle.fail(.crash, "the server's store can't be read: \(error)") }
@@ -221,9 +222,9 @@ final class ServerProcess: SimulatedProcess {
       }
     case .admitTail(let id, let key, let offset, let dropping):
       inOrder(key) { plane.admitTail(id, to: key, offset: offset, dropping: dropping) }
-    case .verify(let key, let from, let root, let promises):
+    case .verify(let key, let stored, let from, let root, let promises):
       job(.string(key), disk) {
-        plane.verify(key, from: from, root: root, promises: promises)
+        plane.verify(key, stored: stored, from: from, root: root, promises: promises)
       } answer: { [self] in
         if mutations.isAnswered($0) { input(.verified(key, $0)) }
       }

@@ -10,7 +10,6 @@ package final class SimulatedServerPlane: ServerDataPlane {
   package var mutant: Mutant?
   private var held: [PayloadID: [UInt8]] = [:]
   private var queues: [StringKey: ReceiveQueue<SimulatedTree>] = [:]
-  private var places: [StringKey: BytePath] = [:]
   /// A sync failed: no byte is written any more (P4).
   private var failure: String?
   /// Is told of a read or sync that failed where that is rare.
@@ -69,19 +68,17 @@ package final class SimulatedServerPlane: ServerDataPlane {
     return try disk.read(inode, Int(offset), count)
   }
 
-  package func verify(_ key: StringKey, from: UInt64, root: Digest, promises: [Promise]) -> VerifyAnswer {
+  package func verify(
+    _ key: StringKey, stored: BytePath, from: UInt64, root: Digest, promises: [Promise]
+  ) -> VerifyAnswer {
     if mutant == .believePayload, let promise = promises.last(where: { $0.length <= received(key) }) {
       let none = LeafRange(file: key.key.file, first: from / UInt64(limits.leafSize), hashes: [])
       return VerifyAnswer(upTo: promise.length, root: promise.root, leaves: none, failedAt: nil)
     }
     var queue = queues[key] ?? ReceiveQueue(key: key, limits: limits)
-    let place = places[key]
     let answer = queue.verify(
       from: from, root: root, promises: promises, storedLeaves: { [storedLeaves] in try storedLeaves(key, $0) },
-      held: { [self] offset, count in
-        guard let place else { throw SourceFailure("held bytes are missing") }
-        return try plainBytes(place, offset, count)
-      })
+      held: { [self] offset, count in try plainBytes(stored, offset, count) })
     queues[key] = queue
     if answer.unreadable != nil { noticed(.unreadableInVerify) }
     return answer
@@ -107,7 +104,6 @@ package final class SimulatedServerPlane: ServerDataPlane {
 
   package func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome {
     if let failure { return .failedSync(failure) }
-    places[key] = stored
     let path = Self.path(stored)
     do throws(SimulatedDisk.Failure) { try disk.makeDirectories(path.directory) } catch { return .failed("\(error)") }
     do throws(SimulatedDisk.Failure) { try disk.create(path) } catch {
@@ -144,7 +140,6 @@ package final class SimulatedServerPlane: ServerDataPlane {
 
   package func write(_ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome {
     if let failure { return .failedSync(failure) }
-    places[key] = stored
     guard let inode = disk.inode(Self.path(stored), followLast: false) else { return .unusable("ENOENT") }
     guard UInt64(inode.bytes.count) >= from, UInt64(inode.bytes.count) <= upTo else {
       overwriteAttempted(stored, from, inode.bytes.count)
@@ -183,7 +178,6 @@ package final class SimulatedServerPlane: ServerDataPlane {
     mayCut: Bool, slice: UInt64
   ) -> RepairOutcome {
     if let failure { return .failedSync(failure) }
-    places[key] = stored
     if mutant == .skipRepair { return .done }
     let log = mutant == .forgetLog ? [] : log
     let committed = mutant == .forgetLog ? synced : committed

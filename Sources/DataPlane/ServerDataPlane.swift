@@ -12,7 +12,10 @@ package protocol ServerDataPlane: AnyObject {
   /// Nil when the held bytes can't be read.
   func compare(_ id: PayloadID, with key: StringKey, stored: BytePath, offset: UInt64, count: Int) -> Bool?
 
-  func verify(_ key: StringKey, from: UInt64, root: Digest, promises: [Promise]) -> VerifyAnswer
+  /// - Parameter stored: where held bytes are read, should the tree need some.
+  func verify(
+    _ key: StringKey, stored: BytePath, from: UInt64, root: Digest, promises: [Promise]
+  ) -> VerifyAnswer
   func discard(_ key: StringKey, from: UInt64)
   /// Queued bytes, for the store's log.
   func queued(_ key: StringKey, offset: UInt64, length: Int) -> [UInt8]
@@ -22,8 +25,7 @@ package protocol ServerDataPlane: AnyObject {
   func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome
   func write(_ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome
   func sync(_ stored: [BytePath]) -> DiskOutcome
-  /// Repairs a plain file before anything is served (P3): `log` are the store's ranges of this string in order. Tells
-  /// the data plane where the string's bytes lie.
+  /// Repairs a plain file (P3): `log` are the store's ranges of this string in order.
   func repair(
     _ key: StringKey, _ stored: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
     mayCut: Bool,

@@ -28,6 +28,7 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     fileprivate var log: [StringKey: [LogEntry]] = [:]
     fileprivate var identities: [Owner: [FileUUID]] = [:]
     fileprivate var names: [Digest: StringKey] = [:]
+    fileprivate var unfinished: Set<StringKey> = []
     fileprivate var totals: [HostName: HostTotals] = [:]
     package init() {}
   }
@@ -69,6 +70,8 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
       guarded.state.promises.sorted { $0.key < $1.key }.flatMap(\.value)
     }
   }
+
+  package func unfinished() throws(StoreError) -> [StringKey] { guarded.withLock { $0.state.unfinished.sorted() } }
 
   package func logRanges() throws(StoreError) -> [LogRange] {
     guarded.withLock { guarded in
@@ -139,6 +142,8 @@ extension InMemoryServerStore.State: ServerHoldingsView {
     for range in batch.leaves { leaves[range.key, default: []].extend(from: range.first, with: range.hashes) }
     for payload in batch.log where !payload.bytes.isEmpty { put(payload) }
     for trim in batch.trims { self.trim(trim) }
+    unfinished.formUnion(batch.unfinished)
+    unfinished.subtract(batch.finished)
   }
 
   private mutating func append(_ run: ServerBatch.RecordRun) {

@@ -41,6 +41,7 @@ extension ServerBatch {
     try checkNames(in: view, hasher: hasher)
     try checkLeaves(in: view)
     try checkTrims(in: view)
+    try checkUnfinished(in: view)
   }
 
   /// Records go on where the held ones end, under the same key, and the row after them is theirs.
@@ -163,6 +164,13 @@ extension ServerBatch {
             hash, to: range.key, at: index, held: try view.leaf(of: range.key, at: index), hasPrevious: previous != nil)
         }
       }
+    }
+  }
+
+  /// What is to be looked at by the next start has a row that says where.
+  private func checkUnfinished<View: ServerHoldingsView & ~Copyable>(in view: borrowing View) throws(StoreError) {
+    for key in unfinished where !strings.contains(where: { $0.key == key }) {
+      guard try view.string(key) != nil else { throw .failed("unfinished bytes of an unknown \(key)") }
     }
   }
 

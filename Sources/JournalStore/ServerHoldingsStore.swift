@@ -13,6 +13,8 @@ package protocol ServerHoldingsStore: AnyObject, Sendable {
   func strings() throws(StoreError) -> [StoredString]
   /// Signed lengths that payload has not reached, ordered by length within a string.
   func promises() throws(StoreError) -> [Promise]
+  /// Strings whose plain file may hold bytes that are neither committed nor in the log (K2), in the strings' order.
+  func unfinished() throws(StoreError) -> [StringKey]
   /// Ranges of payload in the log, ordered by (host, file, offset).
   func logRanges() throws(StoreError) -> [LogRange]
   func logPayload(of key: StringKey, offset: UInt64) throws(StoreError) -> [UInt8]
@@ -169,6 +171,9 @@ package struct ServerBatch: Hashable, Sendable {
   package var log: [LogPayload] = []
   /// Log payload of the string below this offset is in its plain file and synced.
   package var trims: [Trim] = []
+  /// Into whose plain files bytes go from now on before they are committed, and whose hold no such bytes any more (K2).
+  package var unfinished: [StringKey] = []
+  package var finished: [StringKey] = []
   package init() {}
 
   package struct MetLength: Hashable, Sendable {

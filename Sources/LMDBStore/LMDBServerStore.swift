@@ -78,6 +78,7 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
   package func journals() throws(StoreError) -> [HeldJournal] { try begin(.reading).journals() }
   package func strings() throws(StoreError) -> [StoredString] { try begin(.reading).strings() }
   package func promises() throws(StoreError) -> [Promise] { try begin(.reading).promises() }
+  package func unfinished() throws(StoreError) -> [StringKey] { try begin(.reading).unfinished() }
   package func logRanges() throws(StoreError) -> [LogRange] { try begin(.reading).logRanges() }
 
   package func logPayload(of key: StringKey, offset: UInt64) throws(StoreError) -> [UInt8] {

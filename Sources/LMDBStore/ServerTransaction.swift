@@ -3,8 +3,10 @@ import JournalStore
 import MerkleLog
 
 struct ServerTables: Sendable {
-  static let names = ["journals", "records", "strings", "promises", "leaves", "log", "identities", "names", "totals"]
-  let meta, journals, records, strings, promises, leaves, log, identities, names, totals: Table
+  static let names = [
+    "journals", "records", "strings", "promises", "leaves", "log", "identities", "names", "totals", "unfinished",
+  ]
+  let meta, journals, records, strings, promises, leaves, log, identities, names, totals, unfinished: Table
 
   /// The tables in the order of `names`, the table of versions first.
   init(_ tables: [Table]) {
@@ -18,6 +20,7 @@ struct ServerTables: Sendable {
     identities = tables[7]
     names = tables[8]
     totals = tables[9]
+    unfinished = tables[10]
   }
 }
 
@@ -80,6 +83,8 @@ struct ServerTransaction: ~Copyable {
     for trim in batch.trims {
       try StoreSubject.string(trim.key).refusing { () throws(StoreError) in try self.trim(trim) }
     }
+    for key in batch.unfinished { try transaction.put([], at: encoded { $0.write(key) }, in: tables.unfinished) }
+    for key in batch.finished { try transaction.remove(encoded { $0.write(key) }, from: tables.unfinished) }
     totals = totals.filter { $0.value != HostTotals() }
     for (host, totals) in totals {
       try transaction.put(encoded { $0.write(totals) }, at: Self.prefix(of: host), in: tables.totals)
@@ -279,6 +284,16 @@ extension ServerTransaction {
       return true
     }
     return promises
+  }
+
+  func unfinished() throws(StoreError) -> [StringKey] {
+    try rows(of: tables.unfinished) { (entry) throws(StoreError) in
+      try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
+        try reader.readStringKey()
+      } value: { (key, _: inout ByteReader) throws(DecodingFailure) in
+        key
+      }
+    }
   }
 
   func logRanges() throws(StoreError) -> [LogRange] {

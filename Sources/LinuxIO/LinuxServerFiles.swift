@@ -84,17 +84,16 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     return held.elementsEqual(frame.prefix(count))
   }
 
-  package func verify(_ key: StringKey, from: UInt64, root: Digest, promises: [Promise]) -> VerifyAnswer {
+  package func verify(
+    _ key: StringKey, stored: BytePath, from: UInt64, root: Digest, promises: [Promise]
+  ) -> VerifyAnswer {
     let string = string(key)
     return string.verifier.withLock { verifier in
       verifier.verify(
         file: key.key.file, from: from, root: root, promises: promises,
         received: { range in string.state.withLock { $0.queue.pieces(range) } },
         storedLeaves: { try storedLeaves(key, $0) },
-        held: { offset, count in
-          let stored = string.state.withLock { $0.stored }
-          return try heldBytes(string, stored: stored, offset: offset, count: count)
-        })
+        held: { offset, count in try heldBytes(string, stored: stored, offset: offset, count: count) })
     }
   }
 
@@ -115,10 +114,10 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
   }
 
   /// Committed bytes: from the queue what isn't folded yet, else from the plain file, else from the store's log.
-  private func heldBytes(_ string: HeldString, stored: BytePath?, offset: UInt64, count: Int) throws -> [UInt8] {
+  private func heldBytes(_ string: HeldString, stored: BytePath, offset: UInt64, count: Int) throws -> [UInt8] {
     let queue = string.state.withLock { $0.queue }
     return try queue.bytes(offset: offset, count: count) { offset, count in
-      let plain = try stored.map { try files.open($0).bytes(at: offset, count: count) } ?? []
+      let plain = try files.open(stored).bytes(at: offset, count: count)
       if plain.count == count { return plain }
       return plain + (try loggedBytes(string.key, offset + UInt64(plain.count), count - plain.count))
     }

@@ -47,6 +47,12 @@ struct PromiseList {
     return index < items.count ? items[index].length : nil
   }
 
+  func last(before length: UInt64) -> UInt64? {
+    guard length > 0 else { return nil }
+    let index = position(after: length - 1)
+    return index > head ? items[index - 1].length : nil
+  }
+
   /// Bytes failed to meet this promise. Returns whether some did before.
   mutating func doubt(_ length: UInt64) -> Bool {
     let index = position(after: length)

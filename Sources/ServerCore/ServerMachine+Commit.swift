@@ -142,6 +142,24 @@ extension ServerMachine where H.Value == Digest {
       GroupCommit.Row(
         index: index, row: row, end: point == nil ? nil : row.committed, isBulk: strings[index].bulk != nil,
         newPromises: strings[index].newPromises.count))
+    gatherUnfinished(index, committed: row.committed, &next.batch)
+  }
+
+  /// The row that says 'unfinished' comes before the first byte of which it speaks, and goes in a commit that begins when
+  /// nothing was written beyond the length that it commits (K2). It stays while more of that kind is to come.
+  private mutating func gatherUnfinished(_ index: Int, committed: UInt64, _ batch: inout ServerBatch) {
+    let key = strings[index].row.key
+    switch strings[index].unfinished {
+    case .wanted:
+      strings[index].unfinished = .arriving
+      batch.unfinished.append(key)
+    case .durable where strings[index].attempted <= committed && strings[index].plain != .broken:
+      let next = strings[index].promises.first(after: committed) ?? committed
+      guard next - committed <= UInt64(max(0, limits.logPayloadSize)) else { return }
+      strings[index].unfinished = .leaving
+      batch.finished.append(key)
+    case .absent, .arriving, .durable, .leaving: break
+    }
   }
 
   /// Of a string that is set apart, as far as its journal isn't: what that promises now will come again after a start.
@@ -241,6 +259,11 @@ extension ServerMachine where H.Value == Digest {
     let index = done.index
     let loggedBefore = strings[index].logged
     strings[index].row.synced = done.row.synced
+    switch strings[index].unfinished {
+    case .arriving: strings[index].unfinished = .durable
+    case .leaving: strings[index].unfinished = .absent
+    case .absent, .wanted, .durable: break
+    }
     strings[index].newPromises.removeFirst(done.newPromises)
     if strings[index].plain == .made, done.row.isMade { strings[index].plain = .named }
     defer { logged = logged - loggedBefore + strings[index].logged }
@@ -286,6 +309,11 @@ extension ServerMachine where H.Value == Digest {
     for promised in group.promised { markDue(promised.index) }
     for row in group.rows {
       strings[row.index].isPayloadInFlight = false
+      switch strings[row.index].unfinished {
+      case .arriving: strings[row.index].unfinished = .wanted
+      case .leaving: strings[row.index].unfinished = .durable
+      case .absent, .wanted, .durable: break
+      }
       markDue(row.index)
     }
   }

@@ -43,7 +43,7 @@ extension ServerMachine where H.Value == Digest {
     let key = strings[index].row.key
     strings[index].isVerifying = true
     let promises = next.map { Promise(key: key.key, length: $0.length, root: $0.root) }
-    out.append(.verify(key, from: from, root: strings[index].verifiedRoot, promises: promises))
+    out.append(.verify(key, strings[index].row.stored, from: from, root: strings[index].verifiedRoot, promises: promises))
   }
 
   mutating func verified(_ key: StringKey, _ answer: VerifyAnswer) {
@@ -167,13 +167,31 @@ extension ServerMachine where H.Value == Digest {
       strings[index].bulk = strings[index].points.last { $0.end - committed <= slice }?.end ?? first.end
       requestSyncIfLogIsFull(first.end - committed)
     }
-    if let bulk = strings[index].bulk, written < bulk {
+    if let bulk = strings[index].bulk, written < bulk, mayExceed(index) {
       write(index, upTo: written + min(bulk - written, UInt64(max(1, limits.syncSlice))), sync: true)
+    }
+  }
+
+  /// Bytes may go to the plain file ahead of their commit: should a crash come between, the next start knows (K2).
+  private mutating func mayExceed(_ index: Int) -> Bool {
+    if strings[index].unfinished == .absent {
+      strings[index].unfinished = .wanted
+      markRowDirty(index)
+    }
+    return strings[index].unfinished == .durable
+  }
+
+  /// What is too large for the log will go straight to the plain file: the row that it needs comes with its record.
+  mutating func announceBulk(_ index: Int, upTo length: UInt64) {
+    let begin = max(strings[index].committed, strings[index].promises.last(before: length) ?? 0)
+    if strings[index].unfinished == .absent, length - begin > UInt64(max(0, limits.logPayloadSize)) {
+      strings[index].unfinished = .wanted
     }
   }
 
   private mutating func write(_ index: Int, upTo end: UInt64, sync: Bool) {
     strings[index].writing = end
+    strings[index].attempted = max(strings[index].attempted, end)
     let row = strings[index].row
     out.append(.write(row.key, row.stored, from: strings[index].written, upTo: end, sync: sync))
   }

@@ -207,6 +207,7 @@ extension ServerMachine where H.Value == Digest {
       case .new:
         isContradicted = false
         strings[index].newPromises.append(Promise(key: key, length: length, root: root))
+        announceBulk(index, upTo: length)
         markDue(index)
         noteOwed(index)
         // Bytes may have come first; and one that isn't met may be passed over now.

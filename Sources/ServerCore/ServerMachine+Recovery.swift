@@ -4,11 +4,13 @@ import JournalStore
 import MerkleLog
 import WireProtocol
 
-// Recovery on start (P3): the machine's whole state follows from rows, promises and log ranges.
+// Recovery on start (P3): the machine's whole state follows from rows, promises and log ranges. Only plain files that may
+// hold other than the committed bytes are opened and repaired (K2): those for which the log holds bytes, those into which
+// bytes went ahead of their commit, and all of them beside a store that isn't the one that wrote them last.
 
 extension ServerMachine where H.Value == Digest {
   mutating func start(
-    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange],
+    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange], unfinished: Set<StringKey>,
     totals: [HostName: HostTotals], counterMatches: Bool
   ) {
     guard phase == .new else { return }
@@ -26,22 +28,29 @@ extension ServerMachine where H.Value == Digest {
       guard row.synced <= row.committed, row.committed == 0 || row.isMade else {
         return halt("corrupt: the row of \(row.key.key.file) of \(row.key.key.host)")
       }
-      addRecovered(row)
+      addRecovered(row, isUnfinished: unfinished.contains(row.key))
     }
     for promise in promises {
       guard let index = stringIndex[promise.key], promise.length > self.strings[index].committed else { continue }
       _ = self.strings[index].promises.insert(promise.length, promise.root)
     }
     for index in self.strings.indices {
-      if self.strings[index].plain == .named { repair(index) } else { create(index) }
+      if self.strings[index].plain != .named {
+        create(index)
+      } else if !mayCut || self.strings[index].logged > 0 || self.strings[index].unfinished == .durable {
+        repair(index)
+      } else {
+        linkIfNewest(self.strings[index].row)
+      }
     }
     serveWhenRepaired()
   }
 
-  private mutating func addRecovered(_ row: StoredString) {
+  private mutating func addRecovered(_ row: StoredString, isUnfinished: Bool) {
     if row.isMade { noteNewest(row) }
     var string = StringIntake(row: row, plain: row.isMade ? .named : .claiming, tally: tally(of: row.key.key.host))
     string.adopts = !row.isMade
+    if isUnfinished { string.unfinished = .durable }
     let index = add(string)
     logged = logged.saturatingAdding(strings[index].logged)
   }
@@ -87,7 +96,7 @@ extension ServerMachine where H.Value == Digest {
     brokenStrings -= 1
     strings[index].plain = .named
     strings[index].syncedUpTo = strings[index].committed
-    if strings[index].logged > 0 { markRowDirty(index) }
+    if strings[index].logged > 0 || strings[index].unfinished == .durable { markRowDirty(index) }
     linkIfNewest(strings[index].row)
     advance(index)
   }

@@ -104,9 +104,10 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       return
     }
     switch input {
-    case .started(let journals, let strings, let promises, let log, let totals, let counterMatches):
+    case .started(
+      let journals, let strings, let promises, let log, let unfinished, let totals, let counterMatches):
       start(
-        journals: journals, strings: strings, promises: promises, log: log, totals: totals,
+        journals: journals, strings: strings, promises: promises, log: log, unfinished: Set(unfinished), totals: totals,
         counterMatches: counterMatches)
     case .tick: break
     case .repaired(let key, let outcome): repaired(key, outcome)

@@ -20,7 +20,7 @@ package struct Peer: Hashable, Sendable {
 package enum ServerInput: Hashable, Sendable {
   /// First input of a process. `counterMatches` is false when the start counters of store and log root differ (P3).
   case started(
-    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange],
+    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange], unfinished: [StringKey],
     totals: [HostName: HostTotals], counterMatches: Bool)
   case tick
   case repaired(StringKey, RepairOutcome)
@@ -60,7 +60,7 @@ package enum ServerEffect: Hashable, Sendable {
   /// slice or `mayCut` is false (then it is set aside), rebuilt from the log, synced. Makes it if missing and
   /// `row.synced` is 0. Tried again after a failure, while others are served. -> repaired
   case repair(StoredString, mayCut: Bool)
-  /// Everything is repaired: accept connections.
+  /// What was unfinished is repaired: accept connections.
   case serve
   case send(ConnectionID, Frame)
   /// Reads nothing more from the connection until `resume`: what its host sends waits there, or with the host. What is
@@ -78,8 +78,8 @@ package enum ServerEffect: Hashable, Sendable {
   /// Drops the first `dropping` bytes of the frame, which begins at `offset`, and appends the rest to the queue.
   case admitTail(PayloadID, StringKey, offset: UInt64, dropping: Int)
   /// Hashes queued bytes from `from` (where the tree stands, with `root`) to each promise in turn, up to the first that
-  /// isn't met; the tree then stands at the greatest one met. -> verified
-  case verify(StringKey, from: UInt64, root: Digest, promises: [Promise])
+  /// isn't met; the tree then stands at the greatest one met. The path is that of the plain file. -> verified
+  case verify(StringKey, BytePath, from: UInt64, root: Digest, promises: [Promise])
   /// Forgets queued bytes from `from` on.
   case discard(StringKey, from: UInt64)
   /// Makes the plain file with O_EXCL (directories as needed, synced). Comes again after a start for a string whose row

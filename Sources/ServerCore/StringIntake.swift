@@ -25,6 +25,17 @@ struct StringIntake {
     case broken
   }
 
+  /// Whether a row says that the plain file may hold bytes that are neither committed nor in the log, so that a start
+  /// looks at it (K2).
+  enum Unfinished {
+    case absent
+    /// The next commit is to put it: no such byte is written before.
+    case wanted
+    case arriving
+    case durable
+    case leaving
+  }
+
   enum Tail {
     case kept
     /// What verifies no further is discarded: its connection is gone, or the host said that the rest won't come.
@@ -73,6 +84,9 @@ struct StringIntake {
   var writing: UInt64?
   /// End of a range that goes straight to the plain file.
   var bulk: UInt64?
+  var unfinished = Unfinished.absent
+  /// The greatest end of a write that was begun, whatever became of it.
+  var attempted: UInt64
   /// The last write, creation or reading failed; tried again later. New payload is refused meanwhile.
   var failure: (code: RefusalCode, text: String)?
   /// Why the store takes no more of it, until the next start.
@@ -113,6 +127,7 @@ struct StringIntake {
     verified = row.committed
     verifiedRoot = row.root
     written = row.committed
+    attempted = row.committed
     syncedUpTo = row.synced
   }
 

@@ -203,6 +203,30 @@ import Testing
     #expect(try test.store.totals() == test.store.recount())
   }
 
+  @Test(arguments: Backend.allCases) func `K2: what is unfinished is listed until it is finished`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let keys = [stringKey(try host("web1"), 1), stringKey(try host("web1"), 2), stringKey(try host("web2"), 1)]
+    try test.store.commit(
+      ServerBatch {
+        $0.strings = keys.map { storedString($0) }
+        $0.unfinished = [keys[2], keys[0]]
+      })
+    // Again, and in the other order.
+    try test.store.commit(ServerBatch { $0.unfinished = [keys[1], keys[0]] })
+    #expect(try test.store.unfinished() == keys)
+    try test.reopen()
+    #expect(try test.store.unfinished() == keys)
+    try test.store.commit(ServerBatch { $0.finished = [keys[1], keys[1]] })
+    #expect(try test.store.unfinished() == [keys[0], keys[2]])
+    // Of a string that isn't there nobody could tell a start what to do.
+    expect(.failed) { () throws(StoreError) in
+      try test.store.commit(ServerBatch { $0.unfinished = [stringKey(keys[0].key.host, 9)] })
+    }
+    #expect(try test.store.unfinished() == [keys[0], keys[2]])
+  }
+
   @Test(arguments: Backend.allCases) func `K5: no two strings have one plain file's name`(_ backend: Backend) throws {
     let test = try ServerStoreUnderTest(backend)
     let (web1, web2) = (try host("web1"), try host("web2"))

@@ -95,7 +95,7 @@ final class FakeWorld {
       try feed(
         .started(
           journals: store.journals(), strings: store.strings(), promises: store.promises(), log: store.logRanges(),
-          totals: store.totals(), counterMatches: counterMatches))
+          unfinished: store.unfinished(), totals: store.totals(), counterMatches: counterMatches))
     } catch { complaints.append("the store: \(error)") }
   }
 
@@ -344,7 +344,8 @@ final class FakeWorld {
     case .admitTail(let payload, let key, let offset, let dropping):
       guard let bytes = held.removeValue(forKey: payload) else { return complaints.append("admitted twice") }
       queue(of: key) { $0.admit(bytes, offset: offset, dropping: dropping) }
-    case .verify(let key, let from, let root, let promises):
+    case .verify(let key, let path, let from, let root, let promises):
+      stored[key] = path
       enqueue(.verify(key, from: from, root: root, promises: promises), in: .verifying(key))
     case .discard(let key, let from):
       if lanes.contains(where: { $0.lane == .verifying(key) || $0.lane == .string(key) }) {
@@ -397,7 +398,6 @@ final class FakeWorld {
         isLost
         ? .failedSync("EIO")
         : isFailing ? .failed("ENOSPC") : isTaken ? .taken : disk.create(path, adopts: adopts)
-      if outcome == .created { stored[key] = path }
       feed(.created(key, outcome))
     case .verify(let key, let from, let root, let promises):
       feed(.verified(key, verify(key, from: from, root: root, promises: promises)))
@@ -412,6 +412,9 @@ final class FakeWorld {
       let frame = held[payload] ?? []
       feed(.compared(payload, isEqual: bytes.map { $0.elementsEqual(frame.prefix(count)) }))
     case .write(let key, let path, let from, let upTo, let sync):
+      if upTo > store.snapshot().string(key)?.committed ?? 0, (try? store.unfinished())?.contains(key) != true {
+        complaints.append("K2: bytes ahead of their commit, and no row says so")
+      }
       let bytes = queues[key]!.bytes(offset: from, length: Int(upTo - from))
       if isFaulty(.fileUnusable) { return feed(.written(key, upTo: upTo, .unusable("removed"))) }
       let isFailing = isFaulty(.writeFails)
@@ -470,7 +473,6 @@ final class FakeWorld {
   }
 
   private func repair(_ row: StoredString, mayCut: Bool) -> RepairOutcome {
-    stored[row.key] = row.stored
     let ranges = (try? store.logRanges())?.filter { $0.key == row.key } ?? []
     let log = ranges.map { ($0.offset, (try? store.logPayload(of: row.key, offset: $0.offset)) ?? []) }
     return disk.repair(

@@ -74,7 +74,7 @@ final class ServerDriver: @unchecked Sendable {
     take(
       .started(
         journals: try store.journals(), strings: try store.strings(), promises: try store.promises(), log: log,
-        totals: try store.totals(), counterMatches: counterMatches))
+        unfinished: try store.unfinished(), totals: try store.totals(), counterMatches: counterMatches))
   }
 
   var oldReader: OldReader? { store.oldReader }
@@ -134,8 +134,10 @@ final class ServerDriver: @unchecked Sendable {
       ask(.plainFiles, .string(key)) {
         .compared(id, isEqual: files.compare(id, with: key, stored: stored, offset: offset, count: count))
       }
-    case .verify(let key, let from, let root, let promises):
-      ask(.received, .string(key)) { .verified(key, files.verify(key, from: from, root: root, promises: promises)) }
+    case .verify(let key, let stored, let from, let root, let promises):
+      ask(.received, .string(key)) {
+        .verified(key, files.verify(key, stored: stored, from: from, root: root, promises: promises))
+      }
     case .create(let key, let stored, let adopts):
       pave(files.paving(for: stored), .plainFiles, .string(key))
       ask(.plainFiles, .string(key)) { .created(key, files.create(key, stored, adopts: adopts)) }
