@@ -26,6 +26,7 @@ let package = Package(
   products: [
     .executable(name: "nimbus-journal", targets: ["nimbus-journal"]),
     .executable(name: "simulate", targets: ["simulate"]),
+    .executable(name: "build-holdings", targets: ["build-holdings"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
@@ -68,6 +69,13 @@ let package = Package(
     .executableTarget(
       name: "simulate", dependencies: ["SimulatedWorld", argumentParser], path: "Simulations/simulate",
       swiftSettings: strict),
+
+    // Fills a server's store for `Benchmarks/holdings.py`.
+    .executableTarget(
+      name: "build-holdings",
+      dependencies: [
+        "JournalModel", "MerkleLog", "JournalStore", "ServerCore", "LMDBStore", "LinuxIO", argumentParser,
+      ], path: "Benchmarks/build-holdings", swiftSettings: strict),
 
     tests("JournalModelTests", of: ["JournalModel"]),
     tests("MerkleLogTests", of: ["MerkleLog"]),
