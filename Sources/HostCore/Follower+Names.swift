@@ -128,7 +128,7 @@ extension Follower {
     // What is more is said when a read has shown that it is the file.
     file.needsCheck = true
     file.isConfirmed = false
-    file.origin = file.origin ?? (file.inode, file.path)
+    file.origin = file.origin ?? Origin(file.inode, file.path)
     check(file)
   }
 }

@@ -19,15 +19,15 @@ final class FollowedFile: Sendable {
   let file: FileUUID
   /// The file system that its bytes come from.
   let mount: Mount
-  let place: Monitor<Place>
+  let place: Guarded<Place>
   /// Locked while an ingest runs.
-  let ingestor: Monitor<Ingestor<SHA256Tree>>
+  let ingestor: Guarded<Ingestor<SHA256Tree>>
 
   init(file: FileUUID, mount: Mount, place: Place, limits: Limits) {
     self.file = file
     self.mount = mount
-    self.place = Monitor(place)
-    ingestor = Monitor(Ingestor(limits: limits))
+    self.place = Guarded(place)
+    ingestor = Guarded(Ingestor(limits: limits))
   }
 
   enum Opening {
