@@ -97,7 +97,9 @@ import ServerCore
     }
     guard descriptor >= 0 else { throw ValidationError("\(path): \(String(cString: strerror(errno)))") }
     defer { close(descriptor) }
-    guard write(descriptor, content, content.count) == content.count else { throw ValidationError("\(path): not written") }
+    guard write(descriptor, content, content.count) == content.count else {
+      throw ValidationError("\(path): not written")
+    }
   }
 
   private func makeDirectories(above path: String) {

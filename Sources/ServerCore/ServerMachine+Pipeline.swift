@@ -43,7 +43,8 @@ extension ServerMachine where H.Value == Digest {
     let key = strings[index].row.key
     strings[index].isVerifying = true
     let promises = next.map { Promise(key: key.key, length: $0.length, root: $0.root) }
-    out.append(.verify(key, strings[index].row.stored, from: from, root: strings[index].verifiedRoot, promises: promises))
+    out.append(
+      .verify(key, strings[index].row.stored, from: from, root: strings[index].verifiedRoot, promises: promises))
   }
 
   mutating func verified(_ key: StringKey, _ answer: VerifyAnswer) {

@@ -95,7 +95,8 @@ final class ServerUnderTest {
       server.admit(Array(bytes[lower..<min(300, lower + 70)]), at: lower)
     }
     let answer = server.plane.verify(
-      server.key, stored: server.stored, from: 0, root: server.root([]), promises: [Array(bytes[..<100]), bytes].map(server.promise))
+      server.key, stored: server.stored, from: 0, root: server.root([]),
+      promises: [Array(bytes[..<100]), bytes].map(server.promise))
     #expect(answer.upTo == 300 && answer.root == server.root(bytes) && answer.leaves.hashes.count == 4)
     #expect(server.plane.queued(server.key, offset: 90, length: 60) == Array(bytes[90..<150]))
     #expect(server.write(0..<120) == .done)
@@ -176,7 +177,8 @@ final class ServerUnderTest {
     _ = server.plane.create(server.key, server.stored, adopts: false)
     server.admit(Array(bytes[..<90]) + pattern(110, 1), at: 0)
     let promises = [Array(bytes[..<90]), bytes].map(server.promise)
-    let answer = server.plane.verify(server.key, stored: server.stored, from: 0, root: server.root([]), promises: promises)
+    let answer = server.plane.verify(
+      server.key, stored: server.stored, from: 0, root: server.root([]), promises: promises)
     #expect(answer.upTo == 90 && answer.failedAt == 200)
     server.plane.discard(server.key, from: 90)
     server.admit(Array(bytes[90...]), at: 90)
@@ -196,7 +198,8 @@ final class ServerUnderTest {
       _ = server.plane.create(server.key, server.stored, adopts: false)
       server.admit(Array(bytes[..<length]), at: 0)
       let answer = server.plane.verify(
-        server.key, stored: server.stored, from: 0, root: server.root([]), promises: [server.promise(Array(bytes[..<length]))])
+        server.key, stored: server.stored, from: 0, root: server.root([]),
+        promises: [server.promise(Array(bytes[..<length]))])
       server.leaves.withLock { $0 = answer.leaves.hashes }
       #expect(server.write(0..<length, sync: true) == .done)
       try server.restart()
@@ -205,7 +208,8 @@ final class ServerUnderTest {
       #expect(repaired == .done)
       server.admit(Array(bytes[length...]), at: length)
       let next = server.plane.verify(
-        server.key, stored: server.stored, from: UInt64(length), root: server.root(Array(bytes[..<length])), promises: [server.promise(bytes)])
+        server.key, stored: server.stored, from: UInt64(length), root: server.root(Array(bytes[..<length])),
+        promises: [server.promise(bytes)])
       #expect(next.upTo == 300 && next.unreadable == nil)
       #expect(server.write(length..<300) == .done)
       #expect(server.content == bytes)

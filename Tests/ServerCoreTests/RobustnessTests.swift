@@ -169,7 +169,8 @@ import WireProtocol
     var effects: [ServerEffect] = []
     var recent: [ServerEffect] = []
     if seed % 5 != 0 {
-      feed(.started(journals: [], strings: [], promises: [], log: [], unfinished: [], totals: [:], counterMatches: true))
+      feed(
+        .started(journals: [], strings: [], promises: [], log: [], unfinished: [], totals: [:], counterMatches: true))
     }
     func number(_ count: Int) -> Int { Int.random(in: 0..<count, using: &generator) }
     func feed(_ input: ServerInput) {
