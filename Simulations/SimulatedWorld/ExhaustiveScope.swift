@@ -1,0 +1,54 @@
+import JournalModel
+
+/// How much of the small world a search covers.
+package struct ExhaustiveScope: Sendable {
+  /// The way that payload takes (P2): inside the store's commit, or straight to the plain file and committed then.
+  package enum Way: String, Sendable, CaseIterable { case log, bulk }
+
+  /// When work on plain files is done and answered: before anything else happens; at any time, by one worker in the
+  /// order in which it was asked for; at any time, for each file by itself. Crashes strike before and after each piece of
+  /// it, whichever this is.
+  package enum Disk: String, Sendable, CaseIterable { case first, one, free }
+
+  /// Records of files, after the one that opens the journal: births of two files, then bytes of one, of the other.
+  /// 1 ... 4.
+  package var records = 3
+  package var way = Way.log
+  /// Frames that a file's bytes come in. 1 ... 3.
+  package var frames = 1
+  /// Crashes of the server: 0 or 1. It dies alone or with the power.
+  package var crashes = 1
+  /// Ends of a connection, by a cut of the link or a crash of the host: to the server they are one, and so they are to
+  /// this host, of which nothing but its journal outlives a connection. 0 ... 2.
+  package var breaks = 2
+  /// Frames that the records come in, the last ones alone. 1 ... `records`.
+  package var recordFrames = 1
+  package var disk = Disk.first
+  /// States after which the search gives up.
+  package var mostStates = 20_000_000
+  package var mutant: Mutant?
+  package init() {}
+
+  /// Planted bugs whose doors this world has.
+  package static let mutants: [Mutant] = [
+    .acknowledgeOnReceipt, .acknowledgeRecordsOnReceipt, .acknowledgeBeforeSync, .writeWithoutSync,
+    .forgetServerCommit, .forgetPromises, .trimEarly, .announceLate, .countTwice, .skipRepair, .forgetLog,
+    .skipDirectorySync,
+  ]
+
+  /// Small enough for every boundary to be within a few bytes.
+  var limits: Limits {
+    var limits = Limits()
+    limits.leafSize = 4
+    limits.extentSize = 16
+    limits.payloadFrameSize = 16
+    limits.logPayloadSize = 8
+    return limits
+  }
+
+  /// 6 bytes are a leaf and a half and fit into the log; 10 don't.
+  func bytes(of file: Int) -> [UInt8] {
+    let count = records < 3 + file ? 0 : way == .log ? 6 : 10
+    return (0..<count).map { UInt8(ascii: "a") + UInt8(13 * file + $0) }
+  }
+}

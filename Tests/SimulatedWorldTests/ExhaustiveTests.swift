@@ -1,0 +1,32 @@
+import SimulatedWorld
+import Testing
+
+@Suite struct ExhaustiveTests {
+  private func scope(_ way: ExhaustiveScope.Way, mutant: Mutant? = nil) -> ExhaustiveScope {
+    var scope = ExhaustiveScope()
+    (scope.way, scope.breaks, scope.mutant) = (way, 0, mutant)
+    scope.recordFrames = mutant == nil ? 1 : 2
+    return scope
+  }
+
+  /// The whole is `simulate exhaustive`.
+  @Test(arguments: ExhaustiveScope.Way.allCases)
+  func everyCrashAtEveryPlaceLeavesEverythingExactlyOnce(way: ExhaustiveScope.Way) throws {
+    let report = try Exhaustive.search(scope(way))
+    #expect(report.failure?.complaint == nil)
+    #expect(report.isComplete)
+    #expect(report.states > 300)
+    #expect(report.ends > 40)
+  }
+
+  @Test(arguments: [
+    Mutant.acknowledgeOnReceipt, .acknowledgeRecordsOnReceipt, .forgetServerCommit, .skipRepair, .acknowledgeBeforeSync,
+  ])
+  func plantedBugsAreFoundByTheShortestWay(mutant: Mutant) throws {
+    #expect(try Exhaustive.search(scope(.log, mutant: mutant)).failure?.schedule.isEmpty == false)
+  }
+
+  @Test func bytesThatNoRowAnnouncedAreFoundK2() throws {
+    #expect(try Exhaustive.search(scope(.bulk, mutant: .announceLate)).failure?.schedule.isEmpty == false)
+  }
+}
