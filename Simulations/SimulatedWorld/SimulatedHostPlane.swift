@@ -146,9 +146,12 @@ package final class SimulatedHostPlane: HostDataPlane {
     guard let found = try? disk.walk(path, followLast: true) else {
       return DirectoryEntry(name: name, isSymbolicLink: isLink, facts: nil, freshUUID: fresh)
     }
+    let facts = facts(found.entry.inode)
+    // As many are drawn whatever is known: what the world does next doesn't depend on it.
+    let isKnown = !isLink && attached.values.contains { $0.inode == facts.inode }
     return DirectoryEntry(
-      name: name, isSymbolicLink: isLink, facts: facts(found.entry.inode), realPath: isLink ? found.real : nil,
-      freshUUID: fresh)
+      name: name, isSymbolicLink: isLink, facts: facts, realPath: isLink ? found.real : nil,
+      freshUUID: isKnown ? nil : fresh)
   }
 
   private func facts(_ inode: SimulatedDisk.Inode) -> FileFacts {

@@ -31,6 +31,7 @@
 static const int linux_O_PATH = 010000000;
 static const int linux_O_NOATIME = 01000000;
 static const int linux_AT_EMPTY_PATH = 0x1000;
+static const int linux_AT_NO_AUTOMOUNT = 0x800;
 static const int linux_F_SETLEASE = 1024;
 static const uint32_t linux_file_type = 0170000;  // S_IFMT and the like, which are ambiguous in Swift
 static const uint32_t linux_regular_file = 0100000;
@@ -67,9 +68,9 @@ static inline int linux_open_beneath(int directory, const char *path, int flags,
 
 struct linux_facts {
   uint32_t mode, owner, group, links;
-  uint64_t inode, size, device;
+  uint64_t inode, size, device, mount;
   int64_t modified, birth;  // nanoseconds since 1970-01-01 UTC
-  int has_birth;
+  int has_birth, has_mount;
 };
 
 // File systems have times beyond 2262, which don't fit: the last or the first moment that does.
@@ -80,10 +81,11 @@ static inline int64_t linux_nanoseconds(int64_t seconds, uint32_t nanoseconds) {
   return result;
 }
 
-// statx(2) of an open descriptor (O_PATH too).
-static inline int linux_facts(int descriptor, struct linux_facts *facts) {
+// statx(2) of a name in a directory, links not followed, or of what is open (O_PATH too) where the name is empty.
+static inline int linux_facts(int directory, const char *name, struct linux_facts *facts) {
+  const int flags = linux_AT_EMPTY_PATH | linux_AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
   struct statx x;
-  if (syscall(SYS_statx, descriptor, "", linux_AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &x) < 0) return -errno;
+  if (syscall(SYS_statx, directory, name, flags, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, &x) < 0) return -errno;
   facts->mode = x.stx_mode;
   facts->owner = x.stx_uid;
   facts->group = x.stx_gid;
@@ -93,6 +95,8 @@ static inline int linux_facts(int descriptor, struct linux_facts *facts) {
   facts->size = x.stx_size;
   facts->modified = linux_nanoseconds(x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec);
   facts->has_birth = (x.stx_mask & STATX_BTIME) != 0;
+  facts->has_mount = (x.stx_mask & STATX_MNT_ID) != 0;
+  facts->mount = facts->has_mount ? x.stx_mnt_id : 0;
   facts->birth = facts->has_birth ? linux_nanoseconds(x.stx_btime.tv_sec, x.stx_btime.tv_nsec) : 0;
   return 0;
 }

@@ -54,8 +54,9 @@ package struct DirectoryEntry: Hashable, Sendable {
   package var facts: FileFacts?
   /// Where a symbolic link leads (real path); nil for anything else.
   package var realPath: BytePath?
-  /// A random uuid of this entry's own, drawn by the world: used if the file needs one (D2).
-  package var freshUUID: UUIDBytes
+  /// A random uuid of this entry's own, drawn by the world: used if the file needs one (D2). Nil for the inode of a file
+  /// that was attached when it was looked at: it had one when it came.
+  package var freshUUID: UUIDBytes?
   /// Why there are no facts; nil for what vanished and for a symbolic link that leads nowhere.
   package var trouble: String?
   /// The first link on a symbolic link's way, itself included, that lends rights.
@@ -63,7 +64,7 @@ package struct DirectoryEntry: Hashable, Sendable {
   /// The node's own: never followed (D9).
   package var isOwn = false
   package init(
-    name: [UInt8], isSymbolicLink: Bool = false, facts: FileFacts?, realPath: BytePath? = nil, freshUUID: UUIDBytes
+    name: [UInt8], isSymbolicLink: Bool = false, facts: FileFacts?, realPath: BytePath? = nil, freshUUID: UUIDBytes?
   ) {
     self.name = name
     self.isSymbolicLink = isSymbolicLink

@@ -80,7 +80,7 @@ final class FollowedFile {
   /// Since its names went: the descriptor is held.
   var isAtHand = false
   /// While unconfirmed: what the journal has, and inodes that were read and aren't it.
-  var origin: (inode: InodeKey, path: BytePath)?
+  var origin: Origin?
   var refuted: [InodeKey] = []
   /// Must be read although size and times haven't moved.
   var needsCheck = false
@@ -176,6 +176,17 @@ final class FollowedFile {
   }
 }
 
+/// What the journal has of a file that may be another inode by now. An object, since few files have one.
+final class Origin {
+  let inode: InodeKey
+  var path: BytePath
+
+  init(_ inode: InodeKey, _ path: BytePath) {
+    self.inode = inode
+    self.path = path
+  }
+}
+
 /// A name of a followed file in a watched directory. Symbolic links are names as well (D9).
 struct Name {
   var directory: Directory
@@ -189,16 +200,23 @@ struct Name {
 /// All followed files of a process.
 final class FileTable {
   private var byID: [FileID: FollowedFile] = [:]
-  private var byInode: [InodeKey: FileID] = [:]
-  /// Present incarnations by identity alone: a file system may come back as another device, and two may hold it (D2).
-  private var byIdentity: [InodeIdentity: [FileID]] = [:]
+  /// Present incarnations by their inode's number alone, in the order in which they came: a file system may come back as
+  /// another device, and two may hold one identity (D2). The rest of it is compared in the file [as a key of the table it
+  /// cost 400 bytes a file].
+  private var byNumber: [UInt64: Few] = [:]
   /// Those whose identity isn't usable, by their last path as well.
   private var byPath: [BytePath: [FileID]] = [:]
   private var byUUID: [FileUUID: FileID] = [:]
-  /// Every uuid that the journal ever named.
-  private var used: Set<FileUUID> = []
+  /// Every uuid that the journal ever named, but for those of present incarnations.
+  private var gone: Set<FileUUID> = []
   private var order: [FileID] = []
   private var nextID: UInt32 = 0
+
+  /// At least one; mostly no more.
+  private struct Few {
+    var first: FileID
+    var others: [FileID] = []
+  }
 
   var count: Int { byID.count }
 
@@ -211,18 +229,18 @@ final class FileTable {
   func insert(_ file: FollowedFile) {
     byID[file.id] = file
     byUUID[file.uuid] = file.id
-    used.insert(file.uuid)
     index(file)
     order.append(file.id)
     if order.count > 64, order.count > 2 * byID.count { order.removeAll { byID[$0] == nil } }
   }
 
-  func markUsed(_ uuid: FileUUID) { used.insert(uuid) }
-  func isUsed(_ uuid: FileUUID) -> Bool { used.contains(uuid) }
+  func markUsed(_ uuid: FileUUID) { gone.insert(uuid) }
+  func isUsed(_ uuid: FileUUID) -> Bool { byUUID[uuid] != nil || gone.contains(uuid) }
 
   func remove(_ file: FollowedFile) {
     byID[file.id] = nil
     byUUID[file.uuid] = nil
+    gone.insert(file.uuid)
     unindex(file)
   }
 
@@ -240,14 +258,20 @@ final class FileTable {
   }
 
   private func index(_ file: FollowedFile) {
-    byInode[file.inode] = file.id
-    byIdentity[file.inode.identity, default: []].append(file.id)
+    if byNumber[file.inode.identity.number]?.others.append(file.id) == nil {
+      byNumber[file.inode.identity.number] = Few(first: file.id)
+    }
     if !file.inode.identity.isUsable { byPath[file.path, default: []].append(file.id) }
   }
 
   private func unindex(_ file: FollowedFile) {
-    if byInode[file.inode] == file.id { byInode[file.inode] = nil }
-    Self.remove(file.id, from: &byIdentity, at: file.inode.identity)
+    let number = file.inode.identity.number
+    if byNumber[number]?.first == file.id {
+      let others = byNumber[number]?.others ?? []
+      byNumber[number] = others.first.map { Few(first: $0, others: Array(others.dropFirst())) }
+    } else {
+      byNumber[number]?.others.removeAll { $0 == file.id }
+    }
     if !file.inode.identity.isUsable { Self.remove(file.id, from: &byPath, at: file.path) }
   }
 
@@ -256,10 +280,15 @@ final class FileTable {
     if index[key]?.isEmpty == true { index[key] = nil }
   }
 
+  private func numbered(_ number: UInt64) -> [FollowedFile] {
+    guard let few = byNumber[number] else { return [] }
+    return ([few.first] + few.others).compactMap { byID[$0] }
+  }
+
   /// Files whose identity the inode has: on the same file system where the identity alone says little.
   func sharing(_ inode: InodeKey) -> [FollowedFile] {
-    (byIdentity[inode.identity] ?? []).compactMap { byID[$0] }.filter {
-      inode.identity.isUsable || $0.inode.filesystem == inode.filesystem
+    numbered(inode.identity.number).filter {
+      $0.inode.identity == inode.identity && (inode.identity.isUsable || $0.inode.filesystem == inode.filesystem)
     }
   }
 
@@ -268,7 +297,12 @@ final class FileTable {
 
   subscript(id: FileID) -> FollowedFile? { byID[id] }
   subscript(uuid: FileUUID) -> FollowedFile? { byUUID[uuid].flatMap { byID[$0] } }
-  subscript(inode: InodeKey) -> FollowedFile? { byInode[inode].flatMap { byID[$0] } }
+  /// Of several the one that came last.
+  subscript(inode: InodeKey) -> FollowedFile? {
+    guard let few = byNumber[inode.identity.number] else { return nil }
+    let last = few.others.last { byID[$0]?.inode == inode } ?? few.first
+    return byID[last].flatMap { $0.inode == inode ? $0 : nil }
+  }
 
   /// In the order in which they were entered.
   var all: [FollowedFile] { order.compactMap { byID[$0] } }

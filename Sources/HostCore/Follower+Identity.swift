@@ -104,7 +104,7 @@ extension Follower {
     // What the data plane has of it leads to the inode that went.
     letGo(of: file, &turn)
     let isCertain = inode.identity.isUsable && inode.filesystem == file.inode.filesystem
-    file.origin = file.origin ?? (file.inode, file.path)
+    file.origin = file.origin ?? Origin(file.inode, file.path)
     file.isConfirmed = false
     file.isGone = false
     file.expected = 0

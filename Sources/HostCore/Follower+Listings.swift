@@ -128,8 +128,11 @@ extension Follower {
         // A second name that came in the same listing.
         bind(entry, to: file, in: directory)
         refresh(file, facts, entry, &turn)
+      } else if let fresh = entry.freshUUID {
+        bear(entry, fresh, in: directory, &changes.touched, &turn)
       } else {
-        bear(entry, in: directory, &changes.touched, &turn)
+        // Let go of since the listing.
+        directory.want(name: entry.name)
       }
     }
     for id in changes.touched { if let file = files[id] { reviewNames(of: file, &turn) } }
@@ -230,7 +233,7 @@ extension Follower {
 
   /// What the entry says of a file that has this name already or has just got it.
   func refresh(_ file: FollowedFile, _ facts: FileFacts, _ entry: DirectoryEntry, _ turn: inout Turn) {
-    file.entropy = entry.freshUUID
+    file.entropy = entry.freshUUID ?? file.entropy
     // What was asked for before the content began may show the one before it.
     if answered > file.began { file.glimpsed = max(file.glimpsed, min(facts.size, UInt64(Int64.max))) }
     file.links = facts.links

@@ -5,7 +5,9 @@ import JournalModel
 
 extension Follower {
   /// A name that a pattern finds, of an inode that nobody knows.
-  func bear(_ entry: DirectoryEntry, in directory: Directory, _ touched: inout [FileID], _ turn: inout Turn) {
+  func bear(
+    _ entry: DirectoryEntry, _ fresh: UUIDBytes, in directory: Directory, _ touched: inout [FileID], _ turn: inout Turn
+  ) {
     guard let facts = entry.facts else { return }
     let path = directory.path.appending(entry.name)
     switch claim(facts.inode, entry, in: directory, &turn) {
@@ -16,11 +18,11 @@ extension Follower {
     case .nobody: guard patterns.isFollowed(entry.name, in: directory.position) else { return }
     }
     let identity = facts.inode.identity
-    let (uuid, isDerived) = uuid(of: identity, entry)
+    let (uuid, isDerived) = uuid(of: identity, fresh)
     let file = FollowedFile(
       id: files.makeID(), uuid: uuid, inode: facts.inode, isDerived: isDerived,
       born: identity.birth ?? turn.wall, path: path, empty: source.empty)
-    file.entropy = entry.freshUUID
+    file.entropy = fresh
     file.mode = facts.mode
     file.owner = facts.owner
     file.group = facts.group
@@ -44,12 +46,12 @@ extension Follower {
   }
 
   /// Derived for incarnation 0 (D1), random where the identity is not usable or another file has the derived one (D2).
-  private func uuid(of identity: InodeIdentity, _ entry: DirectoryEntry) -> (FileUUID, isDerived: Bool) {
+  private func uuid(of identity: InodeIdentity, _ fresh: UUIDBytes) -> (FileUUID, isDerived: Bool) {
     if identity.isUsable {
       let derived = source.derive(identity)
       if !files.isUsed(derived) { return (derived, true) }
     }
-    var entropy = entry.freshUUID
+    var entropy = fresh
     return (freshUUID(&entropy), false)
   }
 
@@ -128,7 +130,7 @@ extension Follower {
     // What is more is said when a read has shown that it is the file.
     file.needsCheck = true
     file.isConfirmed = false
-    file.origin = file.origin ?? (file.inode, file.path)
+    file.origin = file.origin ?? Origin(file.inode, file.path)
     check(file)
   }
 }

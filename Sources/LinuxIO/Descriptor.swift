@@ -74,13 +74,13 @@ extension Descriptor {
 
   func size() throws(SystemError) -> UInt64 {
     var facts = linux_facts()
-    _ = try checked("statx", linux_facts(number, &facts))
+    _ = try checked("statx", linux_facts(number, "", &facts))
     return facts.size
   }
 
   func device() throws(SystemError) -> UInt64 {
     var facts = linux_facts()
-    _ = try checked("statx", linux_facts(number, &facts))
+    _ = try checked("statx", linux_facts(number, "", &facts))
     return facts.device
   }
 

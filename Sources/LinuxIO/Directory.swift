@@ -12,15 +12,22 @@ struct Directory {
     descriptor = try Descriptor.open([UInt8(ascii: ".")], in: found.number, O_RDONLY | O_DIRECTORY)
   }
 
-  /// The named entries, or all of them, ordered by name. Links are walked by `follow`.
+  /// The named entries, or all of them, ordered by name. Links are walked by `follow`; a file whose facts `known` tells is
+  /// asked no more (K6).
   func entries(
-    _ names: [[UInt8]]?, following follow: (_ link: [UInt8]) throws(SystemError) -> Way
+    _ names: [[UInt8]]?, knowing known: SettledInodes,
+    following follow: (_ link: [UInt8]) throws(SystemError) -> Way
   ) throws(SystemError) -> [DirectoryEntry] {
     let isPartial = names != nil
     var entries: [DirectoryEntry] = []
+    let here = try descriptor.rawFacts()
     let wanted = if let names { names } else { try self.names() }
-    for name in wanted.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
-      if let entry = try entry(name, isPartial: isPartial, follow) { entries.append(entry) }
+    for name in wanted.sorted(by: { $0.lexicographicallyPrecedes($1) }) where Self.isName(name) {
+      if let facts = known.facts(of: name, in: descriptor, here) {
+        entries.append(DirectoryEntry(name: name, facts: facts, freshUUID: nil))
+      } else if let entry = try entry(name, isPartial: isPartial, known, follow) {
+        entries.append(entry)
+      }
     }
     return entries
   }
@@ -48,15 +55,17 @@ struct Directory {
   /// Nil when a name that was asked for doesn't exist. Everything about the entry comes from one descriptor, so that
   /// it is about one inode whatever happens to the name meanwhile (S07).
   private func entry(
-    _ name: [UInt8], isPartial: Bool, _ follow: ([UInt8]) throws(SystemError) -> Way
+    _ name: [UInt8], isPartial: Bool, _ known: SettledInodes, _ follow: ([UInt8]) throws(SystemError) -> Way
   ) throws(SystemError) -> DirectoryEntry? {
     var entry = DirectoryEntry(name: name, facts: nil, freshUUID: Randomness.uuid())
-    guard Self.isName(name) else { return nil }
     do {
+      let asked = Clocks.wall()
       let itself = try Descriptor.open(name, in: descriptor.number, linux_O_PATH | O_NOFOLLOW)
       entry.isSymbolicLink = try itself.rawFacts().mode & linux_file_type == linux_symbolic_link
       guard entry.isSymbolicLink else {
-        entry.facts = try InodeFacts.of(itself)
+        let facts = try InodeFacts.of(itself)
+        known.note(facts, asked: asked)
+        entry.facts = facts
         return entry
       }
       // The link's own owner and text, and all that lies behind it, are judged by the walk.

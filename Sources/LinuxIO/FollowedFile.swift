@@ -10,6 +10,8 @@ final class FollowedFile: Sendable {
     var inode: InodeKey
     /// No name is left: the descriptor is the only way to the bytes.
     var isPinned = false
+    /// Its number and birth are no other inode's.
+    var isSettled = false
 
     mutating func move(to path: BytePath, isPinned: Bool) {
       self.path = path
@@ -19,16 +21,21 @@ final class FollowedFile: Sendable {
   let file: FileUUID
   /// The file system that its bytes come from.
   let mount: Mount
-  let place: Monitor<Place>
+  let place: Guarded<Place>
   /// Locked while an ingest runs.
-  let ingestor: Monitor<Ingestor<SHA256Tree>>
+  let ingestor: Guarded<Ingestor<SHA256Tree>>
 
   init(file: FileUUID, mount: Mount, place: Place, limits: Limits) {
     self.file = file
     self.mount = mount
-    self.place = Monitor(place)
-    ingestor = Monitor(Ingestor(limits: limits))
+    self.place = Guarded(place)
+    ingestor = Guarded(Ingestor(limits: limits))
   }
+
+  /// The inode, where its number and birth tell it from every other one.
+  var settledInode: InodeKey? { place.withLock { $0.isSettled ? $0.inode : nil } }
+
+  func settle(_ inode: InodeKey) { place.withLock { if $0.inode == inode { $0.isSettled = true } } }
 
   enum Opening {
     case open(Descriptor)
@@ -61,7 +68,10 @@ final class FollowedFile: Sendable {
   func renumbered(_ source: Descriptor) -> InodeKey? {
     let known = place.withLock { $0.inode }
     guard !known.identity.isUsable, let now = try? InodeFacts.of(source).inode, now != known else { return nil }
-    place.withLock { $0.inode = now }
+    place.withLock {
+      $0.inode = now
+      $0.isSettled = false
+    }
     return now
   }
 
@@ -80,7 +90,7 @@ final class FollowedFile: Sendable {
 extension Descriptor: ByteSource {
   package func facts() throws -> SourceFacts {
     var raw = linux_facts()
-    _ = try checked("statx", linux_facts(number, &raw))
+    _ = try checked("statx", linux_facts(number, "", &raw))
     return SourceFacts(size: raw.size, modified: WallTime(nanoseconds: raw.modified), links: raw.links)
   }
 

@@ -8,8 +8,7 @@ enum InodeFacts {
   /// Throws when the identity can't be told *now*; an inode that never has a generation or birth time gets nil there.
   /// An identity must not change with the weather: it is what tells files apart.
   static func of(_ descriptor: Descriptor) throws(SystemError) -> FileFacts {
-    var raw = linux_facts()
-    _ = try checked("statx", linux_facts(descriptor.number, &raw))
+    let raw = try descriptor.rawFacts()
     let fileSystem = try FileSystem.of(descriptor)
     let kind = FileFacts.Kind(mode: raw.mode, on: fileSystem)
     // Overlayfs shows that of a layer, and another one after a copy-up (D1).
@@ -19,9 +18,7 @@ enum InodeFacts {
       number: raw.inode, generation: try generation(descriptor, inode: raw.inode, kind: kind, on: fileSystem),
       birth: birth, subvolume: try subvolume(descriptor, kind: kind, on: fileSystem))
     return FileFacts(
-      kind: kind, inode: InodeKey(device: raw.device, filesystem: fileSystem.identifier, identity: identity),
-      size: raw.size, modified: WallTime(nanoseconds: raw.modified), links: raw.links, mode: raw.mode, owner: raw.owner,
-      group: raw.group)
+      raw, kind: kind, inode: InodeKey(device: raw.device, filesystem: fileSystem.identifier, identity: identity))
   }
 
   /// From the kernel's file handle, which needs no permission on the file; else from `FS_IOC_GETVERSION`, which needs it
@@ -58,6 +55,14 @@ enum InodeFacts {
     _ = try checked("BTRFS_IOC_GET_SUBVOL_INFO", linux_subvolume(file.number, &bytes))
     func word(_ range: Range<Int>) -> UInt64 { bytes[range].reduce(0) { $0 << 8 | UInt64($1) } }
     return UUIDBytes(high: word(0..<8), low: word(8..<16))
+  }
+}
+
+extension FileFacts {
+  init(_ raw: linux_facts, kind: Kind, inode: InodeKey) {
+    self.init(
+      kind: kind, inode: inode, size: raw.size, modified: WallTime(nanoseconds: raw.modified), links: raw.links,
+      mode: raw.mode, owner: raw.owner, group: raw.group)
   }
 }
 

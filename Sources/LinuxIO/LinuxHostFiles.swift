@@ -14,6 +14,8 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   private struct State {
     var files: [FileID: FollowedFile] = [:]
+    /// Which of them had a number last.
+    var numbers: [InodeNumber: FileID] = [:]
     var descriptors: DescriptorCache<FileID>
   }
   private let state: Monitor<State>
@@ -108,7 +110,10 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       listing.lent = way.lent
       listing.isWatched = isWatched(directory, fileSystem, place.inode) && fileSystem.isNotified
       let areWatched = listing.isWatched
-      var entries = try directory.entries(names) { name throws(SystemError) in
+      let known = SettledInodes(filesystem: fileSystem) { [state] number in
+        state.withLock { state in state.numbers[number].flatMap { state.files[$0] } }
+      }
+      var entries = try directory.entries(names, knowing: known) { name throws(SystemError) in
         let goal = WatchTable.Goal.link(directory: path, name: name)
         let mustTrace = areWatched && (names == nil || !watches.withLock { $0.isTraced(goal) })
         return try walk(name, from: directory.descriptor, tracing: mustTrace ? goal : nil)
@@ -182,6 +187,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     let followed = FollowedFile(file: file, mount: mount, place: .init(path: path, inode: inode), limits: limits)
     let hasRoom = state.withLock { state in
       state.files[id] = followed
+      if let number = InodeNumber(inode) { state.numbers[number] = id }
       return state.descriptors.hasRoom
     }
     // Opened early where that costs no other file its descriptor: a name may be gone a moment later (S11).
@@ -200,14 +206,21 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   package func reborn(_ id: FileID, as next: FileID, file: FileUUID) {
     state.withLock { state in
       guard let old = state.files.removeValue(forKey: id) else { return }
-      state.files[next] = FollowedFile(
-        file: file, mount: old.mount, place: old.place.withLock { $0 }, limits: limits)
+      let place = old.place.withLock { $0 }
+      state.files[next] = FollowedFile(file: file, mount: old.mount, place: place, limits: limits)
+      if let number = InodeNumber(place.inode), state.numbers[number] == id { state.numbers[number] = next }
       state.descriptors.rename(id, to: next)
     }
   }
 
   package func release(_ id: FileID) {
-    let (file, held) = state.withLock { ($0.files.removeValue(forKey: id), $0.descriptors.remove(id)) }
+    let (file, held) = state.withLock { state in
+      let file = state.files.removeValue(forKey: id)
+      if let number = file.flatMap({ InodeNumber($0.place.withLock { $0.inode }) }), state.numbers[number] == id {
+        state.numbers[number] = nil
+      }
+      return (file, state.descriptors.remove(id))
+    }
     // The last to have it frees the bytes of a removed file, which takes its time on any disk.
     if let file, let held { aside(file.mount, id) { withExtendedLifetime(held) {} } }
   }

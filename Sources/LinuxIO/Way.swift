@@ -96,7 +96,7 @@ struct Way {
 extension Descriptor {
   func rawFacts() throws(SystemError) -> linux_facts {
     var raw = linux_facts()
-    _ = try checked("statx", linux_facts(number, &raw))
+    _ = try checked("statx", linux_facts(number, "", &raw))
     return raw
   }
 

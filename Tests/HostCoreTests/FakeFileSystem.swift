@@ -214,6 +214,9 @@ final class FakeFileSystem {
     return mount.flatMap { mounts[$0] } ?? 0
   }
 
+  /// Listed as if they were attached.
+  var drawsNone: Set<String> = []
+
   func listing(of directory: BytePath, names: [[UInt8]]?, random: inout SeededNumbers) -> Listing {
     let path = text(directory)
     let isWatched = watches.contains(path)
@@ -234,7 +237,7 @@ final class FakeFileSystem {
   }
 
   private func entry(_ path: String, _ node: Node, _ random: inout SeededNumbers) -> DirectoryEntry {
-    let fresh = UUIDBytes(high: random.next(), low: random.next())
+    let fresh = drawsNone.contains(path) ? nil : UUIDBytes(high: random.next(), low: random.next())
     var entry = DirectoryEntry(
       name: name(path), facts: unexaminable.contains(path) ? nil : facts(node, at: path), freshUUID: fresh)
     entry.trouble = troubles[path]

@@ -24,6 +24,23 @@ import Testing
     return host.settled.contains(7)
   }
 
+  // MARK: K6
+
+  @Test func whatWasLetGoOfSinceItsListingIsListedAgainK6() throws {
+    let host = try host()
+    var listings = 0
+    host.beforeListing = { [files] _ in
+      listings += 1
+      if listings == 2 { files.drawsNone = [] }
+    }
+    files.drawsNone = ["/log/a.log"]
+    files.create("/log/a.log", "a")
+    host.run()
+    #expect(listings >= 2)
+    #expect(a.contents("/log/a.log") == ["a"])
+    #expect(host.births.count == 1)
+  }
+
   // MARK: D9
 
   @Test func linksThatLendRightsAreSaidOnceAndDontKeepFromSettlingD9() throws {

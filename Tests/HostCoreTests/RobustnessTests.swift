@@ -51,7 +51,7 @@ extension RobustnessTests.World {
     return DirectoryEntry(
       name: name(), isSymbolicLink: chance(15), facts: chance(90) ? facts : nil,
       realPath: chance(20) ? BytePath(pick(["/r", "", "\0"])) : nil,
-      freshUUID: UUIDBytes(high: random.next(), low: chance(30) ? 0 : random.next()))
+      freshUUID: chance(90) ? UUIDBytes(high: random.next(), low: chance(30) ? 0 : random.next()) : nil)
   }
 
   mutating func listing(_ directory: BytePath, _ names: [[UInt8]]?) -> Listing {

@@ -103,6 +103,96 @@ import Testing
   }
 }
 
+/// A scan asks one `statx` about what is known (K6).
+@Suite struct SettledInodesTests {
+  private let acts: LinuxFiles
+  private let directory: Directory
+  private let path: BytePath
+
+  init() throws {
+    acts = try LinuxFiles()
+    path = acts.root.appending(Array("a.log".utf8))
+    try acts.create(path)
+    try acts.append(path, pattern(10))
+    directory = try Directory(try Descriptor.open(acts.root, O_RDONLY))
+  }
+
+  private func facts() throws -> FileFacts { try InodeFacts.of(try Descriptor.open(path, O_RDONLY)) }
+
+  private func file(_ inode: InodeKey) -> FollowedFile {
+    FollowedFile(
+      file: FileUUID(UUIDBytes(high: 1, low: 1)), mount: .unknown, place: .init(path: path, inode: inode),
+      limits: smallLimits)
+  }
+
+  private func known(_ file: FollowedFile) throws -> SettledInodes {
+    let number = try #require(InodeNumber(file.place.withLock { $0.inode }))
+    return SettledInodes(filesystem: try FileSystem.of(directory.descriptor)) { $0 == number ? file : nil }
+  }
+
+  /// The time of its birth and so much.
+  private func time(_ facts: FileFacts, _ seconds: Int64) throws -> WallTime {
+    let birth = try #require(facts.inode.identity.birth)
+    return WallTime(nanoseconds: birth.nanoseconds + seconds * 1_000_000_000)
+  }
+
+  private func entry(_ known: SettledInodes) throws -> DirectoryEntry? {
+    try directory.entries([path.name], knowing: known) { name throws(SystemError) in
+      try Way.walk(name, from: directory.descriptor, user: 0) { _, _ in }
+    }.first
+  }
+
+  @Test func `K6, D1: a birth counts when it lay far enough back as the identity was asked for`() throws {
+    let found = try facts()
+    let known = try known(file(found.inode))
+    // Newly born, and born in the future, as clocks that step back have it.
+    for seconds in [0, 4, -60] as [Int64] {
+      known.note(found, asked: try time(found, seconds))
+      #expect(try entry(known)?.freshUUID != nil)
+    }
+    known.note(found, asked: try time(found, 5))
+    let entry = try #require(try entry(known))
+    #expect(entry.freshUUID == nil && entry.facts == found)
+    // Growth is seen.
+    try acts.append(path, pattern(7))
+    #expect(try self.entry(known)?.facts?.size == 17)
+  }
+
+  @Test func `K6, D1: another inode of the name is asked in full, also one of the same number`() throws {
+    let found = try facts()
+    let settled = file(found.inode)
+    let known = try known(settled)
+    known.note(found, asked: try time(found, 60))
+    #expect(try #require(try entry(known)).freshUUID == nil)
+    try acts.unlink(path)
+    try acts.create(path)
+    // Perhaps the same number: some file systems give it out again at once.
+    let next = try #require(try entry(known)?.facts)
+    #expect(next == (try facts()) && next.inode != found.inode)
+    var older = found.inode
+    older.identity.birth = try time(found, -1)
+    let other = file(older)
+    let stale = FileFacts(kind: .regular, inode: older, size: 0, modified: try time(found, 0))
+    known.note(stale, asked: try time(found, 60))
+    #expect(other.settledInode == nil)
+  }
+
+  @Test(.enabled(if: MountNamespace.isPermitted, "no right to mount"))
+  func `K6, D10: what is mounted over a name is asked in full, also if it is the same file system`() throws {
+    try MountNamespace.inside { space in
+      let here = try Self()
+      let found = try here.facts()
+      let known = try here.known(here.file(found.inode))
+      known.note(found, asked: try here.time(found, 60))
+      #expect(try #require(try here.entry(known)).freshUUID == nil)
+      try space.bind(here.path, at: here.path)
+      #expect(try here.entry(known)?.freshUUID != nil)
+      try space.unmount(here.path)
+      #expect(try #require(try here.entry(known)).freshUUID == nil)
+    }
+  }
+}
+
 @Suite struct WatchTableTests {
   /// struct inotify_event
   private func event(_ watch: Int32, _ mask: Int32, _ name: String = "") -> [UInt8] {
