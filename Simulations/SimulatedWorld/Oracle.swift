@@ -147,6 +147,7 @@ package final class Oracle {
     let all = known.bytes + bytes
     for candidate in known.incarnation...last {
       guard SimulatedDisk.content(of: inode, incarnation: candidate).starts(with: all) else { continue }
+      if (candidate + 1..<last + 1).contains(where: { goesOn(all, from: from, in: inode, incarnation: $0) }) { break }
       known.incarnation = candidate
       return
     }
@@ -176,6 +177,14 @@ package final class Oracle {
       if isWithinLimit(all[..<switched], known, inode, from: from, upTo: candidate - 1) { return true }
     }
     return false
+  }
+
+  /// What was read may be of this content, although the bytes before are of an earlier one: that had grown, unread, by the
+  /// same bytes.
+  private func goesOn(_ all: [UInt8], from: Int, in inode: SimulatedDisk.Inode, incarnation: Int) -> Bool {
+    let content = SimulatedDisk.content(of: inode, incarnation: incarnation)
+    let start = comparedStart(from)
+    return from > 0 && content.count >= all.count && content[start..<all.count].elementsEqual(all[start...])
   }
 
   /// From where on D4 compares the bytes before `length`: after a restart it re-reads the open leaf and the one before
