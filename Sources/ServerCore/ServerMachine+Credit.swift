@@ -147,6 +147,8 @@ extension ServerMachine where H.Value == Digest {
       let isDone = owed == 0 && session.credit.held == 0
       if session.credit.isDrained, isContended || owed <= session.credit.unused {
         endTurn(id)
+        // What was begun may have taken the base, and then the host can send nothing that would ask for its end.
+        if !session.unfinished.isEmpty { wantTurn(id) }
       } else if isContended, isDone {
         // What it was granted beyond what it had to send lapses.
         endTurn(id)

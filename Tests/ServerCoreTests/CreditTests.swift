@@ -150,6 +150,42 @@ import WireProtocol
     #expect(client.refusals.isEmpty && client.durable(0) == 512)
   }
 
+  /// What was granted in its turn is committed, and the rest of its base is taken by an extent that was begun: its host can
+  /// send nothing that would ask for more.
+  @Test func `a turn that ends within an extent is followed by another (P2 P6)`() {
+    var limits = smallLimits()
+    limits.extentSize = 256
+    limits.payloadFrameSize = 64
+    let world = FakeWorld.empty(limits, totalCredit: 1_024)
+    let (first, second) = (FakeHost("web1", limits: limits), FakeHost("web2", limits: limits))
+    for host in [first, second] {
+      host.bear(FakeHost.uuid(host === first ? 1 : 2), "/a")
+      host.write(0, text(512, 1))
+      host.write(0, text(256, 2))
+    }
+    let client = ScriptedClient(world, first)
+    client.sendRecords()
+    client.payload(0, 0..<64)
+    client.settle()
+    #expect(client.credit >= 576)
+    let other = ScriptedClient(world, second)
+    other.sendRecords()
+    other.payload(0, 0..<64)
+    for offset in stride(from: 64, to: 576, by: 64) { client.payload(0, offset..<(offset + 64)) }
+    client.settle()
+    #expect(client.durable(0) == 512 && other.credit > 64)
+    // The other one has its turn, and is done with it.
+    while other.sent < 768, other.credit >= other.sent + 64 {
+      other.payload(0, Int(other.sent)..<(Int(other.sent) + 64))
+      other.settle()
+    }
+    #expect(other.durable(0) >= 512)
+    #expect(client.credit >= 768)
+    for offset in stride(from: 576, to: 768, by: 64) { client.payload(0, offset..<(offset + 64)) }
+    client.settle()
+    #expect(client.closed == nil && client.refusals.isEmpty && client.durable(0) == 768)
+  }
+
   @Test func `frames that wait are counted with what they occupy (P2)`() {
     let limits = smallLimits()
     let world = FakeWorld.empty(limits, totalCredit: 1 << 20)
