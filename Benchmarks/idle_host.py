@@ -3,8 +3,8 @@
 
 usage: idle_host.py [--files 100000] [--names 0] [--intervals 3] [--directory DIR]
 
-The files (100 bytes each, and as many directories as make 1,000 files each) lie on an ext4 image of their own (this needs root), with
-`--names` more in each directory that no pattern finds. Printed: memory and CPU of the host alone, over whole intervals of
+The files (100 bytes each, 1,000 in a directory) lie on an ext4 image of their own (this needs root), with `--names` more in
+each directory that no pattern finds. Printed: memory and CPU of the host alone, over whole intervals of
 its regular scan, when all had been delivered; then the time from a start to settled, with the server up.
 With `--trace` the calls of one interval are counted by strace.
 """

@@ -73,15 +73,11 @@ extension Descriptor {
   }
 
   func size() throws(SystemError) -> UInt64 {
-    var facts = linux_facts()
-    _ = try checked("statx", linux_facts(number, "", &facts))
-    return facts.size
+    try rawFacts().size
   }
 
   func device() throws(SystemError) -> UInt64 {
-    var facts = linux_facts()
-    _ = try checked("statx", linux_facts(number, "", &facts))
-    return facts.device
+    try rawFacts().device
   }
 
   static let syncCall = "fsync"

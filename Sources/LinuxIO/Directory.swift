@@ -61,9 +61,10 @@ struct Directory {
     do {
       let asked = Clocks.wall()
       let itself = try Descriptor.open(name, in: descriptor.number, linux_O_PATH | O_NOFOLLOW)
-      entry.isSymbolicLink = try itself.rawFacts().mode & linux_file_type == linux_symbolic_link
+      let raw = try itself.rawFacts()
+      entry.isSymbolicLink = raw.mode & linux_file_type == linux_symbolic_link
       guard entry.isSymbolicLink else {
-        let facts = try InodeFacts.of(itself)
+        let facts = try InodeFacts.of(itself, raw)
         known.note(facts, asked: asked)
         entry.facts = facts
         return entry

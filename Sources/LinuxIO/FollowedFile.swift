@@ -89,8 +89,7 @@ final class FollowedFile: Sendable {
 
 extension Descriptor: ByteSource {
   package func facts() throws -> SourceFacts {
-    var raw = linux_facts()
-    _ = try checked("statx", linux_facts(number, "", &raw))
+    let raw = try rawFacts()
     return SourceFacts(size: raw.size, modified: WallTime(nanoseconds: raw.modified), links: raw.links)
   }
 

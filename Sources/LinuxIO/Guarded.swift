@@ -1,6 +1,7 @@
 import Glibc
 
 /// A value behind a mutex that nobody waits at: a `Monitor` without its condition, for what there is one of for each file.
+/// (`Synchronization.Mutex` takes no ingestor: what its body lends to a call must be sendable.)
 final class Guarded<Value>: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private var value: Value

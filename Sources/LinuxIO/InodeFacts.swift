@@ -8,7 +8,11 @@ enum InodeFacts {
   /// Throws when the identity can't be told *now*; an inode that never has a generation or birth time gets nil there.
   /// An identity must not change with the weather: it is what tells files apart.
   static func of(_ descriptor: Descriptor) throws(SystemError) -> FileFacts {
-    let raw = try descriptor.rawFacts()
+    try of(descriptor, try descriptor.rawFacts())
+  }
+
+  /// `raw`: what statx(2) says of it.
+  static func of(_ descriptor: Descriptor, _ raw: linux_facts) throws(SystemError) -> FileFacts {
     let fileSystem = try FileSystem.of(descriptor)
     let kind = FileFacts.Kind(mode: raw.mode, on: fileSystem)
     // Overlayfs shows that of a layer, and another one after a copy-up (D1).

@@ -134,9 +134,7 @@ struct SyncFailure: Error, CustomStringConvertible {
 extension Descriptor {
   /// The file type bits of `st_mode`.
   func kind() throws(SystemError) -> UInt32 {
-    var facts = linux_facts()
-    _ = try checked("statx", linux_facts(number, "", &facts))
-    return facts.mode & linux_file_type
+    try rawFacts().mode & linux_file_type
   }
 }
 

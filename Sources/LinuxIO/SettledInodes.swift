@@ -7,7 +7,8 @@ import JournalModel
 ///
 /// The time of a birth is read off a clock that moves in steps, so one number may be given to two inodes of one birth.
 /// Hence a birth counts only if it lay `margin` back when the identity was asked for: whatever takes the number from then
-/// on is born later.
+/// on is born later. The clock must be this machine's: where another machine or user space says when a file was born,
+/// nothing is settled.
 struct SettledInodes {
   /// More than any file system's steps, and not in the future: a clock that was set back says nothing.
   private static let margin: Int64 = 5_000_000_000
@@ -31,7 +32,8 @@ struct SettledInodes {
 
   /// Takes what was found in full, by a handle, after `asked`.
   func note(_ facts: FileFacts, asked: WallTime) {
-    guard facts.kind == .regular, let number = InodeNumber(facts.inode), let birth = facts.inode.identity.birth,
+    guard filesystem.isNotified, facts.kind == .regular, let number = InodeNumber(facts.inode),
+      let birth = facts.inode.identity.birth,
       birth.nanoseconds <= asked.nanoseconds.saturatingAdding(-Self.margin)
     else { return }
     attached(number)?.settle(facts.inode)

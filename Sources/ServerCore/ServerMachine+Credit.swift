@@ -147,8 +147,8 @@ extension ServerMachine where H.Value == Digest {
       let isDone = owed == 0 && session.credit.held == 0
       if session.credit.isDrained, isContended || owed <= session.credit.unused {
         endTurn(id)
-        // An extent may be begun that the base has no room to end: nothing that the host may send would say so.
-        if owed > session.credit.unused { wantTurn(id) }
+        // What was begun may have taken the base, and then the host can send nothing that would ask for its end.
+        if !session.unfinished.isEmpty { wantTurn(id) }
       } else if isContended, isDone {
         // What it was granted beyond what it had to send lapses.
         endTurn(id)

@@ -158,6 +158,19 @@ import Testing
     #expect(try self.entry(known)?.facts?.size == 17)
   }
 
+  @Test func `K6, D1: what another machine's clock says of a birth settles nothing`() throws {
+    let found = try facts()
+    let settled = file(found.inode)
+    let (nfs, fuse) = (0x6969 as Int64, 0x6573_5546 as Int64)
+    for type in [nfs, fuse] {
+      let there = SettledInodes(filesystem: FileSystem(type: type, identifier: 1)) { _ in settled }
+      there.note(found, asked: try time(found, 60))
+      #expect(settled.settledInode == nil)
+    }
+    try known(settled).note(found, asked: try time(found, 60))
+    #expect(settled.settledInode == found.inode)
+  }
+
   @Test func `K6, D1: another inode of the name is asked in full, also one of the same number`() throws {
     let found = try facts()
     let settled = file(found.inode)
