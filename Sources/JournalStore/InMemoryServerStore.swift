@@ -125,6 +125,7 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
 extension InMemoryServerStore.State: ServerHoldingsView {
   package func journal(_ key: HostJournal) -> HeldJournal? { journals[key]?.row }
   package func string(_ key: StringKey) -> StoredString? { strings[key] }
+  package func isUnfinished(_ key: StringKey) -> Bool { unfinished.contains(key) }
   package func owner(ofName digest: Digest) -> StringKey? { names[digest] }
   package func leaf(of key: StringKey, at index: UInt64) -> Digest? { leaves[key]?.element(at: index) }
 

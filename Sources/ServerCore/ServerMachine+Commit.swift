@@ -153,7 +153,7 @@ extension ServerMachine where H.Value == Digest {
     case .wanted:
       strings[index].unfinished = .arriving
       batch.unfinished.append(key)
-    case .durable where strings[index].attempted <= committed && strings[index].plain != .broken:
+    case .durable where strings[index].attempted <= committed && !strings[index].isUnproven:
       let next = strings[index].promises.first(after: committed) ?? committed
       guard next - committed <= UInt64(max(0, limits.logPayloadSize)) else { return }
       strings[index].unfinished = .leaving

@@ -81,6 +81,7 @@ extension ServerMachine where H.Value == Digest {
       refuse(frame, index, failure.code, failure.text)
     } else {
       own(index, by: frame.connection)
+      prove(index)
       guard strings[index].written == committed, strings[index].hasPlainFile else {
         strings[index].waiting.insert(frame, at: 0)
         return false
@@ -103,10 +104,6 @@ extension ServerMachine where H.Value == Digest {
     }
     if strings[index].tail != .kept { return (.busy, "earlier payload is being discarded") }
     if end <= strings[index].committed { return nil }
-    guard strings[index].plain != .broken else {
-      guard let failure = strings[index].failure else { return (.busy, "its plain file is being repaired") }
-      return (failure.code, failure.text)
-    }
     guard end <= strings[index].promises.greatest ?? 0 else {
       return (.unknownFile, "no recorded length reaches \(end)")
     }

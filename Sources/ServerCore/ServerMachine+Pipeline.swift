@@ -30,6 +30,10 @@ extension ServerMachine where H.Value == Digest {
       return
     }
     if strings[index].tail == .doomed { return discardTail(index) }
+    if strings[index].isUnproven {
+      if strings[index].tail == .ending { return discardTail(index) }
+      return prove(index)
+    }
     let from = strings[index].verified
     let next = strings[index].promises.verifiable(
       from: max(from, strings[index].passedOver), received: strings[index].received, span: UInt64(limits.syncSlice),
@@ -244,8 +248,8 @@ extension ServerMachine where H.Value == Digest {
       strings[index].failure = nil
       switch strings[index].plain {
       case .failed: createAgain(index)
-      case .broken where strings[index].writing == nil: repair(index)
-      case .none, .claiming, .creating, .made, .named, .broken: break
+      case .broken: repair(index)
+      case .none, .claiming, .creating, .made, .named, .unproven, .proving: break
       }
       advance(index)
     }

@@ -4,9 +4,11 @@ import JournalStore
 import MerkleLog
 import WireProtocol
 
-// Recovery on start (P3): the machine's whole state follows from rows, promises and log ranges. Only plain files that may
-// hold other than the committed bytes are opened and repaired (K2): those for which the log holds bytes, those into which
-// bytes went ahead of their commit, and all of them beside a store that isn't the one that wrote them last.
+// Recovery on start (P3): the machine's whole state follows from rows, promises and log ranges. Before it serves, only those
+// plain files are repaired that a crash may have left with other than the committed bytes (K2): those for which the log
+// holds bytes, and those into which bytes went ahead of their commit. That is all of them unless the store or the log root
+// was restored from a backup, which not every counter tells: so each other one is unproven until its size was compared,
+// before it is first used or in the background.
 
 extension ServerMachine where H.Value == Digest {
   mutating func start(
@@ -35,12 +37,15 @@ extension ServerMachine where H.Value == Digest {
       _ = self.strings[index].promises.insert(promise.length, promise.root)
     }
     for index in self.strings.indices {
-      if self.strings[index].plain != .named {
+      guard self.strings[index].plain == .unproven else {
         create(index)
-      } else if !mayCut || self.strings[index].logged > 0 || self.strings[index].unfinished == .durable {
+        continue
+      }
+      unprovenStrings += 1
+      if self.strings[index].logged > 0 || self.strings[index].unfinished == .durable {
         repair(index)
       } else {
-        linkIfNewest(self.strings[index].row)
+        unproven.append(index)
       }
     }
     serveWhenRepaired()
@@ -48,7 +53,7 @@ extension ServerMachine where H.Value == Digest {
 
   private mutating func addRecovered(_ row: StoredString, isUnfinished: Bool) {
     if row.isMade { noteNewest(row) }
-    var string = StringIntake(row: row, plain: row.isMade ? .named : .claiming, tally: tally(of: row.key.key.host))
+    var string = StringIntake(row: row, plain: row.isMade ? .unproven : .claiming, tally: tally(of: row.key.key.host))
     string.adopts = !row.isMade
     if isUnfinished { string.unfinished = .durable }
     let index = add(string)
@@ -64,14 +69,13 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func repair(_ index: Int) {
     repairsOutstanding += 1
-    if strings[index].plain != .broken { brokenStrings += 1 }
-    strings[index].plain = .broken
+    strings[index].plain = .proving
     strings[index].writing = strings[index].committed
     out.append(.repair(strings[index].row, mayCut: mayCut))
   }
 
   mutating func repaired(_ key: StringKey, _ outcome: RepairOutcome) {
-    guard let index = index(of: key), strings[index].plain == .broken, strings[index].writing != nil else { return }
+    guard let index = index(of: key), strings[index].plain == .proving else { return }
     repairsOutstanding -= 1
     strings[index].writing = nil
     switch outcome {
@@ -87,13 +91,14 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func repairFailed(_ index: Int, _ code: RefusalCode, _ text: String) {
+    strings[index].plain = .broken
     out.append(.report(.repairFailed(strings[index].row.key.key, text)))
     fail(index, code, text)
   }
 
   /// The plain file holds exactly the committed bytes, synced: the log's part can go.
   private mutating func repairDone(_ index: Int) {
-    brokenStrings -= 1
+    unprovenStrings -= 1
     strings[index].plain = .named
     strings[index].syncedUpTo = strings[index].committed
     if strings[index].logged > 0 || strings[index].unfinished == .durable { markRowDirty(index) }
@@ -102,8 +107,19 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func serveWhenRepaired() {
-    guard phase == .repairing, repairsOutstanding == 0 else { return }
-    phase = .serving
-    out.append(.serve)
+    if phase == .repairing, repairsOutstanding == 0 {
+      phase = .serving
+      out.append(.serve)
+    }
+    guard phase == .serving else { return }
+    while repairsOutstanding < Self.provenAtOnce, let index = unproven.popFirst() { prove(index) }
+  }
+
+  /// A few, so that what is used before its turn doesn't wait behind many.
+  private static var provenAtOnce: Int { 4 }
+
+  /// Before the first use of a plain file that a start found.
+  mutating func prove(_ index: Int) {
+    if strings[index].plain == .unproven { repair(index) }
   }
 }

@@ -32,8 +32,10 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   // Recovery
   var repairsOutstanding = 0
-  /// Strings whose plain file isn't repaired.
-  var brokenStrings = 0
+  /// How many plain files that the start found may hold other than the committed bytes.
+  var unprovenStrings = 0
+  /// Those that nobody has used so far, in the order in which they are looked at.
+  var unproven = Fifo<Int>()
   var mayCut = false
   // Commits
   var flight: GroupCommit?
@@ -172,7 +174,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   /// The start counter may go on: beside a store older than the plain files it stays behind until each of them is
   /// repaired, or a crash before that would make the excess of the others look like a crash's leftovers (P3).
-  package var mayCountOn: Bool { mayCut || (phase != .repairing && brokenStrings == 0) }
+  package var mayCountOn: Bool { mayCut || (phase != .repairing && unprovenStrings == 0) }
 
   /// Hosts whose totals are these now (K3).
   mutating func note(_ totals: [HostName: HostTotals]) {

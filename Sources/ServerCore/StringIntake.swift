@@ -21,7 +21,11 @@ struct StringIntake {
     case made
     case named
     case failed
-    /// The repair at start failed: what is held is stated and nothing is added.
+    /// Found by a start: a store or a log root from a backup may have come between, so its size is compared (and repaired)
+    /// before it is first used, or in the background (K2). Payload waits until then.
+    case unproven
+    case proving
+    /// Its repair failed: what is held is stated and nothing is added.
     case broken
   }
 
@@ -145,4 +149,6 @@ struct StringIntake {
   /// No commit has made its present name durable.
   var lacksName: Bool { plain == .none || plain == .claiming }
   var hasPlainFile: Bool { plain == .made || plain == .named }
+  /// It has a plain file of which nobody knows whether it holds just the committed bytes.
+  var isUnproven: Bool { plain == .unproven || plain == .proving || plain == .broken }
 }

@@ -68,6 +68,8 @@ final class FakeWorld {
   /// Commits that were refused for a name that another string has.
   private(set) var namesRefused = 0
   private(set) var performed: [Fault: Int] = [:]
+  /// Of all starts, when the last one began to serve.
+  private(set) var repairsBeforeServing = 0
   /// Crash before the effect with this number.
   var crashAt: Int?
   var crashes = 0
@@ -323,7 +325,9 @@ final class FakeWorld {
   private func take(_ effect: ServerEffect) {
     switch effect {
     case .repair(let row, let mayCut): enqueue(.repair(row, mayCut: mayCut), in: .string(row.key))
-    case .serve: isServing = true
+    case .serve:
+      isServing = true
+      repairsBeforeServing = performed[.repairFails] ?? 0
     case .send(let id, let frame):
       judge(frame, to: id)
       answers[id, default: []].append(frame)
@@ -412,7 +416,8 @@ final class FakeWorld {
       let frame = held[payload] ?? []
       feed(.compared(payload, isEqual: bytes.map { $0.elementsEqual(frame.prefix(count)) }))
     case .write(let key, let path, let from, let upTo, let sync):
-      if upTo > store.snapshot().string(key)?.committed ?? 0, (try? store.unfinished())?.contains(key) != true {
+      let state = store.snapshot()
+      if upTo > state.string(key)?.committed ?? 0, !state.isUnfinished(key) {
         complaints.append("K2: bytes ahead of their commit, and no row says so")
       }
       let bytes = queues[key]!.bytes(offset: from, length: Int(upTo - from))
