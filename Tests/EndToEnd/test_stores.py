@@ -198,6 +198,32 @@ class Stores(unittest.TestCase):
                     file.write(sound[place : place + 1])
         self.assertEqual(silent, [])
 
+    def test_a_store_that_lmdb_gives_up_on_is_told_in_a_sentence_P5(self):
+        # The journal's records, the strings of the server: each table's root is said to be a meta page.
+        for data, table in zip(self.copies(), (b"records", b"strings")):
+            path = next(
+                os.path.join(directory, "data.mdb") for directory, _, names in os.walk(data) if "data.mdb" in names
+            )
+            with open(path, "r+b") as file:
+                content = bytearray(file.read())
+                at = content.find(table)
+                self.assertGreater(at, 0)
+                while at >= 0:
+                    # The last field of MDB_db (lmdb.h's md_root), which follows the name.
+                    root = at + len(table) + 40
+                    content[root : root + 8] = (1).to_bytes(8, "little")
+                    at = content.find(table, root)
+                file.seek(0)
+                file.write(content)
+            for what in ("events", "files", "hosts"):
+                done = self.inspect(what, data)
+                self.assertIn(done.returncode, (0, 1), done.stderr)
+                if done.returncode == 1:
+                    self.assertTrue(done.stderr.startswith(b"nimbus-journal: "), done.stderr)
+                    self.assertNotIn(b"mdb.c", done.stderr.splitlines()[-1])
+            self.assertEqual(self.inspect("files", data).returncode, 1)
+            self.assertIn(b"damaged", self.inspect("files", data).stderr)
+
     def test_a_store_that_is_cut_off_is_told_at_once_and_at_the_start(self):
         data = self.copies()[1]
         path = os.path.join(data, "holdings", "data.mdb")
