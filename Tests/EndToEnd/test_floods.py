@@ -641,7 +641,7 @@ def problems(flood, values, peak, reports, failure, limit):
     if peak > bound * MIB:
         found.append(f"{peak / MIB:.0f} MiB of memory")
     if len(reports) > 1 or (not reports and flood not in SERVED):
-        found.append(f"{len(reports)} reports")
+        found.append(": ".join([f"{len(reports)} reports", *reports[:3]]))
     return found
 
 
