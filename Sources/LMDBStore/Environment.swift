@@ -68,6 +68,7 @@ final class Environment: Sendable {
       var created: OpaquePointer?
       try check(mdb_env_create(&created), "create an environment")
       guard let handle = created else { throw .failed("LMDB gave no environment") }
+      mdb_env_set_assert(handle, Self.giveUp)
       mdb_env_set_mapsize(handle, size)
       mdb_env_set_maxdbs(handle, 16)
       let flags = UInt32(MDB_NOTLS) | (access == .reading ? UInt32(MDB_RDONLY) : 0)
@@ -83,6 +84,18 @@ final class Environment: Sendable {
       guard code == ENOMEM, size > smallestMapSize else { throw storeError(code, "open \(directory)") }
       size /= 2
     }
+  }
+
+  /// Says that the store is damaged, and ends the process. LMDB calls this where what it finds in its pages can't be, and
+  /// would print a line about its own source, and abort(3), if it returned (mdb_env_set_assert in lmdb.h).
+  private static let giveUp: @convention(c) (OpaquePointer?, UnsafePointer<CChar>?) -> Void = { handle, assertion in
+    var directory: UnsafePointer<CChar>?
+    mdb_env_get_path(handle, &directory)
+    let text =
+      "nimbus-journal: the store in \(directory.map { String(cString: $0) } ?? "an unknown place") is damaged: README, "
+      + "Troubleshooting, says what to do (LMDB: \(assertion.map { String(cString: $0) } ?? "no reason"))\n"
+    _ = text.withCString { write(STDERR_FILENO, $0, strlen($0)) }
+    abort()
   }
 
   func begin(_ access: Access) throws(StoreError) -> Transaction {

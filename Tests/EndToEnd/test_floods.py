@@ -12,6 +12,7 @@ something on a quiet machine only: `--counts` prints them and leaves them unjudg
 
 import argparse
 import contextlib
+import datetime
 import os
 import re
 import resource
@@ -181,6 +182,13 @@ class Rig:
             log.seek(self.log_start)
             return [line.rstrip() for line in log if re.match(r"\S+ (warning|error|critical) ", line)]
 
+    def is_of_the_end(self, line):
+        """A liar that leaves while a connection to it stands is another reason, which the host says too, and rightly."""
+        if self.lie_ends is None or "without goodbye" not in line:
+            return False
+        said = datetime.datetime.fromisoformat(line.split(" ", 1)[0].replace("Z", "+00:00"))
+        return said.timestamp() >= self.lie_ends
+
     def told(self):
         """What the attacked node says of all that it left out, when it stops."""
         seen = len(self.reports())
@@ -214,6 +222,7 @@ class Rig:
         return frame("welcome", struct.pack(">H", 1) + counted(b"liar") + struct.pack(">QBQI", 0, 0, 32 << 20, 0))
 
     def lie(self, body=b"", options="w", **more):
+        self.lie_ends = time.time() + self.chosen.seconds
         return self.flood(self.welcome(), body, options=options, name="liar", listen=True, **more)
 
     def thread(self, body):
@@ -582,7 +591,7 @@ SERVED = {
 def run(flood, tool, chosen):
     with Fleet() as fleet:
         rig = Rig(fleet, tool, chosen)
-        rig.note, rig.failure = "", None
+        rig.note, rig.failure, rig.lie_ends = "", None, None
         if flood in SERVERS:
             rig.add_liar()
         rig.start()
@@ -606,7 +615,7 @@ def run(flood, tool, chosen):
                 rig.bytes += int(sent)
             if not rig.attacked.is_running():
                 raise Failure(f"the node ended:\n{rig.attacked.tail()}")
-            reports = rig.reports()
+            reports = [line for line in rig.reports() if not rig.is_of_the_end(line)]
             told = rig.told() if chosen.show else []
             return found, peak, rig.bytes, reports, told, rig.note, rig.failure
         finally:
@@ -641,7 +650,7 @@ def problems(flood, values, peak, reports, failure, limit):
     if peak > bound * MIB:
         found.append(f"{peak / MIB:.0f} MiB of memory")
     if len(reports) > 1 or (not reports and flood not in SERVED):
-        found.append(f"{len(reports)} reports")
+        found.append(": ".join([f"{len(reports)} reports", *reports[:3]]))
     return found
 
 

@@ -157,6 +157,10 @@ class Stores(unittest.TestCase):
         self.server.stop()
         return [self.fleet.path(name, "data") for name in ("web1", "logs-a")]
 
+    @staticmethod
+    def database(data):
+        return next(os.path.join(at, "data.mdb") for at, _, names in os.walk(data) if "data.mdb" in names)
+
     def inspect(self, what, data):
         return subprocess.run(
             [BINARY, "inspect", what, "--data", data, "--json"], capture_output=True, timeout=60
@@ -172,9 +176,7 @@ class Stores(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stderr), (0, b""))
                 whole[what] = done.stdout
             self.assertGreater(whole["events"].count(b"\n"), 100)
-            path = next(
-                os.path.join(directory, "data.mdb") for directory, _, names in os.walk(data) if "data.mdb" in names
-            )
+            path = self.database(data)
             with open(path, "rb") as file:
                 sound = file.read()
             # Everywhere, in the meta pages, and in rows of records.
@@ -197,6 +199,29 @@ class Stores(unittest.TestCase):
                     file.seek(place)
                     file.write(sound[place : place + 1])
         self.assertEqual(silent, [])
+
+    def test_a_store_that_lmdb_gives_up_on_is_told_in_a_sentence_P5(self):
+        # The journal's records, the strings of the server: each table's root is said to be a meta page.
+        for data, table in zip(self.copies(), (b"records", b"strings")):
+            path = self.database(data)
+            with open(path, "r+b") as file:
+                content = bytearray(file.read())
+                at = content.find(table)
+                self.assertGreater(at, 0)
+                while at >= 0:
+                    # The last field of MDB_db (lmdb.h's md_root), which follows the name.
+                    root = at + len(table) + 40
+                    content[root : root + 8] = (1).to_bytes(8, "little")
+                    at = content.find(table, root)
+                file.seek(0)
+                file.write(content)
+            for what in ("events", "files", "hosts"):
+                done = self.inspect(what, data)
+                self.assertIn(done.returncode, (0, 1), done.stderr)
+                if done.returncode == 1 or what == "files":
+                    self.assertTrue(done.stderr.startswith(b"nimbus-journal: "), done.stderr)
+                    self.assertIn(b"damaged", done.stderr)
+                    self.assertNotIn(b"mdb.c", done.stderr.splitlines()[-1])
 
     def test_a_store_that_is_cut_off_is_told_at_once_and_at_the_start(self):
         data = self.copies()[1]
