@@ -127,6 +127,18 @@ extension Oracle {
     }
   }
 
+  /// When a server begins to serve, no plain file has bytes that a crash left ahead of their commit (K2): whoever reads
+  /// there sees what is held. Not said where a backup came between, or where a repair failed.
+  func serves(_ server: SimulatedServer) {
+    guard server.setbacks == 0, let status = server.process?.status, status.failing == 0 else { return }
+    for row in (try? server.store.strings()) ?? [] where row.isMade && !isDamaged(server, row) {
+      let size = server.disk.inode(SimulatedServerPlane.path(row.stored), followLast: false)?.bytes.count ?? 0
+      if size > row.committed {
+        fail(.storedBytes, "server \(server.index) serves, \(row.stored) has \(size) bytes of \(row.committed) (K2)")
+      }
+    }
+  }
+
   private func checkHoldings(_ server: SimulatedServer, _ host: SimulatedHost) {
     for known in ordered(host.index) where known.isBorn {
       let name = "server \(server.index): \(known.file.text)"

@@ -201,6 +201,7 @@ final class ServerProcess: SimulatedProcess {
     case .repair(let row, let mayCut): repair(row, mayCut)
     case .serve:
       isServing = true
+      world.oracle.serves(server)
       advanceCounter()
     case .send(let id, let frame):
       let frame = mutations.frame(frame)
