@@ -13,6 +13,14 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
       var host: HostName
       var identity: InodeIdentity
     }
+    fileprivate struct LatestName: Hashable, Sendable {
+      var host: HostName
+      var latest: BytePath
+    }
+    fileprivate struct BornFile: Hashable, Sendable {
+      var born: WallTime
+      var file: FileUUID
+    }
     fileprivate struct LogEntry: Sendable {
       var offset: UInt64
       var bytes: [UInt8]
@@ -30,6 +38,9 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     fileprivate var names: [Digest: StringKey] = [:]
     fileprivate var unfinished: Set<StringKey> = []
     fileprivate var totals: [HostName: HostTotals] = [:]
+    /// Of one host and one name under `latest`, ordered by birth, then uuid.
+    fileprivate var paths: [LatestName: [BornFile]] = [:]
+    package fileprivate(set) var number: UInt64 = 0
     package init() {}
   }
 
@@ -53,7 +64,10 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
   package func setStartCounter(_ value: UInt64) throws(StoreError) {
     try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
       try guarded.fault.checkUsable()
-      try guarded.fault.commit { guarded.state.startCounter = value }
+      try guarded.fault.commit {
+        guarded.state.startCounter = value
+        guarded.state.number += 1
+      }
     }
   }
 
@@ -78,6 +92,23 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
       guarded.state.log.sorted { $0.key < $1.key }.flatMap { key, entries in
         entries.map { LogRange(key: key, offset: $0.offset, length: $0.bytes.count) }
       }
+    }
+  }
+
+  package func logRanges(of key: StringKey) throws(StoreError) -> [LogRange] {
+    guarded.withLock { guarded in
+      (guarded.state.log[key] ?? []).map { LogRange(key: key, offset: $0.offset, length: $0.bytes.count) }
+    }
+  }
+
+  package var number: UInt64 { guarded.withLock { $0.state.number } }
+
+  package func answer(_ query: StoreQuery) throws(StoreError) -> StoreAnswer { try snapshot().answer(query) }
+
+  package func newest(host: HostName, latest: BytePath) throws(StoreError) -> StoredString? {
+    guarded.withLock { guarded in
+      let newest = guarded.state.paths[State.LatestName(host: host, latest: latest)]?.last
+      return newest.flatMap { guarded.state.strings[FileKey(host: host, file: $0.file).first] }
     }
   }
 
@@ -122,6 +153,17 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
   }
 }
 
+extension InMemoryServerStore.State: StoreSnapshot {
+  package func promises(of key: FileKey, beyond length: UInt64) -> [Promise] {
+    (promises[key] ?? []).filter { $0.length > length }
+  }
+
+  package func keys(after key: FileKey?, count: Int) -> [FileKey] {
+    let behind = strings.keys.lazy.filter { $0.string == 0 }.map(\.key).filter { next in key.map { $0 < next } ?? true }
+    return Array(behind.sorted().prefix(count))
+  }
+}
+
 extension InMemoryServerStore.State: ServerHoldingsView {
   package func journal(_ key: HostJournal) -> HeldJournal? { journals[key]?.row }
   package func string(_ key: StringKey) -> StoredString? { strings[key] }
@@ -143,6 +185,13 @@ extension InMemoryServerStore.State: ServerHoldingsView {
     for range in batch.leaves { leaves[range.key, default: []].extend(from: range.first, with: range.hashes) }
     for payload in batch.log where !payload.bytes.isEmpty { put(payload) }
     for trim in batch.trims { self.trim(trim) }
+    for file in batch.named {
+      let born = BornFile(born: file.born, file: file.key.file)
+      paths[LatestName(host: file.key.host, latest: file.latest), default: []].insert(born) {
+        ($0.born, $0.file) >= (born.born, born.file)
+      }
+    }
+    number += 1
     unfinished.formUnion(batch.unfinished)
     unfinished.subtract(batch.finished)
   }

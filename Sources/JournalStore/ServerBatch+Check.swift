@@ -42,6 +42,7 @@ extension ServerBatch {
     try checkLeaves(in: view)
     try checkTrims(in: view)
     try checkUnfinished(in: view)
+    try checkNamed(in: view)
   }
 
   /// Records go on where the held ones end, under the same key, and the row after them is theirs.
@@ -171,6 +172,17 @@ extension ServerBatch {
   private func checkUnfinished<View: ServerHoldingsView & ~Copyable>(in view: borrowing View) throws(StoreError) {
     for key in unfinished where !strings.contains(where: { $0.key == key }) {
       guard try view.string(key) != nil else { throw .failed("unfinished bytes of an unknown \(key)") }
+    }
+  }
+
+  /// A link leads to a plain file that is made.
+  private func checkNamed<View: ServerHoldingsView & ~Copyable>(in view: borrowing View) throws(StoreError) {
+    guard !named.isEmpty else { return }
+    let made = Set(strings.lazy.filter(\.isMade).map(\.key))
+    for file in named where !made.contains(file.key.first) {
+      guard try view.string(file.key.first)?.isMade == true else {
+        throw .refused(.string(file.key.first), .failed("it has a name under latest, and no plain file"))
+      }
     }
   }
 

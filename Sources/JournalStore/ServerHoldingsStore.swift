@@ -17,11 +17,18 @@ package protocol ServerHoldingsStore: AnyObject, Sendable {
   func unfinished() throws(StoreError) -> [StringKey]
   /// Ranges of payload in the log, ordered by (host, file, offset).
   func logRanges() throws(StoreError) -> [LogRange]
+  func logRanges(of key: StringKey) throws(StoreError) -> [LogRange]
   func logPayload(of key: StringKey, offset: UInt64) throws(StoreError) -> [UInt8]
   /// Returns the totals that it changed, as they are now.
   @discardableResult func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals]
   /// Of every host of which anything is held.
   func totals() throws(StoreError) -> [HostName: HostTotals]
+  /// Grows with every commit, and never within a process otherwise: what an answer has of it tells how old it is.
+  var number: UInt64 { get }
+  /// From one snapshot.
+  func answer(_ query: StoreQuery) throws(StoreError) -> StoreAnswer
+  /// The newest plain file that has this name under `latest`, by its birth (P1).
+  func newest(host: HostName, latest: BytePath) throws(StoreError) -> StoredString?
   func records(
     host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
   ) throws(StoreError) -> [[UInt8]]
@@ -171,7 +178,10 @@ package struct ServerBatch: Hashable, Sendable {
   package var log: [LogPayload] = []
   /// Log payload of the string below this offset is in its plain file and synced.
   package var trims: [Trim] = []
-  /// Into whose plain files bytes go from now on before they are committed, and whose hold no such bytes any more (K2).
+  /// Plain files that are made now, by their names under `latest`.
+  package var named: [NamedFile] = []
+  /// Into whose plain files bytes go from now on before they are committed, or that are being made; and for which neither
+  /// is so any more (K2).
   package var unfinished: [StringKey] = []
   package var finished: [StringKey] = []
   package init() {}
@@ -182,6 +192,16 @@ package struct ServerBatch: Hashable, Sendable {
     package init(key: FileKey, length: UInt64) {
       self.key = key
       self.length = length
+    }
+  }
+  package struct NamedFile: Hashable, Sendable {
+    package var key: FileKey
+    package var latest: BytePath
+    package var born: WallTime
+    package init(key: FileKey, latest: BytePath, born: WallTime) {
+      self.key = key
+      self.latest = latest
+      self.born = born
     }
   }
   package struct Trim: Hashable, Sendable {

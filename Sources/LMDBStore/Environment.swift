@@ -110,6 +110,13 @@ final class Environment: Sendable {
     return Transaction(owning: handle, of: self)
   }
 
+  /// Of the last transaction that was committed.
+  var number: UInt64 {
+    var info = MDB_envinfo()
+    mdb_env_info(handle, &info)
+    return UInt64(info.me_last_txnid)
+  }
+
   /// Who keeps the store from using its room again; looked for when something is committed.
   var oldReader: OldReader? { readers.withLock { $0.oldest } }
 

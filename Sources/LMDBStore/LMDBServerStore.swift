@@ -81,6 +81,13 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
   package func unfinished() throws(StoreError) -> [StringKey] { try begin(.reading).unfinished() }
   package func logRanges() throws(StoreError) -> [LogRange] { try begin(.reading).logRanges() }
 
+  package func logRanges(of key: StringKey) throws(StoreError) -> [LogRange] { try begin(.reading).logRanges(of: key) }
+  package var number: UInt64 { environment.number }
+  package func answer(_ query: StoreQuery) throws(StoreError) -> StoreAnswer { try begin(.reading).answer(query) }
+  package func newest(host: HostName, latest: BytePath) throws(StoreError) -> StoredString? {
+    try begin(.reading).newest(host, latest, hasher: H.self)
+  }
+
   package func logPayload(of key: StringKey, offset: UInt64) throws(StoreError) -> [UInt8] {
     guard let bytes = try begin(.reading).heldPayload(of: key, at: offset) else { throw .outOfRange }
     return bytes

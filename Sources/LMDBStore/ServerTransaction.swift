@@ -5,8 +5,9 @@ import MerkleLog
 struct ServerTables: Sendable {
   static let names = [
     "journals", "records", "strings", "promises", "leaves", "log", "identities", "names", "totals", "unfinished",
+    "paths",
   ]
-  let meta, journals, records, strings, promises, leaves, log, identities, names, totals, unfinished: Table
+  let meta, journals, records, strings, promises, leaves, log, identities, names, totals, unfinished, paths: Table
 
   /// The tables in the order of `names`, the table of versions first.
   init(_ tables: [Table]) {
@@ -21,6 +22,7 @@ struct ServerTables: Sendable {
     names = tables[8]
     totals = tables[9]
     unfinished = tables[10]
+    paths = tables[11]
   }
 }
 
@@ -82,6 +84,9 @@ struct ServerTransaction: ~Copyable {
     }
     for trim in batch.trims {
       try StoreSubject.string(trim.key).refusing { () throws(StoreError) in try self.trim(trim) }
+    }
+    for file in batch.named {
+      try transaction.put([], at: Self.pathKey(file, H.digest(file.latest.bytes.span.bytes)), in: tables.paths)
     }
     for key in batch.unfinished { try transaction.put([], at: encoded { $0.write(key) }, in: tables.unfinished) }
     for key in batch.finished { try transaction.remove(encoded { $0.write(key) }, from: tables.unfinished) }
@@ -185,6 +190,23 @@ extension ServerTransaction {
     encoded { writer in
       writer.write(raw: owner(file.host, identity))
       writer.write(file.file)
+    }
+  }
+
+  /// The newest comes first: birth and uuid are complemented.
+  static func pathKey(_ file: ServerBatch.NamedFile, _ latest: Digest) -> [UInt8] {
+    encoded { writer in
+      writer.write(raw: pathPrefix(file.key.host, latest))
+      writer.write(~(UInt64(bitPattern: file.born.nanoseconds) ^ 1 << 63))
+      writer.write(~file.key.file.bytes.high)
+      writer.write(~file.key.file.bytes.low)
+    }
+  }
+
+  private static func pathPrefix(_ host: HostName, _ latest: Digest) -> [UInt8] {
+    encoded { writer in
+      writer.write(name: host.text)
+      writer.write(latest)
     }
   }
 
@@ -296,13 +318,34 @@ extension ServerTransaction {
     }
   }
 
-  func logRanges() throws(StoreError) -> [LogRange] {
+  func logRanges(of key: StringKey? = nil) throws(StoreError) -> [LogRange] {
     var ranges: [LogRange] = []
-    try transaction.scan(tables.log, from: []) { (entry) throws(StoreError) in
+    let prefix = key.map { key in encoded { $0.write(key) } } ?? []
+    try transaction.scan(tables.log, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
       ranges.append(try Self.logRange(entry))
       return true
     }
     return ranges
+  }
+
+  /// The newest file of a name under `latest`.
+  func newest<H: TreeHasher>(
+    _ host: HostName, _ latest: BytePath, hasher: H.Type
+  ) throws(StoreError) -> StoredString? where H.Value == Digest {
+    let prefix = Self.pathPrefix(host, H.digest(latest.bytes.span.bytes))
+    var newest: FileUUID?
+    try transaction.scan(tables.paths, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
+      newest = try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
+        _ = try reader.readRaw(count: prefix.count + 8)
+        let (high, low) = (try reader.read(UInt64.self), try reader.read(UInt64.self))
+        return FileUUID(UUIDBytes(high: ~high, low: ~low))
+      } value: { (file, _: inout ByteReader) throws(DecodingFailure) in
+        file
+      }
+      return false
+    }
+    guard let newest else { return nil }
+    return try string(FileKey(host: host, file: newest).first)
   }
 
   func records(_ journal: HostJournal, from first: UInt64, count: Int, bytes: Int) throws(StoreError) -> [[UInt8]] {
@@ -355,6 +398,40 @@ extension ServerTransaction {
     } value: { (place, reader: inout ByteReader) throws(DecodingFailure) in
       LogRange(key: place.key, offset: place.offset, length: try reader.readRaw(count: reader.remaining).count)
     }
+  }
+}
+
+extension ServerTransaction: StoreSnapshot {
+  var number: UInt64 { transaction.number }
+
+  func promises(of key: FileKey, beyond length: UInt64) throws(StoreError) -> [Promise] {
+    var promises: [Promise] = []
+    let prefix = encoded { $0.write(key) }
+    let first = encoded { writer in
+      writer.write(raw: prefix)
+      writer.write(length.saturatingAdding(1))
+    }
+    try transaction.scan(tables.promises, from: first, prefix: prefix) { (entry) throws(StoreError) in
+      promises.append(try Self.promise(entry))
+      return true
+    }
+    return promises
+  }
+
+  func isUnfinished(_ key: StringKey) throws(StoreError) -> Bool {
+    try transaction.value(encoded { $0.write(key) }, in: tables.unfinished) != nil
+  }
+
+  func keys(after key: FileKey?, count: Int) throws(StoreError) -> [FileKey] {
+    var keys: [FileKey] = []
+    let first = key.map { key in encoded { $0.write(StringKey(key: key, string: .max)) } } ?? []
+    try transaction.scan(tables.strings, from: first) { (entry) throws(StoreError) in
+      guard keys.count < count else { return false }
+      let found = try Self.string(entry).key
+      if found.string == 0, key.map({ $0 < found.key }) ?? true { keys.append(found.key) }
+      return true
+    }
+    return keys
   }
 }
 

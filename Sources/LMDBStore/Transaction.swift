@@ -40,6 +40,9 @@ struct Transaction: ~Copyable {
     return Table(name: name, handle: table)
   }
 
+  /// Of the snapshot that it reads: the last commit's; a write transaction's own.
+  var number: UInt64 { UInt64(mdb_txn_id(handle)) }
+
   func count(of table: Table) throws(StoreError) -> UInt64 {
     var statistics = MDB_stat()
     try check(mdb_stat(handle, table.handle, &statistics), "count \(table.name)")

@@ -227,6 +227,87 @@ import Testing
     #expect(try test.store.unfinished() == [keys[0], keys[2]])
   }
 
+  @Test(arguments: Backend.allCases) func `K1: what is loaded is all that the store has of a file, of one snapshot`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let (web1, web2) = (try host("web1"), try host("web2"))
+    var rows = [
+      storedString(stringKey(web1, 1), committed: 5), storedString(stringKey(web1, 2)),
+      storedString(stringKey(web1, 2, 1)), storedString(stringKey(web2, 1)),
+    ]
+    rows[0].synced = 0
+    func promise(_ row: StoredString, _ length: UInt64, _ root: UInt64) -> Promise {
+      Promise(key: row.key.key, length: length, root: digest(root))
+    }
+    let promises = [promise(rows[0], 4, 1), promise(rows[0], 6, 2), promise(rows[0], 6, 3), promise(rows[1], 1, 4)]
+    let before = test.store.number
+    try test.store.commit(
+      ServerBatch {
+        $0.strings = rows
+        $0.promises = promises
+        $0.log = [logPayload(rows[0].key, at: 0, [1, 2, 3, 4, 5])]
+        $0.unfinished = [rows[1].key]
+      })
+    try test.reopen()
+    let nobody = FileKey(host: web2, file: uuid(9))
+    let asked = [rows[1].key.key, nobody, rows[0].key.key]
+    let answer = try test.store.answer(.files(asked))
+    #expect(answer.number == test.store.number && answer.number > before)
+    #expect(
+      answer.files == [
+        LoadedFile(key: asked[0], row: rows[1], promises: [promises[3]], isUnfinished: true),
+        LoadedFile(key: nobody, row: nil), LoadedFile(key: asked[2], row: rows[0], promises: Array(promises[1...2])),
+      ])
+    #expect(try test.store.answer(.rows(asked)).files.map(\.row) == [rows[1], nil, rows[0]])
+    #expect(try test.store.leftUnfinished().map(\.key) == [asked[2], asked[0]])
+    func keys(after key: FileKey?, _ count: Int) throws -> [FileKey] {
+      try test.store.answer(.keys(after: key, count: count)).files.map(\.key)
+    }
+    #expect(try keys(after: nil, 9) == [rows[0].key.key, rows[1].key.key, rows[3].key.key])
+    #expect(try keys(after: rows[0].key.key, 1) == [rows[1].key.key])
+    #expect(try keys(after: rows[3].key.key, 9).isEmpty)
+    #expect(try test.store.logRanges(of: rows[0].key) == [LogRange(key: rows[0].key, offset: 0, length: 5)])
+    #expect(try test.store.logRanges(of: rows[1].key).isEmpty)
+    try test.store.setStartCounter(1)
+    #expect(test.store.number > answer.number)
+  }
+
+  @Test(arguments: Backend.allCases) func `P1: the newest file of a name is found, by birth, then by uuid`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let web1 = try host("web1")
+    let rows = (1...4).map { storedString(stringKey(web1, UInt64($0))) }
+    func name(_ row: StoredString, _ latest: String, _ born: Int64) throws(StoreError) {
+      try test.store.commit(
+        ServerBatch {
+          $0.named = [
+            ServerBatch.NamedFile(
+              key: row.key.key, latest: BytePath(latest), born: WallTime(nanoseconds: born))
+          ]
+        })
+    }
+    try test.store.commit(ServerBatch { $0.strings = rows })
+    #expect(try test.store.newest(host: web1, latest: BytePath("a")) == nil)
+    try name(rows[2], "a", -5)
+    try name(rows[0], "a", -9)
+    #expect(try test.store.newest(host: web1, latest: BytePath("a")) == rows[2])
+    try name(rows[1], "a", 7)
+    try name(rows[3], "a/b", 8)
+    try name(rows[0], "a", 7)
+    try test.reopen()
+    let newest = [rows[0], rows[1]].max { $0.key < $1.key }
+    #expect(try test.store.newest(host: web1, latest: BytePath("a")) == newest)
+    #expect(try test.store.newest(host: web1, latest: BytePath("a/b")) == rows[3])
+    #expect(try test.store.newest(host: try host("web"), latest: BytePath("a")) == nil)
+    // A link leads to a plain file that is there.
+    var making = storedString(stringKey(web1, 5))
+    making.isMade = false
+    try test.store.commit(ServerBatch { $0.strings = [making] })
+    expect(.failed) { () throws(StoreError) in try name(making, "a", 9) }
+  }
+
   @Test(arguments: Backend.allCases) func `K5: no two strings have one plain file's name`(_ backend: Backend) throws {
     let test = try ServerStoreUnderTest(backend)
     let (web1, web2) = (try host("web1"), try host("web2"))

@@ -164,6 +164,13 @@ private struct ServerHistory {
     row.root = digest(row.committed)
     row.recorded = row.committed
     batch.strings.append(row)
+    if key.string == 0, row.isMade, chance(of: 3) {
+      batch.named.append(
+        ServerBatch.NamedFile(
+          key: key.key, latest: BytePath(chance(of: 2) ? "a" : "b"),
+          born: WallTime(nanoseconds: Int64(number(-3..<4)))))
+    }
+    if chance(of: 4) { batch.unfinished.append(key) } else if chance(of: 4) { batch.finished.append(key) }
   }
 
   private mutating func nextLeaves() -> ServerBatch.Leaves {

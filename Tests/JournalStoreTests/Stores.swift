@@ -101,6 +101,10 @@ struct ServerStoreContents: Equatable {
   var leaves: [[Digest]]
   var owned: [[FileUUID]]
   var totals: [HostName: HostTotals]
+  /// As they are loaded, and as their keys are listed, three at a time (K1).
+  var loaded: [LoadedFile]
+  var keys: [FileKey] = []
+  var newest: [StoredString?]
 
   init(_ store: any ServerHoldingsStore, leaves counts: [StringKey: UInt64] = [:]) throws {
     counter = try store.startCounter()
@@ -115,6 +119,11 @@ struct ServerStoreContents: Equatable {
     leaves = try counts.sorted { $0.key < $1.key }.map { try store.leaves(of: $0.key, count: $0.value) }
     owned = try strings.map { try store.files(host: $0.key.key.host, identity: $0.identity) }
     totals = try store.totals()
+    loaded = try store.answer(.files(strings.map(\.key.key))).files
+    for _ in strings {
+      keys += try store.answer(.keys(after: keys.last, count: 3)).files.map(\.key)
+    }
+    newest = try Set(strings.map(\.key.key.host)).sorted().map { try store.newest(host: $0, latest: BytePath("a")) }
     #expect(try totals == store.recount())
   }
 }

@@ -32,6 +32,10 @@ private enum Vectors {
   static let identityKey =
     "7765623100030000000000020005000000009c3f21d717979cfdfacc3f000f0e0d0c0b0a89088706050403020100"
   static let nameKey = "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
+  /// Born at 1,699,999,999,004,000,000 ns: complemented with its sign turned, as is the uuid.
+  static let pathKey =
+    "7765623100a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf686863020533c0fff0f1f2f3"
+    + "f4f576f778f9fafbfcfdfeff"
   static let deliveredKey = "6c6f67312e6578616d706c65000f0e0d0c0b0a89088706050403020100"
 }
 
@@ -99,6 +103,9 @@ private enum Vectors {
     let promise = Promise(key: key.key, length: 69_632, root: root)
     #expect(ServerTransaction.key(of: promise).hex == Vectors.promiseKey)
     #expect(ServerTransaction.key(ofName: root).hex == Vectors.nameKey)
+    let named = ServerBatch.NamedFile(
+      key: key.key, latest: BytePath("var/log/a"), born: WallTime(nanoseconds: 1_699_999_999_004_000_000))
+    #expect(ServerTransaction.pathKey(named, root).hex == Vectors.pathKey)
     #expect(ServerTransaction.prefix(of: key.key.host).hex == "7765623100")
     #expect(ServerTransaction.identityKey(key.key, identity).hex == Vectors.identityKey)
     let delivered = Delivered(server: "log1.example", file: file, length: 0)
