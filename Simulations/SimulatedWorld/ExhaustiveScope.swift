@@ -24,6 +24,9 @@ package struct ExhaustiveScope: Sendable {
   /// Frames that the records come in, the last ones alone. 1 ... `records`.
   package var recordFrames = 1
   package var disk = Disk.first
+  /// Files beside those about which something is going on that the server keeps in memory (K1): with none, a file is
+  /// loaded whenever it is used, and with 2 only to learn that it isn't there, and after a start.
+  package var resident = 0
   /// States after which the search gives up.
   package var mostStates = 20_000_000
   package var mutant: Mutant?
@@ -32,7 +35,8 @@ package struct ExhaustiveScope: Sendable {
   /// Planted bugs whose doors this world has.
   package static let mutants: [Mutant] = [
     .acknowledgeOnReceipt, .acknowledgeRecordsOnReceipt, .acknowledgeBeforeSync, .writeWithoutSync,
-    .forgetServerCommit, .forgetPromises, .trimEarly, .announceLate, .countTwice, .skipRepair, .forgetLog,
+    .forgetServerCommit, .forgetPromises, .trimEarly, .announceLate, .olderRow, .partialLoad, .countTwice, .skipRepair,
+    .forgetLog,
     .skipDirectorySync,
   ]
 
@@ -43,6 +47,7 @@ package struct ExhaustiveScope: Sendable {
     limits.extentSize = 16
     limits.payloadFrameSize = 16
     limits.logPayloadSize = 8
+    limits.residentStrings = resident
     return limits
   }
 

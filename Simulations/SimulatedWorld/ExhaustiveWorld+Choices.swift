@@ -15,7 +15,7 @@ extension ExhaustiveWorld {
 
   /// What happens without a fault, in any order; time passes when there is nothing else.
   var steps: [Choice] {
-    if scope.disk == .first, let lane = lanes.indices.first(where: { $0 > 1 && !lanes[$0].isEmpty }) {
+    if scope.disk == .first, let lane = Self.fileLanes.first(where: { !lanes[$0].isEmpty }) {
       return [.answer(lane)]
     }
     var choices: [Choice] = []
@@ -40,7 +40,8 @@ extension ExhaustiveWorld {
 
   private var crashes: [Crash] {
     var crashes: [Crash] = []
-    for done in 0..<(UInt8(1) << UInt8(lanes.count)) {
+    // What is only read leaves nothing behind.
+    for done in 0..<(UInt8(1) << UInt8(Self.readingLane)) {
       let isPossible = lanes.indices.allSatisfy { done & 1 << $0 == 0 || !lanes[$0].isEmpty }
       guard isPossible else { continue }
       crashes.append(Crash(power: nil, done: done))

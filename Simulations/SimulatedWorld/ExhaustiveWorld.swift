@@ -46,6 +46,8 @@ struct ExhaustiveWorld {
     case admit(PayloadID, StringKey, offset: UInt64, dropping: Int)
     case discard(StringKey, from: UInt64)
     case free(StringKey, below: UInt64)
+    case forget(StringKey)
+    case load(ReadID, StoreQuery)
   }
   struct Job {
     var operation: Operation
@@ -83,7 +85,11 @@ struct ExhaustiveWorld {
   var life = 0
   var now = Instant(nanoseconds: 0)
   var isServing = false
-  var lanes: [[Job]] = [[], [], [], []]
+  /// The store's commits, the background sync, the two files, and what is read in the store.
+  var lanes: [[Job]] = Self.idle
+  private static var idle: [[Job]] { [[], [], [], [], []] }
+  static var fileLanes: Range<Int> { 2..<4 }
+  static var readingLane: Int { 4 }
   var queues: [StringKey: ReceiveQueue<SimulatedTree>] = [:]
   var held: [PayloadID: [UInt8]] = [:]
   var nextPayload: UInt64 = 0
@@ -141,10 +147,11 @@ struct ExhaustiveWorld {
 
   private mutating func startServer() {
     let contents = store.contents
+    let stored = InMemoryServerStore<SimulatedTree>(state: store.state)
     input(
       .started(
-        journals: contents.journals, strings: contents.strings, promises: contents.promises, log: contents.ranges,
-        unfinished: contents.unfinished, totals: mutations.totals(contents.totals), counterMatches: true),
+        journals: contents.journals, left: (try? stored.leftUnfinished()) ?? [],
+        totals: mutations.totals(contents.totals), counterMatches: true, number: 0),
       isFirst: true)
   }
 
@@ -158,7 +165,7 @@ struct ExhaustiveWorld {
     judge()
     if let power = crash.power { disk.cutPower(power) }
     (life, now, isServing) = (0, Instant(nanoseconds: 0), false)
-    (lanes, queues, held) = ([[], [], [], []], [:], [:])
+    (lanes, queues, held) = (Self.idle, [:], [:])
     (nextPayload, nextConnection) = (0, 0)
     (link, ended) = (nil, [])
     mutations = ServerMutations(scope.mutant)
@@ -206,6 +213,8 @@ struct ExhaustiveWorld {
     case .free(let key, let below): enqueue(.free(key, below: below), about: key)
     case .sync(let targets): enqueue(.sync(targets), in: 1)
     case .commit(let batch, let log): commit(batch, log)
+    case .load(let id, let query): enqueue(.load(id, query), in: Self.readingLane)
+    case .forget(let key): enqueue(.forget(key), about: key)
     case .pause, .resume: complain("a turn of records ends in so small a world")
     case .halt(let reason): complain("the server halts: \(reason)")
     case .link, .report: break
@@ -254,6 +263,7 @@ struct ExhaustiveWorld {
         queue(of: key) { $0.admit(bytes, offset: offset, dropping: dropping) }
       case .discard(let key, let from): queue(of: key) { $0.discard(from: from) }
       case .free(let key, let below): queue(of: key) { $0.free(below: below) }
+      case .forget(let key): queues[key] = nil
       default: return
       }
       lanes[lane].removeFirst()
@@ -303,7 +313,14 @@ struct ExhaustiveWorld {
     case .sync(let targets):
       if scope.mutant != .acknowledgeBeforeSync { for target in targets { disk.sync(target.stored) } }
       return .synced(targets.map { ServerInput.SyncedLength(key: $0.key, length: $0.length) }, .done)
-    case .commit, .admit, .discard, .free: return nil
+    case .load(let id, let query):
+      do throws(StoreError) {
+        var answer = mutations.answer(try store.state.answer(query))
+        // Commits aren't numbered here: two states that differ in nothing else are one.
+        answer.number = 0
+        return .loaded(id, answer)
+      } catch { return .unreadable(id, error) }
+    case .commit, .admit, .discard, .free, .forget: return nil
     }
   }
 

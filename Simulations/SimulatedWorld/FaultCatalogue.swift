@@ -30,7 +30,8 @@ package enum FaultCatalogue {
     "read EINTR host", "read EIO of a page host", "read EIO of a page once host", "read EIO server",
     "read ESTALE host", "refill to the same size", "rename", "reset", "rotate", "rotation during a listing",
     "send buffer full", "server added", "server removed", "server replaced empty", "several writers on one file",
-    "shortReads host", "shred", "single bytes", "stale host", "store restored from a backup", "swizzle-clog",
+    "shortReads host", "shred", "single bytes", "stale host", "storeUnreadable server", "store restored from a backup",
+    "swizzle-clog",
     "symbolic link swap", "sync failed server", "truncate", "truncate to non-zero", "unlink", "watch refused",
     "writeError server", "writers while the node is down",
   ]

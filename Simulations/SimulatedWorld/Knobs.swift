@@ -6,6 +6,7 @@ package struct Knobs: Hashable, Sendable {
     case hosts, servers
     // Limits of the core.
     case leafSize, extentSize, payloadFrameSize, connectionCredit, totalCredit, recordsPerFrame, recordBytesPerFrame
+    case residentStrings
     case recordWindow, resumePage, logPayloadSize, logCapacity, syncSlice, tailSize
     case coalescing, rescanInterval, pollInterval, backoffFirst, backoffLast, heartbeat, silence, retry
     case readsAtOnce, hungAfter
@@ -14,7 +15,9 @@ package struct Knobs: Hashable, Sendable {
     case hintLoss, hintDuplicate, hintLatency
     case shortRead, interleave
     case networkLatency, bandwidth, sendBuffer, splitFrames
-    case diskLatency, commitLatency
+    case diskLatency, commitLatency, loadLatency
+    /// How often a server's store answers from an old snapshot.
+    case staleLoad
     /// 1: latencies don't vary and no inode number is given out twice, so that nothing which one server does shifts a draw
     /// for another.
     case steady
@@ -53,6 +56,7 @@ package struct Knobs: Hashable, Sendable {
     case .recordBytesPerFrame: 4_096
     case .recordWindow: 64
     case .resumePage: 4
+    case .residentStrings: 2
     case .logPayloadSize: 256
     case .logCapacity: 4_096
     case .syncSlice: 1_024
@@ -72,12 +76,14 @@ package struct Knobs: Hashable, Sendable {
     case .hintQueue: 64
     case .watchLimit: 1_000
     case .hintLoss, .hintDuplicate, .shortRead, .interleave, .splitFrames, .steady: 0
+    case .staleLoad: 10_000
     case .hintLatency: 50_000
     case .networkLatency: 200_000
     case .bandwidth: 100_000_000
     case .sendBuffer: 4_096
     case .diskLatency: 50_000
     case .commitLatency: 300_000
+    case .loadLatency: 100_000
     case .mutation: 20_000
     case .loadEnd: 2_000 * millisecond
     case .settleWithin: 1_800_000 * millisecond
@@ -94,6 +100,7 @@ package struct Knobs: Hashable, Sendable {
     limits.recordBytesPerFrame = Int(self[.recordBytesPerFrame])
     limits.recordWindow = Int(self[.recordWindow])
     limits.resumePage = Int(self[.resumePage])
+    limits.residentStrings = Int(self[.residentStrings])
     limits.logPayloadSize = Int(self[.logPayloadSize])
     limits.logCapacity = Int(self[.logCapacity])
     limits.syncSlice = Int(self[.syncSlice])

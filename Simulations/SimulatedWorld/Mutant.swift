@@ -84,6 +84,12 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case trimEarly
   /// The row that says 'unfinished' comes a commit too late: the bytes of which it speaks are written by then (K2).
   case announceLate
+  /// The row that says 'unfinished' goes while the next slice is written (K2).
+  case finishEarly
+  /// A file that leaves memory comes back as an older commit had it (K1).
+  case olderRow
+  /// A frame is taken though a file that it is about wasn't found, and is there (K1).
+  case partialLoad
   /// What the store holds is counted a second time at a start (K3).
   case countTwice
 

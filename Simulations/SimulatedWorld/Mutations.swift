@@ -2,6 +2,7 @@ import DataPlane
 import JournalModel
 import JournalStore
 import MerkleLog
+import ServerCore
 import WireProtocol
 
 /// What the planted bugs that need a memory do to a host's inputs.
@@ -52,6 +53,12 @@ struct ServerMutations {
   private var lastAcknowledged: DurablePrefix?
   private var gaps: [StringKey: UInt64] = [:]
   private var unannounced: [StringKey] = []
+  private var announced: Set<StringKey> = []
+  /// The rows of strings before their last commit.
+  private var newest: [StringKey: StoredString] = [:]
+  private var older: [StringKey: StoredString] = [:]
+  private var answers = 0
+  private var lastMade: [HostName: [BytePath: BytePath]] = [:]
 
   init(_ mutant: Mutant?) { self.mutant = mutant }
 
@@ -77,6 +84,16 @@ struct ServerMutations {
 
   mutating func batch(_ batch: inout ServerBatch) {
     if mutant == .announceLate { swap(&batch.unfinished, &unannounced) }
+    if mutant == .finishEarly {
+      announced.formUnion(batch.unfinished)
+      for met in batch.met where announced.remove(met.key.first) != nil { batch.finished.append(met.key.first) }
+    }
+    if mutant == .olderRow {
+      for row in batch.strings {
+        older[row.key] = newest[row.key]
+        newest[row.key] = row
+      }
+    }
     guard mutant == .gapFromHeld else { return }
     for index in batch.strings.indices where batch.strings[index].gap != nil {
       let row = batch.strings[index]
@@ -84,6 +101,27 @@ struct ServerMutations {
       gaps[row.key] = from
       batch.strings[index].gap?.lower = from
     }
+  }
+
+  mutating func made(_ row: StoredString) {
+    lastMade[row.key.key.host, default: [:]][StoredName<SimulatedTree>.latest(row.path)] = row.stored
+  }
+
+  /// The plain file under a name of `latest` that was made last, for whom that is the newest.
+  func lastMade(_ host: HostName, _ latest: BytePath) -> BytePath? {
+    mutant == .linkLast ? lastMade[host]?[latest] : nil
+  }
+
+  mutating func answer(_ answer: StoreAnswer) -> StoreAnswer {
+    guard mutant == .olderRow || mutant == .partialLoad else { return answer }
+    var wrong = answer
+    for index in wrong.files.indices {
+      guard let row = wrong.files[index].row else { continue }
+      answers += 1
+      if mutant == .olderRow, let older = older[row.key], older.isMade { wrong.files[index].row = older }
+      if mutant == .partialLoad, answers % 8 == 0 { wrong.files[index].row = nil }
+    }
+    return wrong
   }
 
   func append(_ stored: BytePath, _ offset: UInt64, _ count: Int, _ disk: SimulatedDisk) {

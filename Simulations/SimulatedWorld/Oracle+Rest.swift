@@ -127,6 +127,14 @@ extension Oracle {
     }
   }
 
+  /// What is being made has a row that says so (K2): no start would find it otherwise.
+  func starts(_ server: SimulatedServer) throws(StoreError) {
+    let unfinished = Set(try server.store.unfinished())
+    for row in try server.store.strings() where !row.isMade && !unfinished.contains(row.key) {
+      fail(.storeContract, "server \(server.index): \(row.stored) is being made, and no row says so (K2)")
+    }
+  }
+
   /// When a server begins to serve, no plain file has bytes that a crash left ahead of their commit (K2): whoever reads
   /// there sees what is held. Not said where a backup came between, or where a repair failed.
   func serves(_ server: SimulatedServer) {

@@ -103,6 +103,8 @@ package enum FaultKind: String, Hashable, Sendable, CaseIterable {
   case writeError
   /// The store's commits fail with `.full`.
   case storeFull
+  /// A server's store can't be read.
+  case storeUnreadable
   /// The next sync of a plain file fails and marks its pages clean.
   case failSync
   /// The next sync of a directory fails.

@@ -25,6 +25,9 @@ package struct PlanGenerator {
     var hanging = RandomStream(seed: seed, entity: "plan", purpose: "options of hanging")
     plan.knobs[.readsAtOnce] = hanging.pick([1, 2, 8])
     plan.knobs[.hungAfter] = hanging.pick([1_000_000_000, 5_000_000_000])
+    plan.knobs[.residentStrings] = hanging.pick([0, 1, 4, 64])
+    plan.knobs[.loadLatency] = hanging.pick([20_000, 100_000, 5_000_000])
+    plan.knobs[.staleLoad] = hanging.pick([0, 10_000, 300_000])
     hosts = Int(plan.knobs[.hosts])
     servers = Int(plan.knobs[.servers])
     end = plan.knobs[.loadEnd]
@@ -400,7 +403,7 @@ extension PlanGenerator {
       kind = g.random.pick([.emfile, .readError, .shortReads, .storeFull, .slowDisk, .failStoreSync])
     } else {
       node = .server(g.random.below(g.servers))
-      kind = g.random.pick([.diskFull, .writeError, .storeFull, .failSync, .slowDisk, .failStoreSync])
+      kind = g.random.pick([.diskFull, .writeError, .storeFull, .storeUnreadable, .failSync, .slowDisk, .failStoreSync])
     }
     return [(0, .fault(node, kind, duration: g.duration()))]
   }

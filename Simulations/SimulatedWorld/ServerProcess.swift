@@ -26,7 +26,6 @@ final class ServerProcess: SimulatedProcess {
   private var spare: [ServerEffect] = []
   private var mutations: ServerMutations
   private(set) var isServing = false
-  private var log: [StringKey: [LogRange]] = [:]
   private var isCounterDue = false
 
   init(server: SimulatedServer, world: World) {
@@ -66,14 +65,12 @@ final class ServerProcess: SimulatedProcess {
     do {
       let counterMatches = try server.isStoreCurrent()
       if !counterMatches { world.mark(.storeFoundOld) }
-      let ranges = try server.store.logRanges()
-      log = Dictionary(grouping: ranges, by: \.key)
+      try world.oracle.starts(server)
       input(
         .started(
-          journals: try server.store.journals(), strings: try server.store.strings(),
-          promises: try server.store.promises(), log: ranges, unfinished: try server.store.unfinished(),
-          totals: mutations.totals(try server.store.totals()),
-          counterMatches: counterMatches))
+          journals: try server.store.journals(), left: try server.store.leftUnfinished(),
+          totals: mutations.totals(try server.store.totals()), counterMatches: counterMatches,
+          number: server.store.number))
       if isAlive { world.oracle.checkTotals(server) }
     } catch { world.oracle.fail(.crash, "the server's store can't be read: \(error)") }
   }
@@ -234,10 +231,8 @@ final class ServerProcess: SimulatedProcess {
       job(.string(key), disk) { [self] in
         befalling == .inputOutput ? .failed("EIO") : plane.create(key, stored, adopts: adopts)
       } answer: { [self] in
+        if $0 == .created, let row = server.store.snapshot().string(key) { mutations.made(row) }
         input(.created(key, $0))
-        if world.mutant == .linkLast, $0 == .created, let row = server.store.snapshot().string(key) {
-          perform(.link(host: key.key.host, path: StoredName<SimulatedTree>.latest(row.path), to: stored))
-        }
       }
     case .write(let key, let stored, let from, let upTo, let sync):
       job(.string(key), sync ? disk * 4 : disk) {
@@ -253,9 +248,12 @@ final class ServerProcess: SimulatedProcess {
         input(.synced(targets.map { ServerInput.SyncedLength(key: $0.key, length: $0.length) }, outcome))
       }
     case .commit(let batch, let log): commit(batch, log)
-    case .link(let host, let path, let stored):
-      job(.sync, disk) {
-        plane.link(host: host, path: path, to: stored)
+    case .load(let id, let query): load(id, query)
+    case .forget(let key): inOrder(key) { plane.forget(key) }
+    case .link(let host, let path):
+      job(.sync, disk) { [self] in
+        let newest = try? server.store.newest(host: host, latest: path)?.stored
+        return (mutations.lastMade(host, path) ?? newest).flatMap { plane.link(host: host, path: path, to: $0) }
       } answer: { _ in
       }
     case .halt(let reason): world.halted(node, reason)
@@ -271,7 +269,7 @@ final class ServerProcess: SimulatedProcess {
   private func repair(_ row: StoredString, _ mayCut: Bool) {
     let plane = plane
     let store = server.store
-    let ranges = log[row.key] ?? []
+    let ranges = (try? store.logRanges(of: row.key)) ?? []
     if row.committed > row.synced { world.mark(.repairedByLog) }
     let slice = world.plan.knobs[.syncSlice]
     job(.string(row.key), world.plan.knobs[.diskLatency]) { () -> RepairOutcome in
@@ -354,7 +352,25 @@ final class ServerProcess: SimulatedProcess {
         return error
       }
     } answer: { [self] error in
-      input(.committed(error, totals))
+      input(.committed(error, totals, number: server.store.number))
+    }
+  }
+
+  /// Answers come late, in any order, from the store as it was at any moment between question and answer.
+  private func load(_ id: ReadID, _ query: StoreQuery) {
+    let server = server
+    job(.free, world.plan.knobs[.loadLatency]) { [self] () -> ServerInput in
+      if befalling == .inputOutput || server.has(.storeUnreadable) { return .unreadable(id, .failed("EIO")) }
+      do throws(StoreError) {
+        // The oldest snapshot of all: nothing is in it.
+        if world.chance(.staleLoad) {
+          world.mark(.staleLoad)
+          return .loaded(id, try InMemoryServerStore<SimulatedTree>().answer(query))
+        }
+        return .loaded(id, mutations.answer(try server.store.answer(query)))
+      } catch { return .unreadable(id, error) }
+    } answer: { [self] in
+      input($0)
     }
   }
 

@@ -100,6 +100,8 @@ package final class SimulatedServerPlane: ServerDataPlane {
     queues[key]?.free(below: below)
   }
 
+  package func forget(_ key: StringKey) { queues[key] = nil }
+
   // MARK: Plain files
 
   package func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome {

@@ -14,13 +14,14 @@ struct ExhaustiveSearch: ParsableCommand {
   @Option(help: "Frames that records come in, the last ones alone.") var recordFrames = 1
   @Option(help: "Work on plain files: first (before anything else), one (worker), free (each file by itself).")
   var disk = "first"
+  @Option(help: "Files that the server keeps in memory: 0 to 2.") var resident = 0
   @Option(help: "Under a planted bug, which is to be found.") var mutant: String?
   @Option(help: "Give up after so many states.") var states = 20_000_000
   @Flag(help: "Print a line for each depth.") var progress = false
 
   func validate() throws {
     guard (1...4).contains(records), (1...4).contains(recordFrames), (1...3).contains(frames),
-      (0...1).contains(crashes), (0...2).contains(breaks)
+      (0...1).contains(crashes), (0...2).contains(breaks), (0...2).contains(resident)
     else {
       throw ValidationError("out of range: see --help")
     }
@@ -46,7 +47,7 @@ struct ExhaustiveSearch: ParsableCommand {
         var scope = ExhaustiveScope()
         (scope.records, scope.recordFrames, scope.way, scope.frames) = (records, recordFrames, way, frames)
         (scope.crashes, scope.breaks, scope.disk) = (crashes, breaks, disk)
-        (scope.mostStates, scope.mutant) = (states, mutant)
+        (scope.mostStates, scope.mutant, scope.resident) = (states, mutant, resident)
         guard try search(scope) else { throw ExitCode.failure }
       }
     }
@@ -61,7 +62,7 @@ struct ExhaustiveSearch: ParsableCommand {
     print(
       "exhaustive: 1 host, 1 server, \(scope.records) records of 2 files in \(scope.recordFrames) frames, payload by "
         + "\(scope.way.rawValue) in \(scope.frames) frames, \(scope.crashes) server crashes, \(scope.breaks) ends of a "
-        + "connection, disk \(scope.disk.rawValue): \(report.states) states, \(report.transitions) transitions, "
+        + "connection, disk \(scope.disk.rawValue), \(scope.resident) files in memory: \(report.states) states, \(report.transitions) transitions, "
         + "\(report.ends) ends, the farthest state after \(report.depth) choices; \(report.histories) histories of the "
         + "server, \(report.inputs) inputs, \(seconds)")
     guard let failure = report.failure else {

@@ -20,6 +20,8 @@ package protocol ServerDataPlane: AnyObject {
   /// Queued bytes, for the store's log.
   func queued(_ key: StringKey, offset: UInt64, length: Int) -> [UInt8]
   func free(_ key: StringKey, below: UInt64)
+  /// Keeps nothing of it in memory: what is asked about it later stands on the store and the plain file.
+  func forget(_ key: StringKey)
 
   /// - Parameter adopts: whether an empty file of that name is the one that is to be made.
   func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome

@@ -20,6 +20,8 @@ package struct Limits: Sendable, Hashable {
   package var logPayloadSize = 64 << 10
   /// Bytes that the store's log may hold unfolded or unsynced before everything goes straight to the file.
   package var logCapacity = 64 << 20
+  /// Strings about which nothing is going on that a server keeps in memory (K1).
+  package var residentStrings = 8_192
   /// Bytes written to a plain file between two syncs (P2).
   package var syncSlice = 8 << 20
   /// How many bytes before the known length are compared after each read (D4), and hashed beside the length (D6).

@@ -113,6 +113,8 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     }
   }
 
+  package func forget(_ key: StringKey) { state.withLock { _ = $0.strings.removeValue(forKey: key) } }
+
   /// Committed bytes: from the queue what isn't folded yet, else from the plain file, else from the store's log.
   private func heldBytes(_ string: HeldString, stored: BytePath, offset: UInt64, count: Int) throws -> [UInt8] {
     let queue = string.state.withLock { $0.queue }

@@ -56,6 +56,8 @@ struct Session {
   /// Files whose payload is dropped until the host asks for them anew.
   var refused: Set<FileUUID> = []
   var queries: [ResumeQuery] = []
+  /// What came, and waits for what it is about.
+  var inbox = Inbox()
   /// The log has what this host does.
   var isReported = false
   /// For acknowledgements of what others supplied.
@@ -66,4 +68,7 @@ struct Session {
 struct ResumeQuery {
   var files: [FileUUID]
   var waiting: Set<Int> = []
+  /// What the store has of files that aren't in memory: nil where it knows none.
+  var looked: [FileUUID: HeldString?] = [:]
+  var isLooking = false
 }

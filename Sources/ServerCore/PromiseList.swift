@@ -20,6 +20,7 @@ struct PromiseList {
 
   var isEmpty: Bool { head == items.count }
   var count: Int { items.count - head }
+  var hasDoubts: Bool { items[head...].contains(where: \.isDoubted) }
   var greatest: UInt64? { isEmpty ? nil : items[items.count - 1].length }
 
   mutating func insert(_ length: UInt64, _ root: Digest) -> Insertion {

@@ -63,8 +63,12 @@ extension ServerMachine where H.Value == Digest {
       if case .hello(let hello) = frame { admit(hello, on: id) } else { violated(id, "a frame before hello") }
       return
     }
+    arrive(frame, on: id)
+  }
+
+  mutating func take(_ frame: Frame, on id: ConnectionID) {
     switch frame {
-    case .records(let records): take(records, on: id)
+    case .records: break
     case .resumeQuery(let files): if charge(1 + files.count / Self.filesAsked, to: id) { query(files, on: id) }
     case .ping(let nonce): if charge(1, to: id) { send(.pong(nonce: nonce), to: id) }
     case .pong: charge(1, to: id)
@@ -157,6 +161,7 @@ extension ServerMachine where H.Value == Digest {
     guard let connection = connections.removeValue(forKey: id) else { return }
     leave(id, connection.peer)
     guard let session = connection.session else { return }
+    drop(session.inbox, tally: session.facts.tally)
     for index in session.owned.sorted() { abandon(index, of: id) }
     let facts = session.facts
     forgetCredit(of: id, session.credit)
@@ -185,7 +190,7 @@ extension ServerMachine where H.Value == Digest {
   mutating func beat() {
     for id in connections.keys.sorted() {
       guard let connection = connections[id] else { continue }
-      if let tally = connection.session?.facts.tally, tallies[tally].isPaused {
+      if let tally = connection.session?.facts.tally, tallies[tally].isPaused || isHeldUp(id) {
         // It may speak, and isn't listened to.
         connections[id]?.heard = now
       } else if now - connection.heard >= limits.silence {

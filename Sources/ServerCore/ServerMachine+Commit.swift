@@ -53,9 +53,10 @@ extension ServerMachine where H.Value == Digest {
 
   private func isBulk(_ index: Int) -> Bool { strings[index].bulk != nil }
 
-  mutating func commitIfDue() {
-    guard phase == .serving || phase == .repairing, flight == nil, commitRetry == nil else { return }
-    guard !dirtyJournals.isEmpty || !dueStrings.isEmpty || !dirtyHosts.isEmpty else { return }
+  /// Returns whether a commit was put together: hosts have new turns.
+  mutating func commitIfDue() -> Bool {
+    guard phase == .serving || phase == .repairing, flight == nil, commitRetry == nil else { return false }
+    guard !dirtyJournals.isEmpty || !dueStrings.isEmpty || !dirtyHosts.isEmpty else { return false }
     var next = Gathering(logged: logged)
     gatherJournals(into: &next)
     gatherStrings(into: &next)
@@ -65,6 +66,7 @@ extension ServerMachine where H.Value == Digest {
       out.append(.commit(next.batch, log: next.log))
     }
     for index in next.leftOut { advance(index) }
+    return true
   }
 
   private mutating func gatherJournals(into next: inout Gathering) {
@@ -138,22 +140,25 @@ extension ServerMachine where H.Value == Digest {
     }
     next.batch.promises += strings[index].newPromises.lazy.filter { $0.length > row.committed }
     next.batch.strings.append(row)
+    if strings[index].plain == .made { next.batch.named.append(namedFile(row)) }
+    strings[index].isInFlight = true
     next.group.rows.append(
       GroupCommit.Row(
         index: index, row: row, end: point == nil ? nil : row.committed, isBulk: strings[index].bulk != nil,
         newPromises: strings[index].newPromises.count))
-    gatherUnfinished(index, committed: row.committed, &next.batch)
+    gatherUnfinished(index, row, &next.batch)
   }
 
-  /// The row that says 'unfinished' comes before the first byte of which it speaks, and goes in a commit that begins when
-  /// nothing was written beyond the length that it commits (K2). It stays while more of that kind is to come.
-  private mutating func gatherUnfinished(_ index: Int, committed: UInt64, _ batch: inout ServerBatch) {
-    let key = strings[index].row.key
+  /// The row that says 'unfinished' comes with the birth, or before the first byte of which it speaks, and goes in a commit
+  /// that begins when the plain file is made and nothing was written beyond the length that it commits (K2). It stays while
+  /// more of that kind is to come.
+  private mutating func gatherUnfinished(_ index: Int, _ row: StoredString, _ batch: inout ServerBatch) {
+    let (key, committed) = (row.key, row.committed)
     switch strings[index].unfinished {
     case .wanted:
       strings[index].unfinished = .arriving
       batch.unfinished.append(key)
-    case .durable where strings[index].attempted <= committed && !strings[index].isUnproven:
+    case .durable where row.isMade && strings[index].attempted <= committed && !strings[index].isUnproven:
       let next = strings[index].promises.first(after: committed) ?? committed
       guard next - committed <= UInt64(max(0, limits.logPayloadSize)) else { return }
       strings[index].unfinished = .leaving
@@ -163,10 +168,11 @@ extension ServerMachine where H.Value == Digest {
   }
 
   /// Of a string that is set apart, as far as its journal isn't: what that promises now will come again after a start.
-  private func gatherPromises(_ index: Int, into next: inout Gathering) {
+  private mutating func gatherPromises(_ index: Int, into next: inout Gathering) {
     let (promises, host) = (strings[index].newPromises, strings[index].row.key.key.host)
     guard !promises.isEmpty, !journals.contains(where: { $0.apart != nil && $0.held.host == host }) else { return }
     next.taken.insert(index)
+    strings[index].isInFlight = true
     next.batch.promises += promises
     next.group.promised.append(GroupCommit.Promised(index: index, count: promises.count))
   }
@@ -185,7 +191,7 @@ extension ServerMachine where H.Value == Digest {
     guard flight != nil else { return }
     for tally in intakes where !tallies[tally].isPaused && tallies[tally].intake.isUsed(limits) {
       tallies[tally].isPaused = true
-      for id in tallies[tally].sessions { out.append(.pause(id)) }
+      for id in tallies[tally].sessions where !isHeldUp(id) { out.append(.pause(id)) }
     }
   }
 
@@ -194,7 +200,7 @@ extension ServerMachine where H.Value == Digest {
       tallies[tally].isPaused = false
       for id in tallies[tally].sessions {
         connections[id]?.heard = now
-        out.append(.resume(id))
+        if !isHeldUp(id) { out.append(.resume(id)) }
       }
     }
   }
@@ -238,7 +244,10 @@ extension ServerMachine where H.Value == Digest {
       out.append(.report(.storeUnblocked))
     }
     for run in group.runs { recordsDurable(run) }
-    for promised in group.promised { strings[promised.index].newPromises.removeFirst(promised.count) }
+    for promised in group.promised {
+      strings[promised.index].isInFlight = false
+      strings[promised.index].newPromises.removeFirst(promised.count)
+    }
     let loggedBefore = logged
     for row in group.rows { becameDurable(row) }
     acknowledge(group.rows.filter { $0.end != nil }.map(\.index))
@@ -258,6 +267,7 @@ extension ServerMachine where H.Value == Digest {
   private mutating func becameDurable(_ done: GroupCommit.Row) {
     let index = done.index
     let loggedBefore = strings[index].logged
+    strings[index].isInFlight = false
     strings[index].row.synced = done.row.synced
     switch strings[index].unfinished {
     case .arriving: strings[index].unfinished = .durable
@@ -265,7 +275,10 @@ extension ServerMachine where H.Value == Digest {
     case .absent, .wanted, .durable: break
     }
     strings[index].newPromises.removeFirst(done.newPromises)
-    if strings[index].plain == .made, done.row.isMade { strings[index].plain = .named }
+    if strings[index].plain == .made, done.row.isMade {
+      strings[index].plain = .named
+      link(done.row)
+    }
     defer { logged = logged - loggedBefore + strings[index].logged }
     guard let end = done.end else { return }
     let bytes = end - strings[index].committed
@@ -306,8 +319,12 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func takeBack(_ group: GroupCommit) {
     for run in group.runs { markDirty(journal: run.index) }
-    for promised in group.promised { markDue(promised.index) }
+    for promised in group.promised {
+      strings[promised.index].isInFlight = false
+      markDue(promised.index)
+    }
     for row in group.rows {
+      strings[row.index].isInFlight = false
       strings[row.index].isPayloadInFlight = false
       switch strings[row.index].unfinished {
       case .arriving: strings[row.index].unfinished = .wanted
@@ -323,6 +340,7 @@ extension ServerMachine where H.Value == Digest {
     if blocked == nil { out.append(.report(.storeBlocked(text))) }
     blocked = text
     resumeIntakes()
+    takeWhatWaited()
     // No answer waits for a store that takes nothing.
     for id in connections.keys.sorted() {
       guard let queries = connections[id]?.session?.queries, !queries.isEmpty else { continue }

@@ -96,11 +96,18 @@ extension ServerMachine where H.Value == Digest {
 
   // MARK: Turns
 
+  /// What a host may still send. Of strings that aren't in memory nobody knows how much that is: more than anything, until a
+  /// turn shows that nothing comes.
+  private func owed(_ tally: Int) -> UInt64 {
+    let mayOweMore = tallies[tally].mayOweMore && tallies[tally].totals.promises > 0
+    return mayOweMore ? max(pool, tallies[tally].owed) : tallies[tally].owed
+  }
+
   /// A frame was taken, or asked for: more will come.
   mutating func willSend(_ id: ConnectionID) {
     guard let session = connections[id]?.session else { return }
     creditMayBeDue(id)
-    if tallies[session.facts.tally].owed > session.credit.unused { wantTurn(id) }
+    if owed(session.facts.tally) > session.credit.unused { wantTurn(id) }
   }
 
   private mutating func wantTurn(_ id: ConnectionID) {
@@ -125,7 +132,7 @@ extension ServerMachine where H.Value == Digest {
       guard let session = connections[id]?.session else { continue }
       connections[id]?.session?.isWaiting = false
       let isOwing =
-        tallies[session.facts.tally].owed > session.credit.unused || !session.credit.fits(session.credit.base)
+        owed(session.facts.tally) > session.credit.unused || !session.credit.fits(session.credit.base)
       guard isOwing else { continue }
       let size = min(room, max(leastAllotment, min(share, room / 2, UInt64(max(0, limits.connectionCredit)))))
       connections[id]?.session?.credit.allotment = size
@@ -143,7 +150,7 @@ extension ServerMachine where H.Value == Digest {
     for id in turns {
       guard let connection = connections[id], let session = connection.session else { continue }
       if isContended, session.turnEnds == nil { connections[id]?.session?.turnEnds = end }
-      let owed = tallies[session.facts.tally].owed
+      let owed = owed(session.facts.tally)
       let isDone = owed == 0 && session.credit.held == 0
       if session.credit.isDrained, isContended || owed <= session.credit.unused {
         endTurn(id)
@@ -153,6 +160,7 @@ extension ServerMachine where H.Value == Digest {
         // What it was granted beyond what it had to send lapses.
         endTurn(id)
       } else if isContended, connection.heard + idleTime <= now, session.unfinished.isEmpty {
+        tallies[session.facts.tally].mayOweMore = false
         endTurn(id)
       } else if let end = turnEnd(of: session, isContended), end <= now {
         endTurn(id)
@@ -229,7 +237,7 @@ extension ServerMachine where H.Value == Digest {
     guard credit.allotment > 0 else { return base }
     let most = credit.window - min(credit.window, credit.held)
     let isContended = !waitingTurns.isEmpty
-    let owed = isContended ? leastNeed(session) ?? 0 : tallies[session.facts.tally].owed
+    let owed = isContended ? leastNeed(session) ?? 0 : owed(session.facts.tally)
     // Long extents leave half of the base to what fits whole.
     let target = min(most, max(base, owed + credit.base / 2))
     if isContended { return target }

@@ -3,9 +3,10 @@ import JournalModel
 import JournalStore
 import MerkleLog
 
-/// A plain file in the background sync on its way, and how much of it had been written.
+/// A plain file in the background sync on its way, and how much of it had been written. What became durable otherwise
+/// meanwhile may have left memory.
 struct SyncTarget {
-  var index: Int
+  var key: StringKey
   var length: UInt64
 }
 
@@ -39,8 +40,8 @@ extension ServerMachine where H.Value == Digest {
       strings[index].isUnsynced = false
       let length = min(strings[index].written, strings[index].committed)
       guard length > strings[index].syncedUpTo else { continue }
-      targets.append(SyncTarget(index: index, length: length))
       let row = strings[index].row
+      targets.append(SyncTarget(key: row.key, length: length))
       effects.append(ServerEffect.SyncTarget(key: row.key, stored: row.stored, length: length))
     }
     unsynced.removeAll(keepingCapacity: true)
@@ -56,12 +57,13 @@ extension ServerMachine where H.Value == Digest {
     switch outcome {
     case .done:
       for target in targets {
-        strings[target.index].syncedUpTo = max(strings[target.index].syncedUpTo, target.length)
-        if strings[target.index].row.synced < strings[target.index].syncedUpTo { markRowDirty(target.index) }
+        guard let index = index(of: target.key) else { continue }
+        strings[index].syncedUpTo = max(strings[index].syncedUpTo, target.length)
+        if strings[index].row.synced < strings[index].syncedUpTo { markRowDirty(index) }
       }
     case .failed, .unusable:
       // Nothing was synced and nothing was lost: the log still holds it.
-      for target in targets { noteUnsynced(target.index, 0) }
+      for target in targets { if let index = index(of: target.key) { noteUnsynced(index, 0) } }
       syncDue = now + limits.retry
     case .failedSync(let text): halt("syncing plain files: \(text)")
     }

@@ -4,27 +4,6 @@ import JournalStore
 import MerkleLog
 import WireProtocol
 
-/// A name under `latest`, and the file that has it: the one with the greatest birth time (P1).
-struct LatestName: Hashable {
-  var host: HostName
-  /// As it is stored: several paths may come to one name.
-  var path: BytePath
-}
-
-/// A host's word on a birth counts up to the moment when it was first heard: a file 'born in 2262' gives way to the next
-/// one that this server hears of.
-struct Newest: Hashable, Comparable {
-  let born: WallTime
-  let file: FileUUID
-
-  init(_ row: StoredString) {
-    born = min(row.born, row.received)
-    file = row.key.key.file
-  }
-
-  static func < (l: Newest, r: Newest) -> Bool { (l.born, l.file) < (r.born, r.file) }
-}
-
 // Plain files (P1): named in the commit of the birth, which the store refuses if another string has the name; made when
 // that is durable; and said to be made in the commit that follows (K5). While running, a file that is there is another's.
 
@@ -93,8 +72,6 @@ extension ServerMachine where H.Value == Digest {
       strings[index].row.isMade = true
       markRowDirty(index)
       out.append(.report(.born(key.key, stored: strings[index].row.stored)))
-      noteNewest(strings[index].row)
-      linkIfNewest(strings[index].row)
       advance(index)
     case .taken: claimNext(index)
     case .failed(let text): creationFailed(index, .diskFull, text)
@@ -108,17 +85,16 @@ extension ServerMachine where H.Value == Digest {
     fail(index, code, text)
   }
 
-  mutating func noteNewest(_ row: StoredString) {
-    let name = latestName(of: row)
-    newest[name] = newest[name].map { max($0, Newest(row)) } ?? Newest(row)
+  // MARK: `latest` (P1)
+
+  /// A host's word on a birth counts up to the moment when it was first heard: a file 'born in 2262' gives way to the next
+  /// one that this server hears of. Several paths may come to one name.
+  func namedFile(_ row: StoredString) -> ServerBatch.NamedFile {
+    ServerBatch.NamedFile(
+      key: row.key.key, latest: StoredName<H>.latest(row.path), born: min(row.born, row.received))
   }
 
-  mutating func linkIfNewest(_ row: StoredString) {
-    let name = latestName(of: row)
-    if newest[name] == Newest(row) { out.append(.link(host: name.host, path: name.path, to: row.stored)) }
-  }
-
-  private func latestName(of row: StoredString) -> LatestName {
-    LatestName(host: row.key.key.host, path: StoredName<H>.latest(row.path))
+  mutating func link(_ row: StoredString) {
+    out.append(.link(host: row.key.key.host, path: StoredName<H>.latest(row.path)))
   }
 }

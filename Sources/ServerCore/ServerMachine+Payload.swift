@@ -21,10 +21,16 @@ extension ServerMachine where H.Value == Digest {
       return violated(id, "a payload frame beyond its bounds or its credit")
     }
     hold(UInt64(header.length), tally: session.tally)
-    holdFrame(id)
     connections[id]?.session?.supplied = now
-    defer { willSend(id) }
     let frame = StringIntake.Waiting(connection: id, header: header, payload: payload)
+    arrive(.payload(frame), about: [FileKey(host: session.host, file: header.file)], on: id)
+  }
+
+  mutating func take(_ frame: StringIntake.Waiting) {
+    let (id, header) = (frame.connection, frame.header)
+    guard let session = connections[id]?.session?.facts else { return }
+    defer { willSend(id) }
+    holdFrame(id)
     if connections[id]?.session?.refused.contains(header.file) != false {
       drop(frame, tally: session.tally)
       // While nothing can be stored it is this server that drops, again and again, what hosts rightly offer.
@@ -280,17 +286,34 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func answerQueries(_ id: ConnectionID) {
     while let host = connections[id]?.session?.facts.host, let query = connections[id]?.session?.queries.first,
-      query.waiting.isEmpty
+      query.waiting.isEmpty, !query.isLooking
     {
+      let unknown = query.files.filter {
+        stringIndex[FileKey(host: host, file: $0)] == nil && query.looked[$0] == nil
+      }
+      guard unknown.isEmpty else {
+        connections[id]?.session?.queries[0].isLooking = true
+        return read(.rows(unknown.map { FileKey(host: host, file: $0) }), for: .resume(id))
+      }
       connections[id]?.session?.queries.removeFirst()
-      let answer = query.files.map { HeldFile(file: $0, strings: held(FileKey(host: host, file: $0))) }
+      let answer = query.files.map { file in
+        let index = stringIndex[FileKey(host: host, file: file)]
+        let held = index.map { HeldString(strings[$0].row) } ?? query.looked[file, default: nil]
+        return HeldFile(file: file, strings: held.map { [$0] } ?? [])
+      }
       send(.resumeAnswer(answer), to: id)
     }
   }
 
-  private func held(_ key: FileKey) -> [HeldString] {
-    guard let index = stringIndex[key], strings[index].committed > 0 else { return [] }
-    return [HeldString(length: strings[index].committed, root: strings[index].row.root)]
+  /// What the store has of files that weren't in memory. It may be more by now, never less.
+  mutating func looked(_ files: [LoadedFile], on id: ConnectionID) {
+    guard connections[id]?.session?.queries.first?.isLooking == true else { return }
+    connections[id]?.session?.queries[0].isLooking = false
+    for file in files {
+      connections[id]?.session?.queries[0].looked.updateValue(
+        file.row.flatMap { HeldString($0) }, forKey: file.key.file)
+    }
+    answerQueries(id)
   }
 
   /// Answers no longer wait for this string.
@@ -303,5 +326,13 @@ extension ServerMachine where H.Value == Digest {
       for position in queries.indices { connections[id]?.session?.queries[position].waiting.remove(index) }
       answerQueries(id)
     }
+  }
+}
+
+extension HeldString {
+  /// Nil while nothing is held.
+  fileprivate init?(_ row: StoredString) {
+    guard row.committed > 0 else { return nil }
+    self.init(length: row.committed, root: row.root)
   }
 }

@@ -31,7 +31,7 @@ extension ServerMachine where H.Value == Digest {
     }
     if strings[index].tail == .doomed { return discardTail(index) }
     if strings[index].isUnproven {
-      if strings[index].tail == .ending { return discardTail(index) }
+      if strings[index].plain == .broken, strings[index].tail == .ending { return discardTail(index) }
       return prove(index)
     }
     let from = strings[index].verified

@@ -17,7 +17,7 @@ extension ServerMachine where H.Value == Digest {
   private var waitingRecordBytesPerJournal: Int { 64 * max(limits.recordBytesPerFrame, Record.maximumByteCount) }
   private var waitingRecordBytesInAll: Int { max(settings.totalCredit, waitingRecordBytesPerJournal) }
 
-  mutating func take(_ frame: Records, on id: ConnectionID) {
+  mutating func take(_ frame: Records, _ decoded: [Record?], on id: ConnectionID) {
     guard let session = connections[id]?.session?.facts else { return }
     do {
       let fresh = try freshRecords(of: frame, in: session.journal)
@@ -26,7 +26,7 @@ extension ServerMachine where H.Value == Digest {
         charge(1 + frame.encoded.reduce(0) { $0 + $1.count } >> 16, to: id)
         return
       }
-      let (records, frontier) = try checked(fresh, frame.checkpoint, session)
+      let (records, frontier) = try checked(fresh, decoded.suffix(fresh.count), frame.checkpoint, session)
       journals[session.journal].frontier = frontier
       journals[session.journal].checkpoint = frame.checkpoint
       let bytes = JournalIntake<H>.footprint(of: fresh)
@@ -84,7 +84,7 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private func checked(
-    _ fresh: ArraySlice<[UInt8]>, _ checkpoint: Checkpoint, _ session: SessionFacts
+    _ fresh: ArraySlice<[UInt8]>, _ decoded: ArraySlice<Record?>, _ checkpoint: Checkpoint, _ session: SessionFacts
   ) throws(Refused) -> ([Record], Frontier<H>) {
     let journal = journals[session.journal].held
     let start = journals[session.journal].length
@@ -99,9 +99,9 @@ extension ServerMachine where H.Value == Digest {
     }
     var records: [Record] = []
     records.reserveCapacity(fresh.count)
-    for (position, encoded) in fresh.enumerated() {
+    for (position, record) in decoded.enumerated() {
       let number = start + UInt64(position)
-      guard let record = try? Record(decoding: encoded) else { throw violation("record \(number) is no record") }
+      guard let record else { throw violation("record \(number) is no record") }
       try checkOpening(record, number: number, of: journal)
       records.append(record)
     }
@@ -170,6 +170,7 @@ extension ServerMachine where H.Value == Digest {
       born: born.born, received: wall, parent: born.parent, committed: 0, root: H.empty, synced: 0,
       stored: stored, isMade: false, recorded: 0)
     var string = StringIntake(row: row, plain: .none, tally: session.tally)
+    string.unfinished = .wanted
     string.attempt = attempt
     markDue(add(string))
   }

@@ -4,71 +4,90 @@ import JournalStore
 import MerkleLog
 import WireProtocol
 
-// Recovery on start (P3): the machine's whole state follows from rows, promises and log ranges. Before it serves, only those
-// plain files are repaired that a crash may have left with other than the committed bytes (K2): those for which the log
-// holds bytes, and those into which bytes went ahead of their commit. That is all of them unless the store or the log root
-// was restored from a backup, which not every counter tells: so each other one is unproven until its size was compared,
-// before it is first used or in the background.
+// Recovery on start (P3). Before it serves, only those plain files are repaired that a crash may have left with other than
+// the committed bytes, and those are made that were being made (K2): for which the log holds bytes, or a row says so. That
+// is all of them unless the store or the log root was restored from a backup, which not every counter tells: so each other
+// one is unproven until its size was compared, before it is first used, or by a survey of all files in the background.
+
+/// The survey of a start: all files in the order of their keys, a few at a time.
+struct Survey {
+  /// Keys that the store gave and that nobody has looked at.
+  var ahead = Fifo<FileKey>()
+  /// The last key that it gave.
+  var last: FileKey?
+  var isReading = false
+  var hasAllKeys = false
+  /// Those that are being loaded and compared.
+  var underWay: Set<FileKey> = []
+
+  /// So many at once: what is used before its turn doesn't wait behind many.
+  static var atOnce: Int { 4 }
+  static var keysAtOnce: Int { 256 }
+}
 
 extension ServerMachine where H.Value == Digest {
   mutating func start(
-    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange], unfinished: Set<StringKey>,
-    totals: [HostName: HostTotals], counterMatches: Bool
+    journals: [HeldJournal], left: [LoadedFile], totals: [HostName: HostTotals], counterMatches: Bool
   ) {
     guard phase == .new else { return }
     phase = .repairing
     mayCut = counterMatches
     note(totals)
+    for tally in tallies.indices { tallies[tally].mayOweMore = true }
     for journal in journals {
       guard journal.frontier.count == journal.length.nonzeroBitCount,
         (journal.length == 0) == (journal.checkpoint == nil)
       else { return halt("corrupt: the row of journal \(journal.journal) of \(journal.host)") }
       _ = addJournal(journal)
     }
-    // String 0 is the only one until branches are kept; rows of others come from a later version and stay as they are.
-    for row in strings where row.key.string == 0 {
-      guard row.synced <= row.committed, row.committed == 0 || row.isMade else {
-        return halt("corrupt: the row of \(row.key.key.file) of \(row.key.key.host)")
-      }
-      addRecovered(row, isUnfinished: unfinished.contains(row.key))
-    }
-    for promise in promises {
-      guard let index = stringIndex[promise.key], promise.length > self.strings[index].committed else { continue }
-      _ = self.strings[index].promises.insert(promise.length, promise.root)
-    }
-    for index in self.strings.indices {
-      guard self.strings[index].plain == .unproven else {
-        create(index)
-        continue
-      }
-      unprovenStrings += 1
-      if self.strings[index].logged > 0 || self.strings[index].unfinished == .durable {
-        repair(index)
-      } else {
-        unproven.append(index)
-      }
+    for file in left {
+      guard let index = addLoaded(file) else { continue }
+      if strings[index].plain == .unproven { repair(index) } else { create(index) }
     }
     serveWhenRepaired()
   }
 
-  private mutating func addRecovered(_ row: StoredString, isUnfinished: Bool) {
-    if row.isMade { noteNewest(row) }
-    var string = StringIntake(row: row, plain: row.isMade ? .unproven : .claiming, tally: tally(of: row.key.key.host))
+  /// Adds what the store has of a file; nil when it has no birth, or when that row can't be.
+  mutating func addLoaded(_ file: LoadedFile) -> Int? {
+    guard let row = file.row else { return nil }
+    guard row.synced <= row.committed, row.committed == 0 || row.isMade else {
+      halt("corrupt: the row of \(row.key.key.file) of \(row.key.key.host)")
+      return nil
+    }
+    let tally = tally(of: row.key.key.host)
+    var string = StringIntake(row: row, plain: row.isMade ? .unproven : .claiming, tally: tally)
     string.adopts = !row.isMade
-    if isUnfinished { string.unfinished = .durable }
+    if file.isUnfinished { string.unfinished = .durable }
+    string.isSetAside = tallies[tally].sessions.contains {
+      connections[$0]?.session?.refused.contains(row.key.key.file) == true
+    }
+    for promise in file.promises where promise.length > row.committed {
+      _ = string.promises.insert(promise.length, promise.root)
+    }
     let index = add(string)
     logged = logged.saturatingAdding(strings[index].logged)
+    noteOwed(index)
+    return index
   }
 
   /// Adds a string to the table.
   mutating func add(_ string: StringIntake) -> Int {
-    strings.append(string)
-    stringIndex[string.row.key.key] = strings.count - 1
-    return strings.count - 1
+    let index: Int
+    if let free = freeStrings.popLast() {
+      index = free
+      strings[index] = string
+    } else {
+      index = strings.count
+      strings.append(string)
+    }
+    stringIndex[string.row.key.key] = index
+    newcomers += 1
+    return index
   }
 
   mutating func repair(_ index: Int) {
     repairsOutstanding += 1
+    if strings[index].plain == .broken { brokenStrings -= 1 }
     strings[index].plain = .proving
     strings[index].writing = strings[index].committed
     out.append(.repair(strings[index].row, mayCut: mayCut))
@@ -88,38 +107,77 @@ extension ServerMachine where H.Value == Digest {
     case .failedSync(let text): return halt("syncing \(key.key.file) of \(key.key.host) at its repair: \(text)")
     }
     serveWhenRepaired()
+    look(at: key.key)
+    goOnSurveying()
   }
 
   private mutating func repairFailed(_ index: Int, _ code: RefusalCode, _ text: String) {
     strings[index].plain = .broken
+    brokenStrings += 1
     out.append(.report(.repairFailed(strings[index].row.key.key, text)))
     fail(index, code, text)
   }
 
   /// The plain file holds exactly the committed bytes, synced: the log's part can go.
   private mutating func repairDone(_ index: Int) {
-    unprovenStrings -= 1
     strings[index].plain = .named
     strings[index].syncedUpTo = strings[index].committed
     if strings[index].logged > 0 || strings[index].unfinished == .durable { markRowDirty(index) }
-    linkIfNewest(strings[index].row)
+    link(strings[index].row)
     advance(index)
   }
 
   private mutating func serveWhenRepaired() {
-    if phase == .repairing, repairsOutstanding == 0 {
-      phase = .serving
-      out.append(.serve)
-    }
-    guard phase == .serving else { return }
-    while repairsOutstanding < Self.provenAtOnce, let index = unproven.popFirst() { prove(index) }
+    guard phase == .repairing, repairsOutstanding == 0 else { return }
+    phase = .serving
+    out.append(.serve)
+    goOnSurveying()
   }
 
-  /// A few, so that what is used before its turn doesn't wait behind many.
-  private static var provenAtOnce: Int { 4 }
-
-  /// Before the first use of a plain file that a start found.
+  /// Before the first use of a plain file that was loaded.
   mutating func prove(_ index: Int) {
     if strings[index].plain == .unproven { repair(index) }
+  }
+
+  // MARK: The survey
+
+  mutating func goOnSurveying() {
+    guard phase == .serving else { return }
+    while survey.underWay.count < Survey.atOnce, let key = survey.ahead.popFirst() {
+      survey.underWay.insert(key)
+      need(key)
+      look(at: key)
+    }
+    guard survey.ahead.isEmpty else { return }
+    if !survey.hasAllKeys, !survey.isReading {
+      survey.isReading = true
+      read(.keys(after: survey.last, count: Survey.keysAtOnce), for: .survey)
+    }
+    endSurvey()
+  }
+
+  mutating func surveyed(_ keys: [FileKey]) {
+    survey.isReading = false
+    survey.hasAllKeys = keys.count < Survey.keysAtOnce
+    survey.last = keys.last ?? survey.last
+    for key in keys { survey.ahead.append(key) }
+    goOnSurveying()
+  }
+
+  /// One of those under way is in memory, or something became of it.
+  mutating func look(at key: FileKey) {
+    guard survey.underWay.contains(key), isKnown(key) else { return }
+    if let index = stringIndex[key] {
+      prove(index)
+      if strings[index].plain == .proving { return }
+    }
+    survey.underWay.remove(key)
+    release(key)
+  }
+
+  /// Every plain file is what its row says: what is beyond that from now on is a crash's leftover.
+  private mutating func endSurvey() {
+    let isDone = survey.hasAllKeys && survey.ahead.isEmpty && survey.underWay.isEmpty
+    if isDone, brokenStrings == 0 { mayCut = true }
   }
 }

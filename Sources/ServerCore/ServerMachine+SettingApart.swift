@@ -50,7 +50,7 @@ extension ServerMachine where H.Value == Digest {
     }
     out.append(.report(.journalSetApart(key.host, journal: key.journal, why)))
     if let id = journals[index].connection { cut(id, .other, Self.apart(why)) }
-    return strings.indices.filter {
+    return stringIndex.values.sorted().filter {
       strings[$0].row.key.key.host == key.host && (!strings[$0].newPromises.isEmpty || strings[$0].plain == .none)
     }
   }

@@ -25,18 +25,36 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var freeJournals: [Int] = []
   var strings: [StringIntake] = []
   var stringIndex: [FileKey: Int] = [:]
+  var freeStrings: [Int] = []
   var tallies: [HostTally] = []
   var tallyIndex: [HostName: Int] = [:]
-  var newest: [LatestName: Newest] = [:]
   var comparisons: [PayloadID: Int] = [:]
 
   // Recovery
   var repairsOutstanding = 0
-  /// How many plain files that the start found may hold other than the committed bytes.
-  var unprovenStrings = 0
-  /// Those that nobody has used so far, in the order in which they are looked at.
-  var unproven = Fifo<Int>()
+  /// Strings whose repair failed.
+  var brokenStrings = 0
+  var survey = Survey()
   var mayCut = false
+  // What the store has (K1)
+  var wanted: [FileKey: Wanted] = [:]
+  /// Hosts of which files are to be loaded, in the order of their turns.
+  var loadingHosts = Fifo<Int>()
+  var isLoading = false
+  var reads: [ReadID: Reading] = [:]
+  var lastRead: UInt64 = 0
+  /// Readings that failed, and when they are tried again.
+  var unread: [Reading] = []
+  var isReadingReported = false
+  var readRetry: Instant?
+  /// That of the last commit which was answered.
+  var commitNumber: UInt64 = 0
+  /// Connections on which something waits for what the store has, in that order.
+  var heldUp: [ConnectionID] = []
+  /// Which string was last looked at as one that may leave memory.
+  var hand = 0
+  /// Strings that came into memory since then.
+  var newcomers = 0
   // Commits
   var flight: GroupCommit?
   var dirtyJournals: [Int] = []
@@ -93,7 +111,9 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     self.wall = wall
     take(input)
     fireDeadlines()
-    commitIfDue()
+    if commitIfDue() { takeWhatWaited() }
+    loadWanted()
+    evict()
     pauseIntakes()
     grantCredit()
     effects.append(contentsOf: out)
@@ -106,11 +126,9 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       return
     }
     switch input {
-    case .started(
-      let journals, let strings, let promises, let log, let unfinished, let totals, let counterMatches):
-      start(
-        journals: journals, strings: strings, promises: promises, log: log, unfinished: Set(unfinished), totals: totals,
-        counterMatches: counterMatches)
+    case .started(let journals, let left, let totals, let counterMatches, let number):
+      commitNumber = number
+      start(journals: journals, left: left, totals: totals, counterMatches: counterMatches)
     case .tick: break
     case .repaired(let key, let outcome): repaired(key, outcome)
     case .accepted(let id, let peer): accept(id, peer)
@@ -119,14 +137,18 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .progress(let id): if connections[id]?.session != nil { heard(id) }
     case .wasted(let id, let cost): charge(cost, to: id)
     case .receivedPayload(let id, let header, let payload): receive(header, payload, on: id)
-    case .broken(let id, let text): endBroken(id, text)
-    case .closed(let id): end(id, "closed")
+    case .broken(let id, let text): arrive(.broken(text), about: [], on: id)
+    case .closed(let id): arrive(.closed, about: [], on: id)
     case .compared(let payload, let isEqual): compared(payload, isEqual)
     case .verified(let key, let answer): verified(key, answer)
     case .created(let key, let outcome): created(key, outcome)
     case .written(let key, let upTo, let outcome): written(key, upTo: upTo, outcome)
     case .synced(let lengths, let outcome): synced(lengths, outcome)
-    case .committed(let error, let totals): committed(error, totals)
+    case .committed(let error, let totals, let number):
+      commitNumber = max(commitNumber, number)
+      committed(error, totals)
+    case .loaded(let id, let answer): loaded(id, answer)
+    case .unreadable(let id, let error): unreadable(id, error)
     case .stop: stop()
     }
   }
@@ -135,7 +157,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   package var nextDeadline: Instant? {
     if phase == .halted || phase == .stopping { return nil }
     var next: Instant?
-    for deadline in [commitRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue, turnDeadline] {
+    for deadline in [commitRetry, readRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue, turnDeadline] {
       if let deadline { next = min(next ?? deadline, deadline) }
     }
     return next
@@ -144,6 +166,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   private mutating func fireDeadlines() {
     if phase == .halted { return }
     if let due = commitRetry, due <= now { commitRetry = nil }
+    if let due = readRetry, due <= now { readAgain() }
     if let due = failingRetry, due <= now { retryFailing() }
     if let due = syncDue, due <= now { syncNow() }
     if let due = heartbeatDue, due <= now { beat() }
@@ -161,7 +184,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     out.append(.halt(reason))
   }
 
-  /// Index of string 0 of a file, the only one until branches are kept.
+  /// Index of string 0 of a file, the only one until branches are kept. An answer is awaited about each string that is
+  /// asked for so: it is in memory.
   func index(of key: StringKey) -> Int? { key.string == 0 ? stringIndex[key.key] : nil }
 
   /// Index of a host's sums.
@@ -174,7 +198,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   /// The start counter may go on: beside a store older than the plain files it stays behind until each of them is
   /// repaired, or a crash before that would make the excess of the others look like a crash's leftovers (P3).
-  package var mayCountOn: Bool { mayCut || (phase != .repairing && unprovenStrings == 0) }
+  package var mayCountOn: Bool { mayCut }
 
   /// Hosts whose totals are these now (K3).
   mutating func note(_ totals: [HostName: HostTotals]) {
@@ -191,7 +215,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       },
       isServing: phase == .serving, blocked: blocked, failing: failing.count + retrying.count,
       apart: Array((apartJournals + apartFiles).prefix(ServerStatus.mostListed)),
-      apartCount: apartJournals.count + apartFiles.count, loggedBytes: logged,
+      apartCount: apartJournals.count + apartFiles.count, resident: stringIndex.count, loggedBytes: logged,
       pendingBytes: pendingBytes,
       refusals: refusals, connections: connections.count)
   }

@@ -17,11 +17,18 @@ package struct Peer: Hashable, Sendable {
   }
 }
 
+/// Numbers a reading of the store.
+package struct ReadID: Hashable, Sendable {
+  package var value: UInt64
+  package init(_ value: UInt64) { self.value = value }
+}
+
 package enum ServerInput: Hashable, Sendable {
-  /// First input of a process. `counterMatches` is false when the start counters of store and log root differ (P3).
+  /// First input of a process. `left` are the files that the last one may have left unfinished
+  /// (`ServerHoldingsStore.leftUnfinished`), `number` is that of the store's last commit; `counterMatches` is false when
+  /// the start counters of store and log root differ (P3).
   case started(
-    journals: [HeldJournal], strings: [StoredString], promises: [Promise], log: [LogRange], unfinished: [StringKey],
-    totals: [HostName: HostTotals], counterMatches: Bool)
+    journals: [HeldJournal], left: [LoadedFile], totals: [HostName: HostTotals], counterMatches: Bool, number: UInt64)
   case tick
   case repaired(StringKey, RepairOutcome)
   case accepted(ConnectionID, Peer)
@@ -40,8 +47,10 @@ package enum ServerInput: Hashable, Sendable {
   case created(StringKey, CreateOutcome)
   case written(StringKey, upTo: UInt64, DiskOutcome)
   case synced([SyncedLength], DiskOutcome)
-  /// With the totals that the commit changed.
-  case committed(StoreError?, [HostName: HostTotals] = [:])
+  /// With the totals that the commit changed, and the store's number since.
+  case committed(StoreError?, [HostName: HostTotals] = [:], number: UInt64 = 0)
+  case loaded(ReadID, StoreAnswer)
+  case unreadable(ReadID, StoreError)
   /// SIGTERM: finish nothing new, say goodbye.
   case stop
 
@@ -93,9 +102,14 @@ package enum ServerEffect: Hashable, Sendable {
   case sync([SyncTarget])
   /// `log` names queued bytes that ride inside the commit. One at a time. -> committed
   case commit(ServerBatch, log: [LogRange])
-  /// Points `latest/<host>/<path>` to the plain file. `path` is relative and escaped already. Sent for the newest file
-  /// of a path only, and again after every start; performed in this order. Failures are reported only.
-  case link(host: HostName, path: BytePath, to: BytePath)
+  /// Asks the store, as it is now or later (K1). -> loaded, or unreadable
+  case load(ReadID, StoreQuery)
+  /// Nothing more about this string follows, unless it is loaded again: what is kept of it in memory goes.
+  case forget(StringKey)
+  /// Points `latest/<host>/<path>` to the plain file of that name which is the newest by now
+  /// (`ServerHoldingsStore.newest`). `path` is relative and escaped already. Sent when a file is made, and again after
+  /// every start; performed in this order. Failures are reported only.
+  case link(host: HostName, path: BytePath)
   /// The store must not go on: exit for the service manager (P4).
   case halt(String)
   case report(ServerReport)

@@ -34,6 +34,8 @@ package struct ServerStatus: Hashable, Sendable {
   /// first.
   package var apart: [SetApart]
   package var apartCount: Int
+  /// Files in memory (K1).
+  package var resident: Int
   /// Bytes in the store's log.
   package var loggedBytes: UInt64
   /// Payload in memory that isn't committed, of all hosts.
@@ -55,11 +57,15 @@ struct HostTally {
   var pending: UInt64 = 0
   /// Promised and not received, as far as it may still come.
   var owed: UInt64 = 0
+  /// Something is promised of strings that aren't in memory, perhaps.
+  var mayOweMore = false
   /// Its records that came since the last commit began, and whether no more is read until the next one begins.
   var intake = CommitShare()
   var isPaused = false
   /// Its strings for which there is something to commit.
   var dirty = Fifo<Int>()
+  /// Its files that are to be loaded.
+  var toLoad = Fifo<FileKey>()
   /// Its births collided with names of others (K5): their names carry the whole uuid from the start.
   var namesInFull = false
 }

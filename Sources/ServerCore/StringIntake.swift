@@ -21,16 +21,16 @@ struct StringIntake {
     case made
     case named
     case failed
-    /// Found by a start: a store or a log root from a backup may have come between, so its size is compared (and repaired)
-    /// before it is first used, or in the background (K2). Payload waits until then.
+    /// Loaded: a store or a log root from a backup may have come between, so its size is compared (and repaired) before it
+    /// is first used, or in the background after a start (K2). Payload waits until then.
     case unproven
     case proving
     /// Its repair failed: what is held is stated and nothing is added.
     case broken
   }
 
-  /// Whether a row says that the plain file may hold bytes that are neither committed nor in the log, so that a start
-  /// looks at it (K2).
+  /// Whether a row says that the plain file is being made, or may hold bytes that are neither committed nor in the log, so
+  /// that a start looks at it (K2).
   enum Unfinished {
     case absent
     /// The next commit is to put it: no such byte is written before.
@@ -101,6 +101,10 @@ struct StringIntake {
   var isDue = false
   var isRowDirty = false
   var isPayloadInFlight = false
+  /// The commit on its way has something of it.
+  var isInFlight = false
+  /// Used since it was last looked at as one that may leave memory.
+  var isRecent = true
   var isUnsynced = false
   /// Known to be on the disk, not yet in a durable row.
   var syncedUpTo: UInt64

@@ -49,8 +49,11 @@ import WireProtocol
   }
 
   @Test func `W1 a commit is one acknowledgement for each connection`() {
-    let world = FakeWorld.empty()
-    let (one, two) = twins(smallLimits())
+    // One that is loaded anew is compared first, and committed later.
+    var limits = smallLimits()
+    limits.residentStrings = 4
+    let world = FakeWorld.empty(limits)
+    let (one, two) = twins(limits)
     let (first, second) = (ready(world, one), ready(world, two))
     for file in 0..<4 { first.payload(file, 0..<20) }
     first.settle()

@@ -13,7 +13,7 @@ import WireProtocol
 final class FakeWorld {
   enum Fault: Hashable {
     case writeFails, syncFails, commitFull, commitFails, createFails, nameTaken, unreadable, compareFails, repairFails,
-      syncIsLost, fileUnusable
+      syncIsLost, fileUnusable, loadFails, loadStale
   }
   enum Mode { case inOrder, random }
 
@@ -26,9 +26,11 @@ final class FakeWorld {
     case write(StringKey, BytePath, from: UInt64, upTo: UInt64, sync: Bool)
     case sync([ServerEffect.SyncTarget])
     case commit(ServerBatch, log: [LogRange])
+    case load(ReadID, StoreQuery)
   }
   private enum Lane: Hashable {
     case string(StringKey), verifying(StringKey), sync, store
+    case reading(ReadID)
   }
 
   let settings: ServerSettings
@@ -96,8 +98,8 @@ final class FakeWorld {
     do {
       try feed(
         .started(
-          journals: store.journals(), strings: store.strings(), promises: store.promises(), log: store.logRanges(),
-          unfinished: store.unfinished(), totals: store.totals(), counterMatches: counterMatches))
+          journals: store.journals(), left: store.leftUnfinished(), totals: store.totals(),
+          counterMatches: counterMatches, number: store.number))
     } catch { complaints.append("the store: \(error)") }
   }
 
@@ -108,6 +110,7 @@ final class FakeWorld {
     queues = [:]
     stored = [:]
     held = [:]
+    readings = []
     toHosts = []
     links = [:]
     paused = []
@@ -294,9 +297,29 @@ final class FakeWorld {
 
   // MARK: Effects
 
+  /// What was read in the store, as the answers to what was just done.
+  private var readings: [ServerInput] = []
+  /// Answers of the store wait for their turn, also where everything else is done in order.
+  var readsLate = false
+  private(set) var lastReading: ReadID?
+
+  private func read(_ id: ReadID, _ query: StoreQuery) {
+    if isFaulty(.loadFails) { return readings.append(.unreadable(id, .failed("EIO"))) }
+    do throws(StoreError) {
+      // The oldest snapshot of all, in which nothing is.
+      let store = isFaulty(.loadStale) ? InMemoryServerStore<MixHasher>() : store
+      readings.append(.loaded(id, try store.answer(query)))
+    } catch { complaints.append("the store: \(error)") }
+  }
+
+  private func answerReads() {
+    while !readings.isEmpty { feed(readings.removeFirst()) }
+  }
+
   func feed(_ input: ServerInput) {
     feeding += 1
     perform(input)
+    if feeding == 1 { answerReads() }
     feeding -= 1
     if feeding == 0 { readOn() }
   }
@@ -364,8 +387,20 @@ final class FakeWorld {
     case .commit(let batch, let log):
       if lanes.contains(where: { $0.lane == .store }) { complaints.append("two commits at a time") }
       enqueue(.commit(batch, log: log), in: .store)
-    case .link(let host, let path, let to):
-      disk.link(BytePath(Array("latest/\(host)/".utf8) + path.bytes), to: to)
+    case .load(let id, let query):
+      lastReading = id
+      if mode == .inOrder, !readsLate { read(id, query) } else { enqueue(.load(id, query), in: .reading(id)) }
+    case .forget(let key):
+      if lanes.contains(where: { $0.lane == .verifying(key) || $0.lane == .string(key) }) {
+        complaints.append("forgotten while worked on")
+      }
+      if let queue = queues.removeValue(forKey: key)?.queue, queue.byteCount > 0 {
+        complaints.append("forgotten with bytes in memory")
+      }
+    case .link(let host, let path):
+      if let newest = try? store.newest(host: host, latest: path) {
+        disk.link(BytePath(Array("latest/\(host)/".utf8) + path.bytes), to: newest.stored)
+      }
     case .halt(let reason): haltReason = reason
     case .report(let report): reports.append(report)
     }
@@ -442,7 +477,13 @@ final class FakeWorld {
         let bytes = queues[range.key]!.bytes(offset: range.offset, length: range.length)
         batch.log.append(ServerBatch.LogPayload(key: range.key, offset: range.offset, bytes: bytes))
       }
-      do throws(StoreError) { feed(.committed(nil, try commit(batch))) } catch { feed(.committed(error)) }
+      do throws(StoreError) {
+        let totals = try commit(batch)
+        feed(.committed(nil, totals, number: store.number))
+      } catch { feed(.committed(error)) }
+    case .load(let id, let query):
+      read(id, query)
+      answerReads()
     }
   }
 

@@ -170,7 +170,7 @@ import WireProtocol
     var recent: [ServerEffect] = []
     if seed % 5 != 0 {
       feed(
-        .started(journals: [], strings: [], promises: [], log: [], unfinished: [], totals: [:], counterMatches: true))
+        .started(journals: [], left: [], totals: [:], counterMatches: true, number: 0))
     }
     func number(_ count: Int) -> Int { Int.random(in: 0..<count, using: &generator) }
     func feed(_ input: ServerInput) {
@@ -184,7 +184,21 @@ import WireProtocol
       let id = ConnectionID(UInt64(number(4)))
       let file = host.files[number(4)]
       let key = StringKey(key: FileKey(host: host.name, file: file.uuid), string: number(9) == 0 ? 1 : 0)
-      switch number(16) {
+      switch number(17) {
+      case 16:
+        let asked = recent.compactMap { if case .load(let id, let query) = $0 { (id, query) } else { nil } }
+        guard let (id, query) = asked.last else { continue }
+        guard number(6) > 0 else {
+          feed(.unreadable(id, .failed("EIO")))
+          continue
+        }
+        let files: [LoadedFile] =
+          switch query {
+          case .files(let keys), .rows(let keys): keys.map { LoadedFile(key: $0, row: nil) }
+          case .keys: []
+          }
+        // Too old, or with other files than were asked for.
+        feed(.loaded(id, StoreAnswer(number: UInt64(number(2)), files: number(4) == 0 ? [] : files)))
       case 0: feed(.accepted(id, Peer(names: ["web1"], address: "")))
       case 1: feed(.received(id, host.hello))
       case 2: feed(.received(id, host.recordFrame(0..<UInt64(host.records.count))))

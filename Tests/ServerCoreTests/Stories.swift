@@ -13,6 +13,7 @@ func smallLimits() -> Limits {
   limits.logPayloadSize = 40
   limits.logCapacity = 160
   limits.syncSlice = 64
+  limits.residentStrings = 1
   return limits
 }
 

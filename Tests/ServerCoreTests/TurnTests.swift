@@ -33,6 +33,7 @@ import WireProtocol
   private static var limits: Limits {
     var limits = smallLimits()
     limits.recordWindow = 8_192
+    limits.residentStrings = 64
     return limits
   }
 

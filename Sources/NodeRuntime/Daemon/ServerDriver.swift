@@ -31,9 +31,6 @@ final class ServerDriver: @unchecked Sendable {
   /// Payload taken from sockets since the start.
   private(set) var receivedBytes: UInt64 = 0
   private var lastPayload: UInt64 = 0
-  /// What the log held at start, for the repairs.
-  private var logAtStart: [StringKey: [LogRange]] = [:]
-  private var isServing = false
   private let inputs = InputQueue<ServerInput>()
   private var effects: [ServerEffect] = []
 
@@ -69,12 +66,10 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   func start(counterMatches: Bool) throws {
-    let log = try store.logRanges()
-    logAtStart = Dictionary(grouping: log, by: \.key)
     take(
       .started(
-        journals: try store.journals(), strings: try store.strings(), promises: try store.promises(), log: log,
-        unfinished: try store.unfinished(), totals: try store.totals(), counterMatches: counterMatches))
+        journals: try store.journals(), left: try store.leftUnfinished(), totals: try store.totals(),
+        counterMatches: counterMatches, number: store.number))
   }
 
   var oldReader: OldReader? { store.oldReader }
@@ -104,7 +99,9 @@ final class ServerDriver: @unchecked Sendable {
     case .drop(let id): files.drop(id)
     case .admit, .admitTail, .discard, .free, .compare, .verify, .create, .write: performOnString(effect)
     case .sync(let targets): syncAll(targets)
-    case .link(let host, let path, let stored): link(host, path, to: stored)
+    case .link(let host, let path): link(host, path)
+    case .load(let id, let query): load(id, query)
+    case .forget(let key): workers.submit(.received, .string(key)) { [files] in files.forget(key) }
     case .commit(let batch, let log): commit(batch, log)
     case .halt(let reason): halt(reason)
     case .report(let event): report(event)
@@ -161,22 +158,28 @@ final class ServerDriver: @unchecked Sendable {
     }
   }
 
-  private func link(_ host: HostName, _ path: BytePath, to stored: BytePath) {
+  /// Which file is the newest is asked when the link is made: several may have come since.
+  private func link(_ host: HostName, _ path: BytePath) {
     pave(files.paving(forLink: path, of: host), .links, .links(host))
-    workers.submit(.links, .links(host)) { [loop, files] in
-      guard let failure = files.link(host: host, path: path, to: stored) else { return }
+    workers.submit(.links, .links(host)) { [loop, files, store] in
+      let failure: String?
+      do throws(StoreError) {
+        failure = try store.newest(host: host, latest: path).flatMap {
+          files.link(host: host, path: path, to: $0.stored)
+        }
+      } catch { failure = "\(error)" }
+      guard let failure else { return }
       loop.post { [weak self] in self?.onLinkFailure(host, path, failure) }
     }
   }
 
   private func repair(_ row: StoredString, mayCut: Bool) {
-    // A repair that failed is tried again while others are served; the start's list is gone by then.
-    let atStart = isServing ? nil : logAtStart.removeValue(forKey: row.key) ?? []
     let slice = UInt64(machine.settings.limits.syncSlice)
     ask(.plainFiles, .string(row.key)) { [store, files] in
       do {
-        let ranges = try atStart ?? store.logRanges().filter { $0.key == row.key }
-        let log = try ranges.map { (offset: $0.offset, bytes: try store.logPayload(of: row.key, offset: $0.offset)) }
+        let log = try store.logRanges(of: row.key).map {
+          (offset: $0.offset, bytes: try store.logPayload(of: row.key, offset: $0.offset))
+        }
         return .repaired(
           row.key,
           files.repair(
@@ -218,16 +221,21 @@ final class ServerDriver: @unchecked Sendable {
           key: $0.key, offset: $0.offset, bytes: files.queued($0.key, offset: $0.offset, length: $0.length))
       }
       do throws(StoreError) {
-        return .committed(nil, try store.commit(batch))
+        let totals = try store.commit(batch)
+        return .committed(nil, totals, number: store.number)
       } catch { return .committed(error) }
+    }
+  }
+
+  private func load(_ id: ReadID, _ query: StoreQuery) {
+    ask(.holdings, .reading(id)) { [store] in
+      do throws(StoreError) { return .loaded(id, try store.answer(query)) } catch { return .unreadable(id, error) }
     }
   }
 
   // MARK: Connections
 
   private func serve() {
-    logAtStart = [:]
-    isServing = true
     advanceCounter()
     listen()
   }

@@ -1,6 +1,7 @@
 import HostCore
 import JournalModel
 import LinuxIO
+import ServerCore
 import WireProtocol
 
 /// What work is about: work with equal keys runs in the order in which it was given.
@@ -14,6 +15,7 @@ enum WorkKey: Hashable, Sendable {
   case resolve(ServerIndex)
   /// One commit at a time for each store.
   case hostCommit, serverCommit
+  case reading(ReadID)
   case sync
   /// One after another for each host: the last one of a name counts.
   case links(HostName)
@@ -23,7 +25,7 @@ enum WorkKey: Hashable, Sendable {
     switch key {
     case .string(let key): key.key.host.hashValue
     case .links(let host): host.hashValue
-    case .directory, .file, .connection, .sending, .resolve, .hostCommit, .serverCommit, .sync: 0
+    case .directory, .file, .connection, .sending, .resolve, .hostCommit, .serverCommit, .reading, .sync: 0
     }
   }
 }
@@ -31,6 +33,8 @@ enum WorkKey: Hashable, Sendable {
 /// What work waits for (G3): what hangs in one lane delays nothing in another.
 enum Lane: WorkLane {
   case hostCommit, serverCommit
+  /// What a server's store has: beside its commits, which don't wait for it.
+  case holdings
   /// The journal's records and checkpoints, for sending.
   case journal
   /// Hashing of received bytes.
@@ -45,7 +49,7 @@ enum Lane: WorkLane {
   var width: Int {
     switch self {
     case .hostCommit, .serverCommit, .sync, .links, .names: 1
-    case .journal, .listings: 2
+    case .journal, .holdings, .listings: 2
     case .received, .plainFiles, .followed, .sending: 4
     }
   }
@@ -53,7 +57,7 @@ enum Lane: WorkLane {
   var isOneOfMany: Bool {
     switch self {
     case .listings, .followed, .sending, .names: true
-    case .hostCommit, .serverCommit, .journal, .received, .plainFiles, .sync, .links: false
+    case .hostCommit, .serverCommit, .holdings, .journal, .received, .plainFiles, .sync, .links: false
     }
   }
 }
