@@ -86,6 +86,8 @@ import ServerCore
         isMade: true, recorded: UInt64(bytes), closed: .deleted)
     try makePlainFile(row.stored, content)
     batch.strings.append(row)
+    batch.named.append(
+      ServerBatch.NamedFile(key: row.key.key, latest: StoredName<SHA256Tree>.latest(path), born: born))
   }
 
   private func makePlainFile(_ stored: BytePath, _ content: [UInt8]) throws {
