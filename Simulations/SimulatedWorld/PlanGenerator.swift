@@ -25,6 +25,9 @@ package struct PlanGenerator {
     var hanging = RandomStream(seed: seed, entity: "plan", purpose: "options of hanging")
     plan.knobs[.readsAtOnce] = hanging.pick([1, 2, 8])
     plan.knobs[.hungAfter] = hanging.pick([1_000_000_000, 5_000_000_000])
+    var times = RandomStream(seed: seed, entity: "plan", purpose: "options of times")
+    plan.knobs[.directoryStep] = times.pick([1, 4_000_000, 100_000_000, 2_000_000_000])
+    plan.knobs[.timeMargin] = plan.knobs[.directoryStep] * 2 + times.pick([1_000_000, 1_000_000, 1_000_000_000])
     hosts = Int(plan.knobs[.hosts])
     servers = Int(plan.knobs[.servers])
     end = plan.knobs[.loadEnd]

@@ -69,7 +69,7 @@ static inline int linux_open_beneath(int directory, const char *path, int flags,
 struct linux_facts {
   uint32_t mode, owner, group, links;
   uint64_t inode, size, device, mount;
-  int64_t modified, birth;  // nanoseconds since 1970-01-01 UTC
+  int64_t modified, changed, birth;  // nanoseconds since 1970-01-01 UTC
   int has_birth, has_mount;
 };
 
@@ -94,6 +94,7 @@ static inline int linux_facts(int directory, const char *name, struct linux_fact
   facts->device = (uint64_t)x.stx_dev_major << 32 | x.stx_dev_minor;
   facts->size = x.stx_size;
   facts->modified = linux_nanoseconds(x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec);
+  facts->changed = linux_nanoseconds(x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec);
   facts->has_birth = (x.stx_mask & STATX_BTIME) != 0;
   facts->has_mount = (x.stx_mask & STATX_MNT_ID) != 0;
   facts->mount = facts->has_mount ? x.stx_mnt_id : 0;

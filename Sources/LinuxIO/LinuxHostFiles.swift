@@ -23,6 +23,8 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   private let limits: Limits
   private let storedLeaves: StoredLeaves
   private let own: OwnFiles?
+  /// Nanoseconds, see `FileSystem.margin`.
+  private let timeMargin: Int64
   private let user = geteuid()
   private let scratch = ScratchBuffers(byteCount: 256 << 10)
   private let aside: Aside
@@ -40,11 +42,14 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   ///   - storedLeaves: hashes of the first n complete leaves as the journal has them, or an error.
   ///   - own: what is never followed.
   ///   - descriptorLimit: how many files are held open at most, pinned ones apart.
+  ///   - timeMargin: how long a directory must have stood still before it is taken to have done so (K6).
   package init(
     limits: Limits, own: OwnFiles? = nil, descriptorLimit: Int = LinuxHostFiles.defaultDescriptorLimit(),
-    storedLeaves: @escaping StoredLeaves, aside: @escaping Aside = { _, _, work in work() }
+    timeMargin: Interval = Interval(nanoseconds: UInt64(FileSystem.margin)), storedLeaves: @escaping StoredLeaves,
+    aside: @escaping Aside = { _, _, work in work() }
   ) {
     self.limits = limits
+    self.timeMargin = Int64(clamping: timeMargin.nanoseconds)
     self.own = own
     self.aside = aside
     self.storedLeaves = storedLeaves
@@ -67,8 +72,8 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   // MARK: Names
 
-  package func watch(_ path: BytePath, isBase: Bool) -> Listing {
-    list(path, names: nil, tracing: isBase ? .directory(path) : nil) { directory, fileSystem, inode in
+  package func watch(_ path: BytePath, isBase: Bool, known: KnownDirectory?) -> Listing {
+    list(path, .changes(since: known), tracing: isBase ? .directory(path) : nil) { directory, fileSystem, inode in
       if fileSystem.isNotified {
         // Held over both, so that no event is read before its watch is known.
         return watches.withLock { $0.watch(path, directory.descriptor, inode) }
@@ -86,7 +91,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   }
 
   package func list(_ path: BytePath, names: [[UInt8]]?) -> Listing {
-    list(path, names: names, tracing: nil) { _, _, inode in
+    list(path, names.map { .names($0) } ?? .changes(since: nil), tracing: nil) { _, _, inode in
       watches.withLock { table in
         if table.isWatched(path, inode) { return true }
         table.unwatch(path)
@@ -95,17 +100,26 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     }
   }
 
+  private enum Wanted {
+    case names([[UInt8]])
+    /// Everything, or what is known if the directory has stood still (K6).
+    case changes(since: KnownDirectory?)
+
+    var names: [[UInt8]]? { if case .names(let names) = self { names } else { nil } }
+  }
+
   private func list(
-    _ path: BytePath, names: [[UInt8]]?, tracing goal: WatchTable.Goal?,
+    _ path: BytePath, _ wanted: Wanted, tracing goal: WatchTable.Goal?,
     isWatched: (Directory, FileSystem, InodeKey) -> Bool
   ) -> Listing {
-    var listing = Listing(directory: path, names: names, outcome: .missing, isWatched: false)
+    var listing = Listing(directory: path, names: wanted.names, outcome: .missing, isWatched: false)
     do {
       let way = try walk(path.bytes, from: nil, tracing: goal) { listing.isWayWatched = $0 }
       let directory = try Directory(way.end)
       note(directory, at: path)
       let fileSystem = try FileSystem.of(directory.descriptor)
       let place = try InodeFacts.of(directory.descriptor)
+      let before = try Sighting(of: directory.descriptor, place.inode, on: fileSystem)
       listing.place = place
       listing.lent = way.lent
       listing.isWatched = isWatched(directory, fileSystem, place.inode) && fileSystem.isNotified
@@ -113,11 +127,27 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       let known = SettledInodes(filesystem: fileSystem) { [state] number in
         state.withLock { state in state.numbers[number].flatMap { state.files[$0] } }
       }
-      var entries = try directory.entries(names, knowing: known) { name throws(SystemError) in
-        let goal = WatchTable.Goal.link(directory: path, name: name)
-        let mustTrace = areWatched && (names == nil || !watches.withLock { $0.isTraced(goal) })
-        return try walk(name, from: directory.descriptor, tracing: mustTrace ? goal : nil)
+      func look(_ names: [[UInt8]]?) throws(SystemError) -> [DirectoryEntry] {
+        try directory.entries(names, of: before.raw, knowing: known) { name throws(SystemError) in
+          let goal = WatchTable.Goal.link(directory: path, name: name)
+          let mustTrace = areWatched && (wanted.names == nil || !watches.withLock { $0.isTraced(goal) })
+          return try walk(name, from: directory.descriptor, tracing: mustTrace ? goal : nil)
+        }
       }
+      var entries: [DirectoryEntry]
+      switch wanted {
+      case .names(let names): entries = try look(names)
+      case .changes(let earlier?) where isStill(before, since: earlier):
+        entries = try look(earlier.names)
+        if isStill(try Sighting(of: directory.descriptor, place.inode, on: fileSystem), since: earlier) {
+          listing.names = earlier.names
+          listing.isStill = true
+        } else {
+          entries = try look(nil)
+        }
+      case .changes: entries = try look(nil)
+      }
+      if listing.names == nil { listing.stamp = before.stamp(settledBefore: timeMargin) }
       markOwn(&entries, at: directory.descriptor.path(), &listing)
       listing.outcome = .entries(entries, filesystem: fileSystem.identifier)
     } catch {
@@ -127,6 +157,10 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       listing.isWatched = !isMissing && watches.withLock { $0.isWatched(path) }
     }
     return listing
+  }
+
+  private func isStill(_ sighting: Sighting, since known: KnownDirectory) -> Bool {
+    sighting.stamp.isStill(since: known.stamp, slack: timeMargin / 2)
   }
 
   private func note(_ directory: Directory, at path: BytePath) {

@@ -137,7 +137,8 @@ import Testing
   }
 
   private func entry(_ known: SettledInodes) throws -> DirectoryEntry? {
-    try directory.entries([path.name], knowing: known) { name throws(SystemError) in
+    let here = try directory.descriptor.rawFacts()
+    return try directory.entries([path.name], of: here, knowing: known) { name throws(SystemError) in
       try Way.walk(name, from: directory.descriptor, user: 0) { _, _ in }
     }.first
   }
