@@ -5,6 +5,7 @@
 // What needs it is called by number instead.
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -180,6 +181,11 @@ static inline int linux_rename(int from, const char *old, int to, const char *ne
 // The kernel ends this process when the thread that made it does. False if that has happened already.
 static inline int linux_end_with_parent(pid_t parent) {
   return syscall(SYS_prctl, 1 /* PR_SET_PDEATHSIG */, SIGKILL, 0, 0, 0) == 0 && getppid() == parent;
+}
+
+// Gives the heap's free pages back to the system where more than `least` bytes of it are free.
+static inline void linux_trim_heap(size_t least) {
+  if (mallinfo2().fordblks > least) malloc_trim(0);
 }
 
 static inline int linux_syncfs(int descriptor) { return syscall(SYS_syncfs, descriptor) < 0 ? -errno : 0; }

@@ -2,6 +2,7 @@ import CLinux
 package import DataPlane
 import Glibc
 package import JournalModel
+import Synchronization
 
 /// The files and directories of this machine, as `HostCore` follows them.
 ///
@@ -13,12 +14,13 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   package typealias Aside = @Sendable (Mount, FileID, @escaping @Sendable () -> Void) -> Void
 
   private struct State {
-    var files: [FileID: FollowedFile] = [:]
+    var files = FileSlots<FollowedFile>()
     /// Which of them had a number last.
     var numbers: [InodeNumber: FileID] = [:]
     var descriptors: DescriptorCache<FileID>
   }
   private let state: Monitor<State>
+  private let ingestors = Monitor(RecentIngestors(atMost: 16_384))
   private let watches = Monitor(WatchTable())
   private let limits: Limits
   private let storedLeaves: StoredLeaves
@@ -218,7 +220,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   package func attach(_ id: FileID, file: FileUUID, inode: InodeKey, path: BytePath) {
     let mount = mount(ofDirectory: path.directory)
-    let followed = FollowedFile(file: file, mount: mount, place: .init(path: path, inode: inode), limits: limits)
+    let followed = FollowedFile(file: file, mount: mount, place: .init(path: path, inode: inode))
     let hasRoom = state.withLock { state in
       state.files[id] = followed
       if let number = InodeNumber(inode) { state.numbers[number] = id }
@@ -241,10 +243,11 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     state.withLock { state in
       guard let old = state.files.removeValue(forKey: id) else { return }
       let place = old.place.withLock { $0 }
-      state.files[next] = FollowedFile(file: file, mount: old.mount, place: place, limits: limits)
+      state.files[next] = FollowedFile(file: file, mount: old.mount, place: place)
       if let number = InodeNumber(place.inode), state.numbers[number] == id { state.numbers[number] = next }
       state.descriptors.rename(id, to: next)
     }
+    _ = ingestors.withLock { $0.take(id) }
   }
 
   package func release(_ id: FileID) {
@@ -255,6 +258,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       }
       return (file, state.descriptors.remove(id))
     }
+    _ = ingestors.withLock { $0.take(id) }
     // The last to have it frees the bytes of a removed file, which takes its time on any disk.
     if let file, let held { aside(file.mount, id) { withExtendedLifetime(held) {} } }
   }
@@ -299,28 +303,29 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     case .gone: return .gone
     case .failed(let error): return .failed("\(error)")
     case .open(let source):
-      let answer = ingest(file, source, from: from, root: root, limit: limit)
+      let answer = ingest(id, file, source, from: from, root: root, limit: limit)
       // Bytes that the inode says it has and the descriptor doesn't give: a union file system that copied the file keeps
       // showing the old copy to those who had it open. The name leads to the new one.
       if answer.outcome == .unchanged, answer.size > from, reopen(id, file),
         case .some((_, .open(let source))) = descriptor(id)
       {
-        return ingest(file, source, from: from, root: root, limit: limit)
+        return ingest(id, file, source, from: from, root: root, limit: limit)
       }
       return answer
     }
   }
 
   private func ingest(
-    _ file: FollowedFile, _ source: Descriptor, from: UInt64, root: Digest, limit: Int
+    _ id: FileID, _ file: FollowedFile, _ source: Descriptor, from: UInt64, root: Digest, limit: Int
   ) -> IngestAnswer {
+    var ingestor = ingestors.withLock { $0.take(id) } ?? Ingestor(limits: limits)
     var answer = scratch.withBuffer { buffer in
-      file.ingestor.withLock { ingestor in
-        ingestor.ingest(
-          source, file: file.file, from: from, root: root, limit: limit, scratch: buffer,
-          storedLeaves: { try storedLeaves(file.file, $0) })
-      }
+      ingestor.ingest(
+        source, file: file.file, from: from, root: root, limit: limit, scratch: buffer,
+        storedLeaves: { try storedLeaves(file.file, $0) })
     }
+    // Of what was let go of meanwhile nothing is kept.
+    if state.withLock({ $0.files[id] === file }) { ingestors.withLock { $0.put(ingestor, id) } }
     answer.inode = file.renumbered(source)
     return answer
   }
