@@ -50,6 +50,10 @@ final class HostProcess: SimulatedProcess {
     watches.wake = { [weak self] in self?.hintsCame() }
     host.disk.watcher = watches
     plane.mutant = world.mutant
+    plane.timeMargin = Int64(world.plan.knobs[.timeMargin])
+    plane.lead = { [unowned self] in
+      self.world.wall(.host(host.index)).nanoseconds - Int64(self.world.kernel.now.nanoseconds)
+    }
     plane.interleave = { [unowned self] in self.world.interleave(host.index) }
     plane.didIngest = { [unowned self] file, inode, from, bytes, answer in
       self.world.oracle.ingested(host.index, file, inode, from: from, bytes, answer)
@@ -206,7 +210,8 @@ final class HostProcess: SimulatedProcess {
     let plane = plane
     if takeReset() { return breakConnection(effect) }
     switch effect {
-    case .watch(let directory, let isBase): list(directory) { plane.watch(directory, isBase: isBase) }
+    case .watch(let directory, let isBase, let known):
+      list(directory) { plane.watch(directory, isBase: isBase, known: known) }
     case .unwatch(let directory): plane.unwatch(directory)
     case .list(let directory, let names): list(directory) { plane.list(directory, names: names) }
     case .attach(let id, let file, let inode, let path):
@@ -259,6 +264,7 @@ final class HostProcess: SimulatedProcess {
 
   private func list(_ directory: BytePath, _ work: @escaping () -> Listing) {
     job(.names, world.plan.knobs[.diskLatency], holds: holds(fileSystem(of: directory)), work) { [self] listing in
+      if listing.isStill { world.mark(.stoodStill) }
       input(.listed(listing))
     }
   }

@@ -12,6 +12,8 @@ package struct Knobs: Hashable, Sendable {
     case readsAtOnce, hungAfter
     // The world: bytes, nanoseconds, millionths.
     case pageSize, birthStep, hintQueue, watchLimit
+    /// Steps of the times of directories, and how long one must have stood still to be taken to do so.
+    case directoryStep, timeMargin
     case hintLoss, hintDuplicate, hintLatency
     case shortRead, interleave
     case networkLatency, bandwidth, sendBuffer, splitFrames
@@ -72,7 +74,8 @@ package struct Knobs: Hashable, Sendable {
     case .readsAtOnce: 8
     case .hungAfter: 5_000 * millisecond
     case .pageSize: 64
-    case .birthStep: 4 * millisecond
+    case .birthStep, .directoryStep: 4 * millisecond
+    case .timeMargin: 5_000 * millisecond
     case .hintQueue: 64
     case .watchLimit: 1_000
     case .hintLoss, .hintDuplicate, .shortRead, .interleave, .splitFrames, .steady: 0

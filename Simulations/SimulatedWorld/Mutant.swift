@@ -26,6 +26,10 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case ignoreOverflow
   /// A watch that the kernel refused is said to stand (F1).
   case believeRefusedWatch
+  /// A directory that was listed once is taken to stand still (K6).
+  case believeStillness
+  /// A directory's times are believed however coarse they are (K6).
+  case believeFreshTimes
   /// Watches and directories are compared by path: what a path leads to is nobody's concern (F1).
   case watchByPath
   /// After a restart the open leaf alone is compared: at a boundary of leaves nothing (D4).

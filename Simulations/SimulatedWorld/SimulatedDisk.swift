@@ -7,7 +7,7 @@ package import JournalModel
 /// between the synced one and the present one, and each un-synced change of a directory is kept or undone. A file's
 /// sync that fails marks its pages clean: they reach the disk only when they are written again, and may be read as the
 /// disk has them after the next start of a process. Inode numbers are given out again at once, smallest first,
-/// with a new generation; birth times move in coarse steps, as on ext4. A write-through disk makes everything durable
+/// with a new generation; birth times move in coarse steps, as on ext4, and so do those of directories. A write-through disk makes everything durable
 /// at once (a host whose log bytes survive its power cuts).
 package final class SimulatedDisk {
   package final class Inode {
@@ -18,6 +18,8 @@ package final class SimulatedDisk {
     package let kind: Kind
     package internal(set) var bytes: [UInt8] = []
     package internal(set) var modified: WallTime
+    /// Of directories: when a name in it, or its permissions, last changed.
+    package internal(set) var changed: WallTime
     package internal(set) var mode: UInt32
     package internal(set) var links: UInt32 = 0
     var entries: [[UInt8]: Entry] = [:]
@@ -53,6 +55,7 @@ package final class SimulatedDisk {
       self.kind = kind
       self.mode = mode
       modified = birth
+      changed = birth
     }
 
     /// Which of the disk's file systems it is on.
@@ -107,6 +110,8 @@ package final class SimulatedDisk {
   package let isWriteThrough: Bool
   package var pageSize = 64
   package var birthStep: Int64 = 4_000_000
+  /// In which the times of directories move.
+  package var directoryStep: Int64 = 4_000_000
   var reusesNumbers = true
   /// File systems mounted on the root's directories; all else is on 1.
   var mounts: [[UInt8]: UInt64] = [:]
@@ -154,13 +159,23 @@ package final class SimulatedDisk {
       number = nextNumber
       nextNumber += 1
     }
-    let now = clock()
-    let step = max(1, birthStep)
-    let birth = WallTime(nanoseconds: now.nanoseconds - now.nanoseconds % step)
+    let birth = time(step: birthStep)
     let inode = Inode(number: number, generation: random.next() >> 32, birth: birth, kind: kind, mode: mode)
     if kind == .regular { everyFile.append(inode) }
     return inode
   }
+
+  private func time(step: Int64) -> WallTime {
+    let now = clock().nanoseconds
+    return WallTime(nanoseconds: now - now % max(1, step))
+  }
+
+  private func namesChanged(in directory: Inode?) {
+    directory?.modified = time(step: directoryStep)
+    permissionsChanged(of: directory)
+  }
+
+  private func permissionsChanged(of inode: Inode?) { inode?.changed = time(step: directoryStep) }
 
   func releaseIfUnused(_ inode: Inode) {
     guard inode.links == 0, inode.openers == 0 else { return }
@@ -235,6 +250,7 @@ package final class SimulatedDisk {
   private func add(_ inode: Inode, to directory: Inode, name: [UInt8]) -> Entry {
     let entry = Entry(parent: directory, name: name, inode: inode)
     directory.entries[name] = entry
+    namesChanged(in: directory)
     if inode.links == 0 { inode.fileSystem = directory === root ? mounts[name] ?? 1 : directory.fileSystem }
     inode.links += 1
     inode.namedIn = era
@@ -244,6 +260,7 @@ package final class SimulatedDisk {
 
   private func remove(_ entry: Entry) {
     entry.parent?.entries[entry.name] = nil
+    namesChanged(in: entry.parent)
     if isWriteThrough { entry.parent?.durableEntries[entry.name] = nil }
     entry.inode.links -= 1
     releaseIfUnused(entry.inode)
@@ -340,6 +357,8 @@ package final class SimulatedDisk {
     if source.inode.kind == .directory { era += 1 }
     source.inode.namedIn = era
     directory.entries[name] = source
+    namesChanged(in: oldParent)
+    namesChanged(in: directory)
     if isWriteThrough {
       oldParent.durableEntries[oldName] = nil
       directory.durableEntries[name] = source.inode
@@ -390,11 +409,13 @@ package final class SimulatedDisk {
 
   func deny(_ inode: Inode) {
     inode.isDenied = true
+    permissionsChanged(of: inode)
     deniedInodes.append(inode)
   }
 
   func allow(_ inode: Inode) {
     inode.isDenied = false
+    permissionsChanged(of: inode)
     deniedInodes.removeAll { $0 === inode }
   }
 

@@ -50,6 +50,7 @@ package final class SimulatedHost {
     disk.reusesNumbers = world.plan.knobs[.steady] == 0
     disk.mounts = [Array("srv".utf8): 2]
     disk.birthStep = Int64(world.plan.knobs[.birthStep])
+    disk.directoryStep = Int64(world.plan.knobs[.directoryStep])
     var random = RandomStream(seed: seed, entity: "host\(index)", purpose: "identity")
     let journal = JournalID(UUIDBytes(high: random.next(), low: random.next()).marked(version: 4))
     let key = SimulatedSignatures.publicKey(of: name, seed: seed)

@@ -29,6 +29,10 @@ package final class SimulatedHostPlane: HostDataPlane {
   package let watches: WatchQueue
   package var faults = Faults()
   package var mutant: Mutant?
+  /// Nanoseconds that a directory must have stood still to be taken to do so (K6).
+  package var timeMargin: Int64 = 5_000_000_000
+  /// Nanoseconds by which the wall clock is ahead of one that is never set.
+  package var lead: () -> Int64 = { 0 }
   package var interleave: () -> Void = {}
   /// Entries of a directory are being listed or examined, for the count of what comes between.
   package private(set) var isListing = false
@@ -74,16 +78,54 @@ package final class SimulatedHostPlane: HostDataPlane {
 
   // MARK: Names
 
-  package func watch(_ directory: BytePath, isBase: Bool) -> Listing {
+  package func watch(_ directory: BytePath, isBase: Bool, known: KnownDirectory?) -> Listing {
     let isWayWatched = !isBase || trace(directory.bytes, for: .directory(directory)) || mutant == .watchByPath
     if let inode = disk.inode(directory), inode.kind == .directory, !inode.isDenied {
       _ = watches.watch(inode, directory)
     }
     isListing = true
     interleave()
-    var listing = list(directory, names: nil)
+    let before = sighting(directory)
+    var listing: Listing
+    if let known, isStill(before?.stamp, since: known) {
+      listing = list(directory, .known(known.names))
+      // What isn't there any more, or isn't still, is listed in full: nobody comes between.
+      if !isStill(sighting(directory)?.stamp, since: known) { listing = list(directory, .everything) }
+    } else {
+      listing = list(directory, .everything)
+    }
+    if case .entries = listing.outcome, !listing.isStill, let before, before.isSettled { listing.stamp = before.stamp }
     listing.isWayWatched = isWayWatched
     return listing
+  }
+
+  /// The directory as it shows itself now, and whether a change that comes after that must show.
+  private func sighting(_ directory: BytePath) -> (stamp: DirectoryStamp, isSettled: Bool)? {
+    guard let inode = disk.inode(directory), inode.kind == .directory else { return nil }
+    let stamp = DirectoryStamp(
+      inode: key(inode), mount: fileSystem(inode), modified: inode.modified, changed: inode.changed, lead: lead())
+    let settled = disk.clock().nanoseconds - timeMargin
+    return (stamp, inode.changed.nanoseconds <= settled || mutant == .believeFreshTimes)
+  }
+
+  private func isStill(_ now: DirectoryStamp?, since known: KnownDirectory) -> Bool {
+    guard let now else { return false }
+    return now.isStill(since: known.stamp, slack: timeMargin / 2)
+      || mutant == .believeStillness && now.inode == known.stamp.inode
+  }
+
+  private enum Wanted {
+    case names([[UInt8]])
+    case everything
+    case known([[UInt8]])
+
+    var names: [[UInt8]]? {
+      switch self {
+      case .names(let names), .known(let names): names
+      case .everything: nil
+      }
+    }
+    var isKnown: Bool { if case .known = self { true } else { false } }
   }
 
   /// Watches the way to the goal.
@@ -97,13 +139,20 @@ package final class SimulatedHostPlane: HostDataPlane {
   package func unwatch(_ directory: BytePath) { watches.unwatch(directory) }
 
   package func list(_ directory: BytePath, names: [[UInt8]]?) -> Listing {
+    list(directory, names.map { .names($0) } ?? .everything)
+  }
+
+  private func list(_ directory: BytePath, _ wanted: Wanted) -> Listing {
     isListing = true
     defer { isListing = false }
-    var outcome = outcome(directory, names)
+    var outcome = outcome(directory, wanted)
     if mutant == .failureIsAbsence, case .failed = outcome { outcome = .missing }
-    var listing = Listing(directory: directory, names: names, outcome: outcome, isWatched: isWatched(directory))
+    var listing = Listing(
+      directory: directory, names: wanted.names, outcome: outcome, isWatched: isWatched(directory))
     switch outcome {
-    case .entries: listing.place = mutant == .watchByPath ? nil : disk.inode(directory).map(facts)
+    case .entries:
+      listing.isStill = wanted.isKnown
+      listing.place = mutant == .watchByPath ? nil : disk.inode(directory).map(facts)
     case .missing: watches.lose(directory)
     case .failed: break
     }
@@ -117,7 +166,7 @@ package final class SimulatedHostPlane: HostDataPlane {
     return watches.isWatched(directory, inode)
   }
 
-  private func outcome(_ directory: BytePath, _ names: [[UInt8]]?) -> Listing.Outcome {
+  private func outcome(_ directory: BytePath, _ wanted: Wanted) -> Listing.Outcome {
     guard !faults.noDescriptors else { return .failed("EMFILE") }
     let inode: SimulatedDisk.Inode
     do { inode = try disk.entry(directory).inode } catch {
@@ -127,9 +176,16 @@ package final class SimulatedHostPlane: HostDataPlane {
     guard !inode.isDenied else { return .failed("EACCES") }
     guard !faults.readsFail else { return .failed("EIO") }
     var entries: [DirectoryEntry] = []
-    for name in names ?? disk.names(of: inode) {
+    let looksAt = wanted.names.map { Set($0) }
+    // A directory that stands still takes as much of the world's time and chance as one that is listed: what the world
+    // does next doesn't depend on what is known.
+    let names = if case .names(let names) = wanted { names } else { disk.names(of: inode) }
+    for name in names {
       interleave()
-      if names != nil, disk.inode(directory.appending(name), followLast: false) == nil { continue }
+      if let looksAt, disk.inode(directory.appending(name), followLast: false) == nil || !looksAt.contains(name) {
+        if wanted.isKnown { _ = fresh() }
+        continue
+      }
       entries.append(entry(directory, name))
     }
     if mutant == .forgetEntries, entries.contains(where: { $0.facts == nil }) { entries.removeAll() }
@@ -138,7 +194,7 @@ package final class SimulatedHostPlane: HostDataPlane {
 
   private func entry(_ directory: BytePath, _ name: [UInt8]) -> DirectoryEntry {
     let path = directory.appending(name)
-    let fresh = UUIDBytes(high: random.next(), low: random.next()).marked(version: 4)
+    let fresh = fresh()
     let link = disk.inode(path, followLast: false)
     let isLink = link?.kind == .symbolicLink
     let goal = WatchQueue.Goal.link(directory: directory, name: name)
@@ -152,6 +208,10 @@ package final class SimulatedHostPlane: HostDataPlane {
     return DirectoryEntry(
       name: name, isSymbolicLink: isLink, facts: facts, realPath: isLink ? found.real : nil,
       freshUUID: isKnown ? nil : fresh)
+  }
+
+  private func fresh() -> UUIDBytes {
+    UUIDBytes(high: random.next(), low: random.next()).marked(version: 4)
   }
 
   private func facts(_ inode: SimulatedDisk.Inode) -> FileFacts {

@@ -374,7 +374,7 @@ package final class World {
 
 /// Rare states that a swarm must have reached (sometimes-assertions).
 package enum Mark: String, Hashable, Sendable, CaseIterable {
-  case hostRestarted, serverRestarted, halted, interleaved, fileRefused, resumedInTheMiddle
+  case hostRestarted, serverRestarted, halted, interleaved, stoodStill, fileRefused, resumedInTheMiddle
   case superseded, silence, truncated, rotatedAway, gap, vanished, deleted, reborn, mixed, acknowledgedFromLog
   case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside

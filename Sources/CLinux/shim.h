@@ -5,6 +5,7 @@
 // What needs it is called by number instead.
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -69,7 +70,7 @@ static inline int linux_open_beneath(int directory, const char *path, int flags,
 struct linux_facts {
   uint32_t mode, owner, group, links;
   uint64_t inode, size, device, mount;
-  int64_t modified, birth;  // nanoseconds since 1970-01-01 UTC
+  int64_t modified, changed, birth;  // nanoseconds since 1970-01-01 UTC
   int has_birth, has_mount;
 };
 
@@ -94,6 +95,7 @@ static inline int linux_facts(int directory, const char *name, struct linux_fact
   facts->device = (uint64_t)x.stx_dev_major << 32 | x.stx_dev_minor;
   facts->size = x.stx_size;
   facts->modified = linux_nanoseconds(x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec);
+  facts->changed = linux_nanoseconds(x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec);
   facts->has_birth = (x.stx_mask & STATX_BTIME) != 0;
   facts->has_mount = (x.stx_mask & STATX_MNT_ID) != 0;
   facts->mount = facts->has_mount ? x.stx_mnt_id : 0;
@@ -179,6 +181,11 @@ static inline int linux_rename(int from, const char *old, int to, const char *ne
 // The kernel ends this process when the thread that made it does. False if that has happened already.
 static inline int linux_end_with_parent(pid_t parent) {
   return syscall(SYS_prctl, 1 /* PR_SET_PDEATHSIG */, SIGKILL, 0, 0, 0) == 0 && getppid() == parent;
+}
+
+// Gives the heap's free pages back to the system where more than `least` bytes of it are free.
+static inline void linux_trim_heap(size_t least) {
+  if (mallinfo2().fordblks > least) malloc_trim(0);
 }
 
 static inline int linux_syncfs(int descriptor) { return syscall(SYS_syncfs, descriptor) < 0 ? -errno : 0; }

@@ -9,7 +9,8 @@ package protocol HostDataPlane: AnyObject {
   /// Places a watch on the directory if it can, then lists all of it, in this order (F1). What leads to it is watched
   /// likewise, wherever a name decides where the path leads: for a base every component of its path, and always the way of
   /// each symbolic link that is in it, also to what isn't there yet.
-  func watch(_ directory: BytePath, isBase: Bool) -> Listing
+  /// - Parameter known: if the directory has stood still since, only these names are looked at (K6).
+  func watch(_ directory: BytePath, isBase: Bool, known: KnownDirectory?) -> Listing
   func unwatch(_ directory: BytePath)
   /// `names` nil: all of it.
   func list(_ directory: BytePath, names: [[UInt8]]?) -> Listing
@@ -26,6 +27,10 @@ package protocol HostDataPlane: AnyObject {
   func computeRoot(_ id: FileID, length: UInt64) -> Digest?
   /// Exactly `length` bytes from `offset` on, as they are in the file now.
   func read(_ id: FileID, offset: UInt64, length: Int) throws(PayloadUnavailable) -> [UInt8]
+}
+
+extension HostDataPlane {
+  package func watch(_ directory: BytePath, isBase: Bool) -> Listing { watch(directory, isBase: isBase, known: nil) }
 }
 
 /// The bytes can't be read in full: truncated, gone, EIO, ...

@@ -74,6 +74,46 @@ package struct DirectoryEntry: Hashable, Sendable {
   }
 }
 
+/// What a directory shows by itself (K6). Whoever makes, removes or renames a name in it changes its times, and nobody
+/// can set `changed` back but by the clock, whose `lead` tells. Not shown: what is mounted over a name, where a link
+/// leads, and what becomes of a file.
+package struct DirectoryStamp: Hashable, Sendable {
+  package var inode: InodeKey
+  /// The kernel's number of the mount by which the path led to it.
+  package var mount: UInt64
+  package var modified: WallTime
+  package var changed: WallTime
+  /// Nanoseconds by which the wall clock was ahead of the monotonic one.
+  package var lead: Int64
+  package init(inode: InodeKey, mount: UInt64, modified: WallTime, changed: WallTime, lead: Int64) {
+    self.inode = inode
+    self.mount = mount
+    self.modified = modified
+    self.changed = changed
+    self.lead = lead
+  }
+
+  /// Whether the directory has the names that it had at `earlier`, of which it was certain that whatever changes it
+  /// from then on changes its times. `slack`: nanoseconds by which the clock may have been set back without giving
+  /// those times once more.
+  package func isStill(since earlier: DirectoryStamp, slack: Int64) -> Bool {
+    var same = earlier
+    same.lead = lead
+    return self == same && lead >= earlier.lead.saturatingAdding(-slack)
+  }
+}
+
+/// A directory as it was when it was listed in full.
+package struct KnownDirectory: Hashable, Sendable {
+  package var stamp: DirectoryStamp
+  /// Those of its names about which anything is wanted to be known.
+  package var names: [[UInt8]]
+  package init(stamp: DirectoryStamp, names: [[UInt8]]) {
+    self.stamp = stamp
+    self.names = names
+  }
+}
+
 package struct Listing: Hashable, Sendable {
   package enum Outcome: Hashable, Sendable {
     /// The entries, and the file system that holds the directory itself.
@@ -86,6 +126,8 @@ package struct Listing: Hashable, Sendable {
   package var directory: BytePath
   /// The names that were asked for: a name that is not among the entries does not exist. Nil: the whole directory.
   package var names: [[UInt8]]?
+  /// It has no names but those that it had when it was listed in full: `names` are those that were known of it.
+  package var isStill = false
   package var outcome: Outcome
   /// Whether a watch stands on the directory (it was placed before the listing).
   package var isWatched: Bool
@@ -97,6 +139,10 @@ package struct Listing: Hashable, Sendable {
   package var lent: LentLink?
   /// The node's own, with all that is in it: never followed (D9).
   package var isOwn = false
+  /// Of a listing in full: the directory before it was listed, if any change since then must show (K6).
+  package var stamp: DirectoryStamp?
+  /// It says what is in the directory, not only what some names are.
+  package var isWhole: Bool { names == nil || isStill }
   /// The device that holds it.
   package var device: UInt64? { place?.inode.device }
   package init(directory: BytePath, names: [[UInt8]]?, outcome: Outcome, isWatched: Bool) {

@@ -10,9 +10,9 @@ final class Cursor {
     case unasked
     case asked
     /// The data plane computes the root at the first one's length.
-    case comparing([HeldString])
+    indirect case comparing([HeldString])
     /// The server holds more than is committed.
-    case ahead(HeldString)
+    indirect case ahead(HeldString)
     case active
     /// Answered, but the file isn't at hand.
     case parked
@@ -31,8 +31,6 @@ final class Cursor {
   /// Up to where the server's root was last compared with the file's: what is durable beyond rests on the order of the
   /// connection, and not if other bytes turn out to be held.
   var proven: UInt64 = 0
-  /// It is asked about because that much was acknowledged of it, more than the server got from here.
-  var claimed: UInt64?
   /// What was last asked for wasn't there in time.
   var isSilent = false
   var isInTurns = false
@@ -40,19 +38,50 @@ final class Cursor {
   var isNoteDirty = false
   /// The server itself has said what it holds, since this process began.
   var hasAnswered = false
-  /// What keeps it waiting, as last reported.
-  var trouble: String?
   /// It was refused, or couldn't be read: only bytes that become durable end that.
   var isRefused = false
-  /// The code of the last refusal since bytes became durable.
-  var refusal: RefusalCode?
-  /// A length not durable yet, and since when it is journaled.
-  private(set) var mark: (length: UInt64, since: Instant)?
+
+  /// What most files don't have: an object, which is there while there is anything in it.
+  private final class Rare {
+    var claimed: UInt64?
+    var trouble: String?
+    var refusal: RefusalCode?
+    var mark: (length: UInt64, since: Instant)?
+    var isEmpty: Bool { claimed == nil && trouble == nil && refusal == nil && mark == nil }
+  }
+  private var rare: Rare?
 
   init(durable: UInt64) { self.durable = durable }
 
+  /// It is asked about because that much was acknowledged of it, more than the server got from here.
+  var claimed: UInt64? {
+    get { rare?.claimed }
+    set { set(\.claimed, newValue) }
+  }
+  /// What keeps it waiting, as last reported.
+  var trouble: String? {
+    get { rare?.trouble }
+    set { set(\.trouble, newValue) }
+  }
+  /// The code of the last refusal since bytes became durable.
+  var refusal: RefusalCode? {
+    get { rare?.refusal }
+    set { set(\.refusal, newValue) }
+  }
+  /// A length not durable yet, and since when it is journaled.
+  var mark: (length: UInt64, since: Instant)? { rare?.mark }
+
+  private func set<Value>(_ fact: ReferenceWritableKeyPath<Rare, Value?>, _ value: Value?) {
+    if rare == nil {
+      guard value != nil else { return }
+      rare = Rare()
+    }
+    rare?[keyPath: fact] = value
+    if rare?.isEmpty == true { rare = nil }
+  }
+
   func mark(_ length: UInt64, at now: Instant) {
-    if let mark, durable >= mark.length { self.mark = nil }
-    if mark == nil, durable < length { mark = (length, now) }
+    if let mark, durable >= mark.length { set(\.mark, nil) }
+    if mark == nil, durable < length { set(\.mark, (length, now)) }
   }
 }

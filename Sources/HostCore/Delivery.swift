@@ -53,7 +53,7 @@ final class Delivery {
   private(set) var openedAt: UInt64 = 0
 
   // Files (`Delivery+Resume`, `Delivery+Payload`).
-  var cursors: [FileID: Cursor] = [:]
+  var cursors = FileSlots<Cursor>()
   var toAsk = Fifo<FileID>()
   var askedPage: [FileID] = []
   /// Files whose root is being computed, and what they lie on.

@@ -19,10 +19,12 @@ final class Directory {
   /// What the next request will ask for.
   struct Wanted {
     var everything = false
+    /// Everything, unless the directory has stood still.
+    var changes = false
     var names: [[UInt8]] = []
     /// Which directory the path leads to.
     var place = false
-    var isNothing: Bool { !everything && !place && names.isEmpty }
+    var isNothing: Bool { !everything && !changes && !place && names.isEmpty }
   }
   /// More names than this are asked for as everything.
   static let namesAtOnce = 512
@@ -64,6 +66,9 @@ final class Directory {
   var neededByScan: UInt64 = 0
   var doneInScan: UInt64 = 0
   var pollDue: Instant?
+  /// What it was when it was listed in full, as long as the names that are known of it are those that were found then.
+  var known: KnownDirectory?
+  var listedInFull = Instant(nanoseconds: 0)
   var stamp: UInt64 = 0
   var reported: String?
 
@@ -103,8 +108,15 @@ final class Directory {
       wanted = Wanted()
       wantedNames = []
     }
-    askedForScan = wanted.everything ? neededByScan : 0
-    if wanted.everything { return .watch(directory: path, isBase: parent == nil) }
-    return .list(directory: path, names: wanted.names)
+    let isWhole = wanted.everything || wanted.changes
+    askedForScan = isWhole ? neededByScan : 0
+    guard isWhole else { return .list(directory: path, names: wanted.names) }
+    return .watch(directory: path, isBase: parent == nil, known: wanted.everything ? nil : knownWithWanted)
+  }
+
+  private var knownWithWanted: KnownDirectory? {
+    guard var known, !wantedNames.isEmpty else { return known }
+    known.names += wantedNames.subtracting(known.names).sorted { $0.lexicographicallyPrecedes($1) }
+    return known
   }
 }

@@ -2,7 +2,9 @@ import DataPlane
 import JournalModel
 import JournalStore
 
-/// One incarnation of an inode's content, from its birth (or the process's start) until its end is journaled.
+/// One incarnation of an inode's content, from its birth (or the process's start) until its end is journaled. There may be
+/// very many: what few of them have at a time is `Rare`.
+@dynamicMemberLookup
 final class FollowedFile {
   enum Presence: Hashable {
     /// Known from the journal, not seen by this process, or let go of: the data plane knows nothing of it.
@@ -21,16 +23,13 @@ final class FollowedFile {
   let born: WallTime
 
   // Journaled, though perhaps not committed yet.
-  var length: UInt64
-  var root: Digest
+  private(set) var length: UInt64
+  private(set) var root: Digest
   var tail: Digest
   var closed: FileClosed.Reason?
-  var gapFrom: UInt64?
 
   // Committed: what deliveries may speak of (J1).
   var isCommitted: Bool
-  var committedLength: UInt64
-  var committedRoot: Digest
   /// Journal index of the last committed record about its birth or growth, and of its birth (0 for older ones).
   var lastRecord: UInt64 = 0
   var bornRecord: UInt64 = 0
@@ -50,7 +49,7 @@ final class FollowedFile {
 
   // Names.
   var presence = Presence.absent
-  var names: [Name] = []
+  var names = Few<Name>()
   /// The primary name's path; the last one when there is none.
   var path: BytePath
   /// What the next random uuid of this inode is drawn from (D2).
@@ -66,8 +65,6 @@ final class FollowedFile {
   /// Where the file's records would stand if each took `coalescing` (J3): the 'theoretical arrival time' of the
   /// generic cell rate algorithm (ITU-T I.371, annex A).
   var paced = Instant(nanoseconds: 0)
-  var unreadable: String?
-  var failures: UInt64 = 0
   /// The data plane holds no descriptor and no path leads to the inode.
   var isGone = false
   /// How often its bytes and size were looked at with success, for settlements.
@@ -79,38 +76,72 @@ final class FollowedFile {
   var isConfirmed = true
   /// Since its names went: the descriptor is held.
   var isAtHand = false
-  /// While unconfirmed: what the journal has, and inodes that were read and aren't it.
-  var origin: Origin?
-  var refuted: [InodeKey] = []
   /// Must be read although size and times haven't moved.
-  var needsCheck = false
+  var needsCheck = false {
+    didSet { if needsCheck, !isConfirmed, self.origin == nil { self.origin = Origin(inode.stored, path) } }
+  }
   /// A delivery wants to hear when there is nothing more to read.
   var isAwaited = false
 
   // Without a name.
-  var pollDue: Instant?
-  /// Looks in a row that found nothing new.
-  var idlePolls: UInt64 = 0
   var isProbing = false
   /// No writer is left (and none can come: there is no name to open).
   var hasNoWriter = false
   /// The last look for writers gave no answer: leases are for owners, or for those who may take any.
   var writersUnknown = false
-  /// When it last brought new bytes, or lost its last name.
-  var stillSince = Instant(nanoseconds: 0)
   /// The answer under way is from before it had a name again.
   var discardsProbe = false
   /// Its last name was a symbolic link: the link's directory says nothing about the file's file system.
   var wasLink = false
-  /// The scan during which its name was missed, and when.
   var isMissed = false
-  var missedInScan: UInt64 = 0
-  var missedAt: Instant?
 
   /// What is gathered of it for the next commit.
   var change: Gathered.Change?
-  /// Why the journal's store refuses it: nothing more is read or journaled of it until the next start.
-  var apart: String?
+
+  /// What most files don't have: as long as all of it is as it is here, no room is taken for any of it.
+  struct Rare: Equatable {
+    /// While less is committed than journaled.
+    var committed: Standing?
+    var gapFrom: UInt64?
+    var unreadable: String?
+    var failures: UInt64 = 0
+    /// Why the journal's store refuses it: nothing more is read or journaled of it until the next start.
+    var apart: String?
+    /// While unconfirmed: what the journal has, and inodes that were read and aren't it. No `origin`: the inode that the
+    /// file is taken for, and the present path.
+    var origin: Origin?
+    var refuted: [InodeKey] = []
+    // Without a name.
+    var pollDue: Instant?
+    /// Looks in a row that found nothing new.
+    var idlePolls: UInt64 = 0
+    /// When it last brought new bytes, or lost its last name.
+    var stillSince = Instant(nanoseconds: 0)
+    /// The scan during which its name was missed, and when.
+    var missedInScan: UInt64 = 0
+    var missedAt: Instant?
+  }
+  struct Standing: Equatable {
+    var length: UInt64
+    var root: Digest
+  }
+  private final class Box {
+    var facts = Rare()
+  }
+  private var rare: Box?
+
+  subscript<Value: Equatable>(dynamicMember fact: WritableKeyPath<Rare, Value>) -> Value {
+    get { (rare?.facts ?? Rare())[keyPath: fact] }
+    set {
+      let isUsual = newValue == Rare()[keyPath: fact]
+      if rare == nil {
+        if isUsual { return }
+        rare = Box()
+      }
+      rare?.facts[keyPath: fact] = newValue
+      if isUsual, rare?.facts == Rare() { rare = nil }
+    }
+  }
 
   init(
     id: FileID, uuid: FileUUID, inode: InodeKey, isDerived: Bool, born: WallTime, path: BytePath, empty: Digest
@@ -125,8 +156,6 @@ final class FollowedFile {
     root = empty
     tail = empty
     isCommitted = false
-    committedLength = 0
-    committedRoot = empty
     size = 0
     furthest = 0
     modified = born
@@ -143,14 +172,28 @@ final class FollowedFile {
     root = known.root
     tail = known.tail
     closed = known.closed
-    gapFrom = known.gapFrom
     isCommitted = true
-    committedLength = known.length
-    committedRoot = known.root
     size = known.size
     furthest = min(known.size, UInt64(Int64.max))
     modified = known.modified
     isConfirmed = false
+    self.gapFrom = known.gapFrom
+  }
+
+  var committedLength: UInt64 { self.committed?.length ?? length }
+  var committedRoot: Digest { self.committed?.root ?? root }
+
+  /// So much is journaled of it; what is committed stays as it is.
+  func journal(_ length: UInt64, _ root: Digest) {
+    let committed = Standing(length: committedLength, root: committedRoot)
+    self.length = length
+    self.root = root
+    self.committed = committed == Standing(length: length, root: root) ? nil : committed
+  }
+
+  func commit(_ length: UInt64, _ root: Digest) {
+    let committed = Standing(length: length, root: root)
+    self.committed = committed == Standing(length: self.length, root: self.root) ? nil : committed
   }
 
   var isAttached: Bool { presence != .absent }
@@ -159,10 +202,10 @@ final class FollowedFile {
   var isNameless: Bool { if case .nameless = presence { true } else { false } }
 
   /// Where the settled part ends from which on a gap lies; `length` where there is none.
-  var gapStart: UInt64 { min(gapFrom ?? length, length) }
+  var gapStart: UInt64 { min(self.gapFrom ?? length, length) }
 
   /// The greatest size seen and not known to be another content's. Of one set apart all that follows lies in a gap.
-  var extent: UInt64 { apart == nil ? max(length, furthest, expected, glimpsed) : length }
+  var extent: UInt64 { self.apart == nil ? max(length, furthest, expected, glimpsed) : length }
 
   /// Where the data plane finds the inode.
   var openPath: BytePath { primary?.realPath ?? path }
@@ -170,14 +213,13 @@ final class FollowedFile {
 
   var row: KnownFile {
     KnownFile(
-      file: uuid, inode: (origin?.inode ?? inode).stored, isDerived: isDerived, path: path, born: born, length: length,
-      root: root, tail: tail,
-      size: size, modified: modified, closed: closed, gapFrom: gapFrom)
+      file: uuid, inode: (self.origin?.inode ?? inode).stored, isDerived: isDerived, path: path, born: born,
+      length: length, root: root, tail: tail, size: size, modified: modified, closed: closed, gapFrom: self.gapFrom)
   }
 }
 
-/// What the journal has of a file that may be another inode by now. An object, since few files have one.
-final class Origin {
+/// What the journal has of a file that may be another inode by now.
+struct Origin: Equatable {
   let inode: InodeKey
   var path: BytePath
 
@@ -199,11 +241,13 @@ struct Name {
 
 /// All followed files of a process.
 final class FileTable {
-  private var byID: [FileID: FollowedFile] = [:]
+  private var byID = FileSlots<FollowedFile>()
   /// Present incarnations by their inode's number alone, in the order in which they came: a file system may come back as
   /// another device, and two may hold one identity (D2). The rest of it is compared in the file [as a key of the table it
   /// cost 400 bytes a file].
-  private var byNumber: [UInt64: Few] = [:]
+  private var byNumber: [UInt64: FileID] = [:]
+  /// Those behind the first one of their number: mostly none.
+  private var laterByNumber: [UInt64: [FileID]] = [:]
   /// Those whose identity isn't usable, by their last path as well.
   private var byPath: [BytePath: [FileID]] = [:]
   private var byUUID: [FileUUID: FileID] = [:]
@@ -211,12 +255,6 @@ final class FileTable {
   private var gone: Set<FileUUID> = []
   private var order: [FileID] = []
   private var nextID: UInt32 = 0
-
-  /// At least one; mostly no more.
-  private struct Few {
-    var first: FileID
-    var others: [FileID] = []
-  }
 
   var count: Int { byID.count }
 
@@ -258,20 +296,23 @@ final class FileTable {
   }
 
   private func index(_ file: FollowedFile) {
-    if byNumber[file.inode.identity.number]?.others.append(file.id) == nil {
-      byNumber[file.inode.identity.number] = Few(first: file.id)
+    let number = file.inode.identity.number
+    if byNumber[number] == nil {
+      byNumber[number] = file.id
+    } else {
+      laterByNumber[number, default: []].append(file.id)
     }
     if !file.inode.identity.isUsable { byPath[file.path, default: []].append(file.id) }
   }
 
   private func unindex(_ file: FollowedFile) {
     let number = file.inode.identity.number
-    if byNumber[number]?.first == file.id {
-      let others = byNumber[number]?.others ?? []
-      byNumber[number] = others.first.map { Few(first: $0, others: Array(others.dropFirst())) }
+    if byNumber[number] == file.id {
+      byNumber[number] = laterByNumber[number]?.removeFirst()
     } else {
-      byNumber[number]?.others.removeAll { $0 == file.id }
+      laterByNumber[number]?.removeAll { $0 == file.id }
     }
+    if laterByNumber[number]?.isEmpty == true { laterByNumber[number] = nil }
     if !file.inode.identity.isUsable { Self.remove(file.id, from: &byPath, at: file.path) }
   }
 
@@ -281,8 +322,8 @@ final class FileTable {
   }
 
   private func numbered(_ number: UInt64) -> [FollowedFile] {
-    guard let few = byNumber[number] else { return [] }
-    return ([few.first] + few.others).compactMap { byID[$0] }
+    guard let first = byNumber[number] else { return [] }
+    return ([first] + (laterByNumber[number] ?? [])).compactMap { byID[$0] }
   }
 
   /// Files whose identity the inode has: on the same file system where the identity alone says little.
@@ -299,9 +340,9 @@ final class FileTable {
   subscript(uuid: FileUUID) -> FollowedFile? { byUUID[uuid].flatMap { byID[$0] } }
   /// Of several the one that came last.
   subscript(inode: InodeKey) -> FollowedFile? {
-    guard let few = byNumber[inode.identity.number] else { return nil }
-    let last = few.others.last { byID[$0]?.inode == inode } ?? few.first
-    return byID[last].flatMap { $0.inode == inode ? $0 : nil }
+    let number = inode.identity.number
+    let last = laterByNumber[number]?.last { byID[$0]?.inode == inode } ?? byNumber[number]
+    return last.flatMap { byID[$0] }.flatMap { $0.inode == inode ? $0 : nil }
   }
 
   /// In the order in which they were entered.

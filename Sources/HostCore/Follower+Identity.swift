@@ -104,7 +104,7 @@ extension Follower {
     // What the data plane has of it leads to the inode that went.
     letGo(of: file, &turn)
     let isCertain = inode.identity.isUsable && inode.filesystem == file.inode.filesystem
-    file.origin = file.origin ?? Origin(file.inode, file.path)
+    if !isCertain || file.needsCheck { file.origin = file.origin ?? Origin(file.inode, file.path) }
     file.isConfirmed = false
     file.isGone = false
     file.expected = 0
@@ -146,7 +146,8 @@ extension Follower {
   /// A read found other bytes in an inode that was taken for the file. True if that says that it is another file; else
   /// it is this one, truncated.
   func refutes(_ file: FollowedFile, _ turn: inout Turn) -> Bool {
-    guard !file.isConfirmed, let origin = file.origin else { return false }
+    guard !file.isConfirmed else { return false }
+    let origin = file.origin ?? Origin(file.inode.stored, file.path)
     let isElsewhere = file.inode.stored != origin.inode.stored || file.path != origin.path
     let isGuess = isElsewhere && !file.inode.identity.isUsable
     let isContested =
@@ -158,7 +159,7 @@ extension Follower {
     file.expected = 0
     file.glimpsed = 0
     let names = file.names
-    file.names = []
+    file.names = Few()
     letGo(of: file, &turn)
     files.move(file, to: origin.inode)
     files.move(file, to: origin.path)

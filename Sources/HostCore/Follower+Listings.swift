@@ -9,7 +9,7 @@ extension Follower {
     answered = directory.request
     guard !directory.isRemoved else { return succeed(directory, &turn) }
     directory.isWatched = listing.isWatched
-    if listing.names == nil { directory.isWayWatched = listing.isWayWatched }
+    if listing.isWhole { directory.isWayWatched = listing.isWayWatched }
     switch listing.outcome {
     case .entries(let entries, let filesystem):
       directory.condition = .listed
@@ -18,16 +18,18 @@ extension Follower {
       report(directory, listing.isWatched ? nil : "", &turn)
       note(listing, of: directory, &turn)
       take(isBarred(directory) ? [] : entries, of: directory, asked: listing.names, &turn)
+      if listing.names == nil { know(entries, in: directory, listing.stamp, at: turn.now) }
     case .missing:
       lose(directory, &turn)
       // What leads to it is watched by a watch only.
       if listing.names != nil { directory.wantEverything() }
     case .failed(let reason):
       directory.condition = .failed
+      directory.known = nil
       report(directory, reason, &turn)
     }
     let isClean = directory.condition != .failed && directory.unexamined.isEmpty
-    if listing.names == nil, scan.isUnderWay, directory.askedForScan == scan.number {
+    if listing.isWhole, scan.isUnderWay, directory.askedForScan == scan.number {
       discharge(directory, isClean: isClean)
     }
     if !directory.isRemoved {
@@ -35,6 +37,23 @@ extension Follower {
       schedulePoll(directory, &turn)
     }
     endScanIfDone(&turn)
+  }
+
+  /// After all of a directory was taken in: as long as it stands still, only some of its names are looked at again (K6).
+  private func know(_ entries: [DirectoryEntry], in directory: Directory, _ stamp: DirectoryStamp?, at now: Instant) {
+    directory.listedInFull = now
+    guard let stamp, !isBarred(directory) else { return directory.known = nil }
+    let names = entries.filter { isConcern($0, in: directory) }.map(\.name)
+    directory.known = KnownDirectory(stamp: stamp, names: names)
+  }
+
+  /// Whether anything could follow from what becomes of an entry while its directory stands still.
+  private func isConcern(_ entry: DirectoryEntry, in directory: Directory) -> Bool {
+    if directory.names[entry.name] != nil || directory.children[entry.name] != nil { return true }
+    if entry.isSymbolicLink { return isWanted(entry, in: directory) }
+    guard let facts = entry.facts else { return true }
+    return facts.kind == .directory
+      ? isWanted(entry, in: directory) : patterns.isFollowed(entry.name, in: directory.position)
   }
 
   /// Says once what is wrong with a directory; an empty reason means that no watch stands on it.
@@ -220,6 +239,8 @@ extension Follower {
       directory: directory, name: entry.name, isLink: entry.isSymbolicLink,
       realPath: entry.realPath.flatMap { $0.isStorable ? $0 : nil })
     file.names.append(name)
+    // Learnt since it was listed in full: what is known of it is less than all.
+    directory.known = nil
     directory.names[entry.name] = Directory.Binding(
       file: file.id, isLink: entry.isSymbolicLink, stamp: directory.stamp)
   }
@@ -303,6 +324,7 @@ extension Follower {
     } else {
       directories[path] = new
     }
+    directory.known = nil
     directory.children[entry.name] = Directory.Child(directory: new, inode: facts.inode, stamp: directory.stamp)
     require(new, &turn)
     return nil
@@ -324,6 +346,7 @@ extension Follower {
     directory.unexamined = []
     directory.links = []
     directory.place = nil
+    directory.known = nil
     directory.isWatched = false
     var touched: [FileID] = []
     empty(directory, &touched, &turn)

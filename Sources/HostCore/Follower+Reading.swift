@@ -92,8 +92,7 @@ extension Follower {
   private func grew(_ file: FollowedFile, _ appended: Appended, _ answer: IngestAnswer, _ turn: inout Turn) {
     let from = file.length
     journal.appendGrowth(of: file, appended, at: turn.wall)
-    file.length = appended.length
-    file.root = appended.root
+    file.journal(appended.length, appended.root)
     file.tail = appended.tail
     confirm(size: answer.size, of: file, &turn)
     look(at: file, answer, &turn)
@@ -202,7 +201,7 @@ extension FollowedFile {
   func inherit(from parent: FollowedFile) {
     presence = parent.presence
     isAtHand = parent.isAtHand
-    stillSince = parent.stillSince
+    self.stillSince = parent.stillSince
     names = parent.names
     entropy = parent.entropy
     mode = parent.mode
@@ -212,8 +211,8 @@ extension FollowedFile {
     modified = parent.modified
     wasLink = parent.wasLink
     isMissed = parent.isMissed
-    missedInScan = parent.missedInScan
-    missedAt = parent.missedAt
+    self.missedInScan = parent.missedInScan
+    self.missedAt = parent.missedAt
   }
 }
 

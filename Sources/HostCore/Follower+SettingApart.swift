@@ -38,9 +38,8 @@ package struct SetApart: Hashable, Sendable {
 extension FollowedFile {
   /// Back to what is committed.
   fileprivate func setApart(_ why: String) {
-    apart = why
-    length = committedLength
-    root = committedRoot
+    self.apart = why
+    journal(committedLength, committedRoot)
     isAwaited = false
   }
 }

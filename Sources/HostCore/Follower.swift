@@ -18,6 +18,8 @@ final class Follower {
     var isUnderWay = false
     var pending = 0
     var isClean = true
+    /// A name is looked for that may be anywhere, also where nothing has changed (K6).
+    var isSearch = false
     var isWantedAgain = false
     var due: Instant?
     var lastEnded: UInt64 = 0
@@ -220,6 +222,7 @@ extension Follower {
     scan.number += 1
     scan.isUnderWay = true
     scan.isClean = true
+    scan.isSearch = isUnsure || !hasLookedForAbsent || !rivals.isEmpty
     scan.isWantedAgain = false
     scan.pending = 0
     scan.due = nil
@@ -233,15 +236,24 @@ extension Follower {
     for child in children { include(child.value.directory, &turn) }
   }
 
-  /// Lists all of the directory; a scan under way waits for it.
+  /// Lists the directory, all of it unless it is known and has stood still; a scan under way waits for it.
   func require(_ directory: Directory, _ turn: inout Turn) {
     if scan.isUnderWay, directory.neededByScan != scan.number {
       directory.neededByScan = scan.number
       scan.pending += 1
     }
-    directory.wantEverything()
+    wantChanges(in: directory, at: turn.now)
     request(directory, &turn)
     if listingsUnderWay.isHung(directory.path) { discharge(directory, isClean: false) }
+  }
+
+  private func wantChanges(in directory: Directory, at now: Instant) {
+    let isDue = directory.listedInFull + limits.fullListingInterval <= now
+    if directory.known == nil || isDue || scan.isUnderWay && scan.isSearch {
+      directory.wantEverything()
+    } else {
+      directory.wanted.changes = true
+    }
   }
 
   func discharge(_ directory: Directory, isClean: Bool) {
@@ -267,9 +279,13 @@ extension Follower {
     judgeMissing(&turn)
     let regular = turn.now + limits.rescanInterval
     scan.due = min(scan.due ?? regular, regular)
-    let isUnsure = missing.contains { files[$0].map { $0.missedInScan >= scan.lastClean } ?? false }
     if isUnsure { wantScan(at: turn.now + (scan.isClean ? limits.pollInterval : limits.retry), &turn) }
     if scan.isWantedAgain { scan.due = turn.now }
+  }
+
+  /// No clean scan has begun since some file lost its last name.
+  private var isUnsure: Bool {
+    missing.contains { files[$0].map { $0.missedInScan >= scan.lastClean } ?? false }
   }
 
   func poll(_ directory: Directory, _ turn: inout Turn) {
@@ -278,7 +294,7 @@ extension Follower {
       directory.wanted.place = !directory.isWayWatched
       for name in directory.links + directory.unexamined { directory.want(name: name) }
     } else {
-      directory.wantEverything()
+      wantChanges(in: directory, at: turn.now)
     }
     request(directory, &turn)
   }

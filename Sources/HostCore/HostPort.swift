@@ -55,8 +55,8 @@ package enum HostInput: Hashable, Sendable {
 
 package enum HostEffect: Hashable, Sendable {
   /// Places a watch if it can, then lists the whole directory; for a base the components of its path are watched too
-  /// (F1). -> listed
-  case watch(directory: BytePath, isBase: Bool)
+  /// (F1). Of one that has stood still since it was `known` so, these names alone are looked at (K6). -> listed
+  case watch(directory: BytePath, isBase: Bool, known: KnownDirectory?)
   case unwatch(directory: BytePath)
   /// Lists the names, or everything. -> listed
   case list(directory: BytePath, names: [[UInt8]]?)

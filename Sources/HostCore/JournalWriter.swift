@@ -91,8 +91,7 @@ final class JournalWriter {
     for change in done.changes {
       let file = change.file
       file.isCommitted = true
-      file.committedLength = change.row.length
-      file.committedRoot = change.row.root
+      file.commit(change.row.length, change.row.root)
       if let last = change.last { file.lastRecord = base &+ UInt64(last) }
       if let birth = change.birth { file.bornRecord = base &+ UInt64(birth) }
     }

@@ -32,6 +32,8 @@ package struct Limits: Sendable, Hashable {
   package var coalescingBurst = 16
   /// Slow periodic rescan of everything (F1).
   package var rescanInterval = Interval.seconds(60)
+  /// A directory that seems to stand still is listed in full all the same when it was last so long ago (K6).
+  package var fullListingInterval = Interval.seconds(3_600)
   /// How often files are looked at that inotify can't see: nameless ones, targets of links, unwatched directories.
   package var pollInterval = Interval.milliseconds(500)
   /// How long a removed file is held open after its last bytes where nobody can tell whether a writer has it (F2).

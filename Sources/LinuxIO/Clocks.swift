@@ -12,6 +12,11 @@ package enum Clocks {
   /// CLOCK_REALTIME. Metadata only.
   package static func wall() -> WallTime { WallTime(nanoseconds: nanoseconds(of: CLOCK_REALTIME)) }
 
+  /// Nanoseconds by which CLOCK_REALTIME is ahead of CLOCK_BOOTTIME: less than before once it was set back.
+  static func lead() -> Int64 {
+    nanoseconds(of: CLOCK_REALTIME).saturatingAdding(-nanoseconds(of: CLOCK_BOOTTIME))
+  }
+
   /// What CLOCK_MONOTONIC will say after so long.
   static func monotonic(after interval: Interval) -> timespec {
     let then = nanoseconds(of: CLOCK_MONOTONIC).saturatingAdding(Int64(clamping: interval.nanoseconds))

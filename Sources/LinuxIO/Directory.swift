@@ -12,15 +12,14 @@ struct Directory {
     descriptor = try Descriptor.open([UInt8(ascii: ".")], in: found.number, O_RDONLY | O_DIRECTORY)
   }
 
-  /// The named entries, or all of them, ordered by name. Links are walked by `follow`; a file whose facts `known` tells is
+  /// The named entries, or all of them, ordered by name. `here`: the directory's own facts. Links are walked by `follow`; a file whose facts `known` tells is
   /// asked no more (K6).
   func entries(
-    _ names: [[UInt8]]?, knowing known: SettledInodes,
+    _ names: [[UInt8]]?, of here: linux_facts, knowing known: SettledInodes,
     following follow: (_ link: [UInt8]) throws(SystemError) -> Way
   ) throws(SystemError) -> [DirectoryEntry] {
     let isPartial = names != nil
     var entries: [DirectoryEntry] = []
-    let here = try descriptor.rawFacts()
     let wanted = if let names { names } else { try self.names() }
     for name in wanted.sorted(by: { $0.lexicographicallyPrecedes($1) }) where Self.isName(name) {
       if let facts = known.facts(of: name, in: descriptor, here) {

@@ -2,8 +2,10 @@ import CLinux
 package import DataPlane
 import Glibc
 import JournalModel
+import Synchronization
 
-/// One incarnation of an inode that the host follows.
+/// One incarnation of an inode that the host follows. There may be very many: it is one object, and holds nothing that is
+/// needed while it is read only.
 final class FollowedFile: Sendable {
   struct Place: Sendable {
     var path: BytePath
@@ -21,15 +23,12 @@ final class FollowedFile: Sendable {
   let file: FileUUID
   /// The file system that its bytes come from.
   let mount: Mount
-  let place: Guarded<Place>
-  /// Locked while an ingest runs.
-  let ingestor: Guarded<Ingestor<SHA256Tree>>
+  let place: Mutex<Place>
 
-  init(file: FileUUID, mount: Mount, place: Place, limits: Limits) {
+  init(file: FileUUID, mount: Mount, place: Place) {
     self.file = file
     self.mount = mount
-    self.place = Guarded(place)
-    ingestor = Guarded(Ingestor(limits: limits))
+    self.place = Mutex(place)
   }
 
   /// The inode, where its number and birth tell it from every other one.

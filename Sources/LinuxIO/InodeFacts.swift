@@ -125,6 +125,14 @@ struct FileSystem: Hashable {
   /// that of a layer, which changes at copy-up.
   var hasInodeVersions: Bool { isNotified && !isOverlay }
   var isOverlay: Bool { type == Self.overlayfs }
+  /// Whether its times are read off this machine's clock, and are those of what it shows: overlayfs shows those of a layer,
+  /// and another one after a copy-up.
+  var hasOwnTimes: Bool { isNotified && !isOverlay }
+
+  /// Nanoseconds. A clock that moves in steps may give one time to two changes. Hence a time counts only if it lay so far
+  /// back when it was asked for, which is more than any file system's steps: whatever comes after that is later. One that
+  /// lay in the future says nothing: the clock was set back.
+  static let margin: Int64 = 5_000_000_000
 }
 
 /// A handle of `name_to_handle_at(2)`. Its layout is the kernel's own (`include/linux/exportfs.h`), stable for NFS's sake.

@@ -2,6 +2,7 @@ import CLinux
 package import DataPlane
 import Glibc
 package import JournalModel
+import Synchronization
 
 /// The files and directories of this machine, as `HostCore` follows them.
 ///
@@ -13,16 +14,19 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   package typealias Aside = @Sendable (Mount, FileID, @escaping @Sendable () -> Void) -> Void
 
   private struct State {
-    var files: [FileID: FollowedFile] = [:]
+    var files = FileSlots<FollowedFile>()
     /// Which of them had a number last.
     var numbers: [InodeNumber: FileID] = [:]
     var descriptors: DescriptorCache<FileID>
   }
   private let state: Monitor<State>
+  private let ingestors = Monitor(RecentIngestors(atMost: 16_384))
   private let watches = Monitor(WatchTable())
   private let limits: Limits
   private let storedLeaves: StoredLeaves
   private let own: OwnFiles?
+  /// Nanoseconds, see `FileSystem.margin`.
+  private let timeMargin: Int64
   private let user = geteuid()
   private let scratch = ScratchBuffers(byteCount: 256 << 10)
   private let aside: Aside
@@ -40,11 +44,14 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   ///   - storedLeaves: hashes of the first n complete leaves as the journal has them, or an error.
   ///   - own: what is never followed.
   ///   - descriptorLimit: how many files are held open at most, pinned ones apart.
+  ///   - timeMargin: how long a directory must have stood still before it is taken to have done so (K6).
   package init(
     limits: Limits, own: OwnFiles? = nil, descriptorLimit: Int = LinuxHostFiles.defaultDescriptorLimit(),
-    storedLeaves: @escaping StoredLeaves, aside: @escaping Aside = { _, _, work in work() }
+    timeMargin: Interval = Interval(nanoseconds: UInt64(FileSystem.margin)), storedLeaves: @escaping StoredLeaves,
+    aside: @escaping Aside = { _, _, work in work() }
   ) {
     self.limits = limits
+    self.timeMargin = Int64(clamping: timeMargin.nanoseconds)
     self.own = own
     self.aside = aside
     self.storedLeaves = storedLeaves
@@ -67,8 +74,8 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   // MARK: Names
 
-  package func watch(_ path: BytePath, isBase: Bool) -> Listing {
-    list(path, names: nil, tracing: isBase ? .directory(path) : nil) { directory, fileSystem, inode in
+  package func watch(_ path: BytePath, isBase: Bool, known: KnownDirectory?) -> Listing {
+    list(path, .changes(since: known), tracing: isBase ? .directory(path) : nil) { directory, fileSystem, inode in
       if fileSystem.isNotified {
         // Held over both, so that no event is read before its watch is known.
         return watches.withLock { $0.watch(path, directory.descriptor, inode) }
@@ -86,7 +93,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   }
 
   package func list(_ path: BytePath, names: [[UInt8]]?) -> Listing {
-    list(path, names: names, tracing: nil) { _, _, inode in
+    list(path, names.map { .names($0) } ?? .changes(since: nil), tracing: nil) { _, _, inode in
       watches.withLock { table in
         if table.isWatched(path, inode) { return true }
         table.unwatch(path)
@@ -95,17 +102,26 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     }
   }
 
+  private enum Wanted {
+    case names([[UInt8]])
+    /// Everything, or what is known if the directory has stood still (K6).
+    case changes(since: KnownDirectory?)
+
+    var names: [[UInt8]]? { if case .names(let names) = self { names } else { nil } }
+  }
+
   private func list(
-    _ path: BytePath, names: [[UInt8]]?, tracing goal: WatchTable.Goal?,
+    _ path: BytePath, _ wanted: Wanted, tracing goal: WatchTable.Goal?,
     isWatched: (Directory, FileSystem, InodeKey) -> Bool
   ) -> Listing {
-    var listing = Listing(directory: path, names: names, outcome: .missing, isWatched: false)
+    var listing = Listing(directory: path, names: wanted.names, outcome: .missing, isWatched: false)
     do {
       let way = try walk(path.bytes, from: nil, tracing: goal) { listing.isWayWatched = $0 }
       let directory = try Directory(way.end)
       note(directory, at: path)
       let fileSystem = try FileSystem.of(directory.descriptor)
       let place = try InodeFacts.of(directory.descriptor)
+      let before = try Sighting(of: directory.descriptor, place.inode, on: fileSystem)
       listing.place = place
       listing.lent = way.lent
       listing.isWatched = isWatched(directory, fileSystem, place.inode) && fileSystem.isNotified
@@ -113,11 +129,27 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       let known = SettledInodes(filesystem: fileSystem) { [state] number in
         state.withLock { state in state.numbers[number].flatMap { state.files[$0] } }
       }
-      var entries = try directory.entries(names, knowing: known) { name throws(SystemError) in
-        let goal = WatchTable.Goal.link(directory: path, name: name)
-        let mustTrace = areWatched && (names == nil || !watches.withLock { $0.isTraced(goal) })
-        return try walk(name, from: directory.descriptor, tracing: mustTrace ? goal : nil)
+      func look(_ names: [[UInt8]]?) throws(SystemError) -> [DirectoryEntry] {
+        try directory.entries(names, of: before.raw, knowing: known) { name throws(SystemError) in
+          let goal = WatchTable.Goal.link(directory: path, name: name)
+          let mustTrace = areWatched && (wanted.names == nil || !watches.withLock { $0.isTraced(goal) })
+          return try walk(name, from: directory.descriptor, tracing: mustTrace ? goal : nil)
+        }
       }
+      var entries: [DirectoryEntry]
+      switch wanted {
+      case .names(let names): entries = try look(names)
+      case .changes(let earlier?) where isStill(before, since: earlier):
+        entries = try look(earlier.names)
+        if isStill(try Sighting(of: directory.descriptor, place.inode, on: fileSystem), since: earlier) {
+          listing.names = earlier.names
+          listing.isStill = true
+        } else {
+          entries = try look(nil)
+        }
+      case .changes: entries = try look(nil)
+      }
+      if listing.names == nil { listing.stamp = before.stamp(settledBefore: timeMargin) }
       markOwn(&entries, at: directory.descriptor.path(), &listing)
       listing.outcome = .entries(entries, filesystem: fileSystem.identifier)
     } catch {
@@ -127,6 +159,10 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       listing.isWatched = !isMissing && watches.withLock { $0.isWatched(path) }
     }
     return listing
+  }
+
+  private func isStill(_ sighting: Sighting, since known: KnownDirectory) -> Bool {
+    sighting.stamp.isStill(since: known.stamp, slack: timeMargin / 2)
   }
 
   private func note(_ directory: Directory, at path: BytePath) {
@@ -184,7 +220,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   package func attach(_ id: FileID, file: FileUUID, inode: InodeKey, path: BytePath) {
     let mount = mount(ofDirectory: path.directory)
-    let followed = FollowedFile(file: file, mount: mount, place: .init(path: path, inode: inode), limits: limits)
+    let followed = FollowedFile(file: file, mount: mount, place: .init(path: path, inode: inode))
     let hasRoom = state.withLock { state in
       state.files[id] = followed
       if let number = InodeNumber(inode) { state.numbers[number] = id }
@@ -207,10 +243,11 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     state.withLock { state in
       guard let old = state.files.removeValue(forKey: id) else { return }
       let place = old.place.withLock { $0 }
-      state.files[next] = FollowedFile(file: file, mount: old.mount, place: place, limits: limits)
+      state.files[next] = FollowedFile(file: file, mount: old.mount, place: place)
       if let number = InodeNumber(place.inode), state.numbers[number] == id { state.numbers[number] = next }
       state.descriptors.rename(id, to: next)
     }
+    _ = ingestors.withLock { $0.take(id) }
   }
 
   package func release(_ id: FileID) {
@@ -221,6 +258,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       }
       return (file, state.descriptors.remove(id))
     }
+    _ = ingestors.withLock { $0.take(id) }
     // The last to have it frees the bytes of a removed file, which takes its time on any disk.
     if let file, let held { aside(file.mount, id) { withExtendedLifetime(held) {} } }
   }
@@ -265,28 +303,29 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     case .gone: return .gone
     case .failed(let error): return .failed("\(error)")
     case .open(let source):
-      let answer = ingest(file, source, from: from, root: root, limit: limit)
+      let answer = ingest(id, file, source, from: from, root: root, limit: limit)
       // Bytes that the inode says it has and the descriptor doesn't give: a union file system that copied the file keeps
       // showing the old copy to those who had it open. The name leads to the new one.
       if answer.outcome == .unchanged, answer.size > from, reopen(id, file),
         case .some((_, .open(let source))) = descriptor(id)
       {
-        return ingest(file, source, from: from, root: root, limit: limit)
+        return ingest(id, file, source, from: from, root: root, limit: limit)
       }
       return answer
     }
   }
 
   private func ingest(
-    _ file: FollowedFile, _ source: Descriptor, from: UInt64, root: Digest, limit: Int
+    _ id: FileID, _ file: FollowedFile, _ source: Descriptor, from: UInt64, root: Digest, limit: Int
   ) -> IngestAnswer {
+    var ingestor = ingestors.withLock { $0.take(id) } ?? Ingestor(limits: limits)
     var answer = scratch.withBuffer { buffer in
-      file.ingestor.withLock { ingestor in
-        ingestor.ingest(
-          source, file: file.file, from: from, root: root, limit: limit, scratch: buffer,
-          storedLeaves: { try storedLeaves(file.file, $0) })
-      }
+      ingestor.ingest(
+        source, file: file.file, from: from, root: root, limit: limit, scratch: buffer,
+        storedLeaves: { try storedLeaves(file.file, $0) })
     }
+    // Of what was let go of meanwhile nothing is kept.
+    if state.withLock({ $0.files[id] === file }) { ingestors.withLock { $0.put(ingestor, id) } }
     answer.inode = file.renumbered(source)
     return answer
   }

@@ -1,14 +1,38 @@
 import Glibc
 package import JournalModel
 
-/// A file system where it is mounted.
+/// A file system where it is mounted. All that lies on it shares what is known of it.
 package struct Mount: Hashable, Sendable {
+  private final class Facts: Sendable {
+    let number: Int
+    let parent: Int
+    let point: BytePath
+    let type: String
+
+    init(number: Int, parent: Int, point: BytePath, type: String) {
+      self.number = number
+      self.parent = parent
+      self.point = point
+      self.type = type
+    }
+  }
+  private let facts: Facts
+
   /// The kernel's number of this mount and of the one that it lies on; 0 where nothing is known.
-  package var number: Int
-  package var parent: Int
-  package var point: BytePath
+  package var number: Int { facts.number }
+  package var parent: Int { facts.parent }
+  package var point: BytePath { facts.point }
   /// As in `/proc/filesystems`: `ext4`, `nfs4`, `fuse.sshfs`.
-  package var type: String
+  package var type: String { facts.type }
+
+  package init(number: Int, parent: Int, point: BytePath, type: String) {
+    facts = Facts(number: number, parent: parent, point: point, type: type)
+  }
+
+  package static func == (l: Mount, r: Mount) -> Bool {
+    l.facts === r.facts
+      || (l.number, l.parent) == (r.number, r.parent) && l.point == r.point && l.type == r.type
+  }
 
   /// Somebody else answers for it, another machine or a process: it may hang as long as that does, and closing a file of
   /// it too.
@@ -101,10 +125,9 @@ extension Mount {
       let dash = fields.dropFirst(6).firstIndex(where: { $0.elementsEqual([UInt8(ascii: "-")]) }),
       dash + 1 < fields.count
     else { return nil }
-    self.number = number
-    self.parent = parent
-    point = BytePath(Self.unescaped(fields[4]))
-    type = String(decoding: fields[dash + 1], as: UTF8.self)
+    self.init(
+      number: number, parent: parent, point: BytePath(Self.unescaped(fields[4])),
+      type: String(decoding: fields[dash + 1], as: UTF8.self))
   }
 
   /// Space, tab, newline and backslash are written as `\` and three octal digits.

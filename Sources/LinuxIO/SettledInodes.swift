@@ -6,13 +6,10 @@ import JournalModel
 /// its whole identity, where that is certain.
 ///
 /// The time of a birth is read off a clock that moves in steps, so one number may be given to two inodes of one birth.
-/// Hence a birth counts only if it lay `margin` back when the identity was asked for: whatever takes the number from then
-/// on is born later. The clock must be this machine's: where another machine or user space says when a file was born,
-/// nothing is settled.
+/// Hence a birth counts only if it lay `FileSystem.margin` back when the identity was asked for: whatever takes the number
+/// from then on is born later. The clock must be this machine's: where another machine or user space says when a file was
+/// born, nothing is settled.
 struct SettledInodes {
-  /// More than any file system's steps, and not in the future: a clock that was set back says nothing.
-  private static let margin: Int64 = 5_000_000_000
-
   let filesystem: FileSystem
   /// The attached file that was last known to have the number.
   let attached: (InodeNumber) -> FollowedFile?
@@ -20,7 +17,7 @@ struct SettledInodes {
   /// Nil: not an attached file, or not certainly. `here`: of the directory.
   func facts(of name: [UInt8], in directory: Descriptor, _ here: linux_facts) -> FileFacts? {
     var raw = linux_facts()
-    guard !filesystem.isOverlay, withCString(name, { linux_facts(directory.number, $0, &raw) }) == 0,
+    guard filesystem.hasOwnTimes, withCString(name, { linux_facts(directory.number, $0, &raw) }) == 0,
       raw.mode & linux_file_type == linux_regular_file, raw.has_birth != 0,
       // What is mounted over the name is of another file system, whatever its numbers.
       raw.device == here.device, raw.has_mount != 0, here.has_mount != 0, raw.mount == here.mount,
@@ -32,9 +29,9 @@ struct SettledInodes {
 
   /// Takes what was found in full, by a handle, after `asked`.
   func note(_ facts: FileFacts, asked: WallTime) {
-    guard filesystem.isNotified, facts.kind == .regular, let number = InodeNumber(facts.inode),
+    guard filesystem.hasOwnTimes, facts.kind == .regular, let number = InodeNumber(facts.inode),
       let birth = facts.inode.identity.birth,
-      birth.nanoseconds <= asked.nanoseconds.saturatingAdding(-Self.margin)
+      birth.nanoseconds <= asked.nanoseconds.saturatingAdding(-FileSystem.margin)
     else { return }
     attached(number)?.settle(facts.inode)
   }

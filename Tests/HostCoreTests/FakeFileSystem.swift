@@ -34,6 +34,8 @@ final class FakeFileSystem {
   }
 
   private(set) var nodes: [String: Node] = [:]
+  /// How often a name in each directory was made, removed or renamed: its times.
+  private var changes: [InodeKey?: Int64] = [:]
   private(set) var hints: [WatchHint] = []
   var watches: Set<String> = []
   var refusesWatches = false
@@ -69,7 +71,7 @@ final class FakeFileSystem {
     inode.bytes = Array(text.utf8)
     inode.links = 1
     nodes[path] = .file(inode)
-    hint(.changed(directory: BytePath(parent(path)), name: name(path)))
+    changedNames(path)
     return inode
   }
 
@@ -94,24 +96,24 @@ final class FakeFileSystem {
       nodes[to + path.dropFirst(from.count)] = node
     }
     if watches.contains(from) { hint(.lost(directory: BytePath(from))) }
-    hint(.changed(directory: BytePath(parent(from)), name: name(from)))
-    hint(.changed(directory: BytePath(parent(to)), name: name(to)))
+    changedNames(from)
+    changedNames(to)
   }
 
   func link(_ from: String, _ to: String) {
     nodes[to] = .file(inode(from))
     inode(from).links += 1
-    hint(.changed(directory: BytePath(parent(to)), name: name(to)))
+    changedNames(to)
   }
 
   func symlink(_ target: String, _ path: String) {
     nodes[path] = .link(target)
-    hint(.changed(directory: BytePath(parent(path)), name: name(path)))
+    changedNames(path)
   }
 
   func mkdir(_ path: String) {
     nodes[path] = .directory(newKey(in: path))
-    if path != "/" { hint(.changed(directory: BytePath(parent(path)), name: name(path))) }
+    if path != "/" { changedNames(path) }
   }
 
   func remove(_ path: String) { remove(path, isSilent: false) }
@@ -123,7 +125,7 @@ final class FakeFileSystem {
       if inode.links == 0, inode.writers == 0 { freedNumbers.append(inode.key.identity.number) }
     }
     if watches.remove(path) != nil { hint(.lost(directory: BytePath(path))) }
-    if !isSilent { hint(.changed(directory: BytePath(parent(path)), name: name(path))) }
+    if isSilent { changes[directoryKey(parent(path)), default: 0] += 1 } else { changedNames(path) }
   }
 
   /// The file system comes back as another device, and under another id if it has one of its own; the inode is the same.
@@ -136,7 +138,7 @@ final class FakeFileSystem {
   @discardableResult func clone(_ path: String, at new: String) -> Inode {
     let inode = copy(inode(path), device: device(of: new))
     nodes[new] = .file(inode)
-    hint(.changed(directory: BytePath(parent(new)), name: name(new)))
+    changedNames(new)
     return inode
   }
 
@@ -179,6 +181,16 @@ final class FakeFileSystem {
     }
   }
 
+  private func changedNames(_ path: String) {
+    changes[directoryKey(parent(path)), default: 0] += 1
+    hint(.changed(directory: BytePath(parent(path)), name: name(path)))
+  }
+
+  /// Without its device: a mount is no change of the directory.
+  private func directoryKey(_ path: String) -> InodeKey? {
+    if case .directory(let key)? = nodes[path] { key } else { nil }
+  }
+
   private func touched(_ inode: Inode) {
     inode.modified = now()
     for (path, node) in nodes.sorted(by: { $0.key < $1.key }) {
@@ -217,9 +229,14 @@ final class FakeFileSystem {
   /// Listed as if they were attached.
   var drawsNone: Set<String> = []
 
-  func listing(of directory: BytePath, names: [[UInt8]]?, random: inout SeededNumbers) -> Listing {
+  func listing(
+    of directory: BytePath, names: [[UInt8]]?, known: KnownDirectory? = nil, random: inout SeededNumbers
+  ) -> Listing {
     let path = text(directory)
     let isWatched = watches.contains(path)
+    let stamp = stamp(of: directory)
+    let isStill = known.map { stamp?.isStill(since: $0.stamp, slack: 0) ?? false } ?? false
+    let names = isStill ? known?.names : names
     func answer(_ outcome: Listing.Outcome) -> Listing {
       Listing(directory: directory, names: names, outcome: outcome, isWatched: isWatched)
     }
@@ -232,8 +249,19 @@ final class FakeFileSystem {
     }
     var listing = answer(.entries(entries, filesystem: filesystems[device(of: real)] ?? device(of: real)))
     listing.place = nodes[real].flatMap { facts($0, at: real) }
+    listing.isStill = isStill
+    listing.stamp = listing.isWhole ? stamp : nil
     listing.lent = lent[path]
     return listing
+  }
+
+  /// Directories whose times say nothing.
+  var hasTimes = true
+  private func stamp(of directory: BytePath) -> DirectoryStamp? {
+    guard hasTimes, let real = resolve(text(directory)), let node = nodes[real], let facts = facts(node, at: real),
+      let changed = directoryKey(real).map({ WallTime(nanoseconds: changes[$0] ?? 0) })
+    else { return nil }
+    return DirectoryStamp(inode: facts.inode, mount: device(of: real), modified: changed, changed: changed, lead: 0)
   }
 
   private func entry(_ path: String, _ node: Node, _ random: inout SeededNumbers) -> DirectoryEntry {

@@ -224,7 +224,7 @@ final class FakeHost {
     }
     let path: BytePath? =
       switch effect {
-      case .watch(let directory, _), .list(let directory, _): directory
+      case .watch(let directory, _, _), .list(let directory, _): directory
       case .ingest(let id, _, _, _), .probeWriters(let id), .computeRoot(_, let id, _), .sendPayload(_, let id, _):
         attached[id]?.path
       default: nil
@@ -235,11 +235,11 @@ final class FakeHost {
   private func perform(_ effect: HostEffect) {
     guard !isHung(effect) else { return hung.append((effect, now)) }
     switch effect {
-    case .watch(let directory, _):
+    case .watch(let directory, _, let known):
       if !files.refusesWatches, let real = files.resolve(text(directory)), real == text(directory) {
         files.watches.insert(real)
       }
-      list(directory, names: nil)
+      list(directory, names: nil, known: known)
     case .unwatch(let directory): files.watches.remove(text(directory))
     case .list(let directory, let names): list(directory, names: names)
     case .attach, .relocate, .reborn, .release, .ingest, .probeWriters, .computeRoot: performOnFile(effect)
@@ -262,9 +262,9 @@ final class FakeHost {
     }
   }
 
-  private func list(_ directory: BytePath, names: [[UInt8]]?) {
+  private func list(_ directory: BytePath, names: [[UInt8]]?, known: KnownDirectory? = nil) {
     beforeListing?(directory)
-    inbox.append(.listed(files.listing(of: directory, names: names, random: &random)))
+    inbox.append(.listed(files.listing(of: directory, names: names, known: known, random: &random)))
   }
 
   private func performOnFile(_ effect: HostEffect) {

@@ -150,7 +150,7 @@ extension RobustnessTests.World {
     guard !asked.isEmpty else { return nil }
     let index = Int.random(in: 0..<asked.count, using: &random)
     switch asked.remove(at: index) {
-    case .watch(let directory, _): return .listed(listing(directory, nil))
+    case .watch(let directory, _, _): return .listed(listing(directory, nil))
     case .list(let directory, let names): return .listed(listing(directory, names))
     case .ingest(let id, let from, _, _): return .ingested(id, ingestAnswer(from: from))
     case .probeWriters(let id): return .writersProbed(id, hasWriters: pick([nil, true, false, false]))

@@ -14,7 +14,7 @@ final class HostUnderTest {
   private let leaves: Monitor<[FileUUID: [Digest]]>
   private(set) var positions: [FileID: (uuid: FileUUID, length: UInt64, root: Digest)] = [:]
 
-  init(_ world: World) throws {
+  init(_ world: World, timeMargin: Interval = .seconds(5)) throws {
     self.world = world
     let leaves = Monitor([FileUUID: [Digest]]())
     self.leaves = leaves
@@ -29,13 +29,15 @@ final class HostUnderTest {
     switch world {
     case .linux:
       acts = try LinuxFiles()
-      plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 64, storedLeaves: stored)
+      plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 64, timeMargin: timeMargin, storedLeaves: stored)
     case .simulated:
       let files = try SimulatedFiles()
       acts = files
-      plane = SimulatedHostPlane(
+      let simulated = SimulatedHostPlane(
         disk: files.disk, watches: files.watches, limits: smallLimits,
         random: RandomStream(seed: 1, entity: "host", purpose: "plane"), storedLeaves: stored)
+      simulated.timeMargin = Int64(timeMargin.nanoseconds)
+      plane = simulated
     }
   }
 

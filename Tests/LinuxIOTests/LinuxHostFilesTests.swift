@@ -3,6 +3,7 @@ import DataPlane
 import Foundation
 import JournalModel
 import MerkleLog
+import Synchronization
 import Testing
 
 @testable import LinuxIO
@@ -103,6 +104,23 @@ import Testing
   }
 }
 
+@Suite struct RecentIngestorsTests {
+  @Test func `K6: the trees of files that were read lately are kept, and no more`() {
+    var recent = RecentIngestors(atMost: 10)
+    for number in 0..<100 as Range<UInt32> {
+      recent.put(Ingestor(limits: smallLimits), FileID(number))
+      #expect(recent.count <= 10)
+      // One that is read again and again stays.
+      if number > 0 {
+        #expect(recent.take(FileID(0)) != nil)
+        #expect(recent.take(FileID(0)) == nil)
+        recent.put(Ingestor(limits: smallLimits), FileID(0))
+      }
+    }
+    #expect(recent.take(FileID(99)) != nil && recent.take(FileID(50)) == nil)
+  }
+}
+
 /// A scan asks one `statx` about what is known (K6).
 @Suite struct SettledInodesTests {
   private let acts: LinuxFiles
@@ -121,8 +139,7 @@ import Testing
 
   private func file(_ inode: InodeKey) -> FollowedFile {
     FollowedFile(
-      file: FileUUID(UUIDBytes(high: 1, low: 1)), mount: .unknown, place: .init(path: path, inode: inode),
-      limits: smallLimits)
+      file: FileUUID(UUIDBytes(high: 1, low: 1)), mount: .unknown, place: .init(path: path, inode: inode))
   }
 
   private func known(_ file: FollowedFile) throws -> SettledInodes {
@@ -137,7 +154,8 @@ import Testing
   }
 
   private func entry(_ known: SettledInodes) throws -> DirectoryEntry? {
-    try directory.entries([path.name], knowing: known) { name throws(SystemError) in
+    let here = try directory.descriptor.rawFacts()
+    return try directory.entries([path.name], of: here, knowing: known) { name throws(SystemError) in
       try Way.walk(name, from: directory.descriptor, user: 0) { _, _ in }
     }.first
   }

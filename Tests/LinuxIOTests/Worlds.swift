@@ -153,6 +153,8 @@ final class SimulatedFiles: FileSystemActs {
     try disk.makeDirectory(root)
   }
 
+  func pass(_ interval: Interval) { time += Int64(interval.nanoseconds) }
+
   func create(_ path: BytePath) throws { try disk.create(path) }
   func append(_ path: BytePath, _ bytes: [UInt8]) throws {
     let writer = try openWriter(path)

@@ -188,9 +188,9 @@ final class HostDriver: @unchecked Sendable {
 
   private func performOnNames(_ effect: HostEffect) {
     switch effect {
-    case .watch(let directory, let isBase):
+    case .watch(let directory, let isBase, let known):
       ask(.listings(mount(of: directory)), .directory(directory)) { [files] in
-        .listed(files.watch(directory, isBase: isBase))
+        .listed(files.watch(directory, isBase: isBase, known: known))
       }
     case .list(let directory, let names):
       ask(.listings(mount(of: directory)), .directory(directory)) { [files] in

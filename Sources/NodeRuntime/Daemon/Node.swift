@@ -82,6 +82,7 @@ package final class Node: @unchecked Sendable {
     openPage()
     defer { page?.stop() }
     review()
+    trimHeap()
     ServiceManager.notify("READY=1")
     logger.notice(
       "started",
@@ -114,6 +115,14 @@ package final class Node: @unchecked Sendable {
     nextReview = loop.schedule(after: .seconds(1)) { [unowned self] in review() }
   }
   private var nextReview: EventLoop.Timer?
+
+  private func trimHeap() {
+    nextTrim = loop.schedule(after: .seconds(60)) { [unowned self] in
+      Heap.trim()
+      trimHeap()
+    }
+  }
+  private var nextTrim: EventLoop.Timer?
 
   private var nextDeadline: Instant? {
     [host?.machine.nextDeadline, server?.machine.nextDeadline].compactMap { $0 }.min()
