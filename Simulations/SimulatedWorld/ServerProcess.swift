@@ -363,7 +363,7 @@ final class ServerProcess: SimulatedProcess {
       if befalling == .inputOutput || server.has(.storeUnreadable) { return .unreadable(id, .failed("EIO")) }
       do throws(StoreError) {
         // The oldest snapshot of all: nothing is in it.
-        if world.chance(.staleLoad) {
+        if server.isStale() {
           world.mark(.staleLoad)
           return .loaded(id, try InMemoryServerStore<SimulatedTree>().answer(query))
         }
