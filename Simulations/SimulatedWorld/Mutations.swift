@@ -103,7 +103,8 @@ struct ServerMutations {
     }
   }
 
-  mutating func made(_ row: StoredString) {
+  mutating func made(_ key: StringKey, in store: InMemoryServerStore<SimulatedTree>) {
+    guard mutant == .linkLast, let row = store.snapshot().string(key) else { return }
     lastMade[row.key.key.host, default: [:]][StoredName<SimulatedTree>.latest(row.path)] = row.stored
   }
 

@@ -231,7 +231,7 @@ final class ServerProcess: SimulatedProcess {
       job(.string(key), disk) { [self] in
         befalling == .inputOutput ? .failed("EIO") : plane.create(key, stored, adopts: adopts)
       } answer: { [self] in
-        if $0 == .created, let row = server.store.snapshot().string(key) { mutations.made(row) }
+        if $0 == .created { mutations.made(key, in: server.store) }
         input(.created(key, $0))
       }
     case .write(let key, let stored, let from, let upTo, let sync):
@@ -363,7 +363,7 @@ final class ServerProcess: SimulatedProcess {
       if befalling == .inputOutput || server.has(.storeUnreadable) { return .unreadable(id, .failed("EIO")) }
       do throws(StoreError) {
         // The oldest snapshot of all: nothing is in it.
-        if world.chance(.staleLoad) {
+        if server.isStale() {
           world.mark(.staleLoad)
           return .loaded(id, try InMemoryServerStore<SimulatedTree>().answer(query))
         }

@@ -23,12 +23,15 @@ package final class SimulatedServer {
   private var backup: InMemoryServerStore<SimulatedTree>.State?
   /// How many times it lost what it held: restored, or replaced by an empty one.
   private(set) var setbacks = 0
+  /// Of its own, so that what one server reads shifts no draw of another (isolation).
+  private var staleness: RandomStream
   private unowned let world: World
 
   init(index: Int, world: World) {
     self.index = index
     name = "logs\(index)"
     self.world = world
+    staleness = RandomStream(seed: world.plan.seed, entity: "server\(index)", purpose: "stale readings")
     disk = Self.makeDisk(index, 0, world)
     settings = ServerSettings(
       name: name, limits: world.limits, totalCredit: Int(world.plan.knobs[.totalCredit]))
@@ -72,6 +75,9 @@ package final class SimulatedServer {
     counter = 0
     backup = nil
   }
+
+  /// Whether its store answers from an old snapshot.
+  func isStale() -> Bool { staleness.chance(world.plan.knobs[.staleLoad]) }
 
   func has(_ fault: FaultKind) -> Bool { (faultUntil[fault] ?? 0) > world.kernel.now.nanoseconds }
   func take(_ fault: FaultKind) -> Bool { once.remove(fault) != nil }

@@ -66,9 +66,9 @@ extension ServerMachine where H.Value == Digest {
     arrive(frame, on: id)
   }
 
-  mutating func take(_ frame: Frame, on id: ConnectionID) {
+  mutating func take(_ frame: Frame, _ decoded: [Record?], on id: ConnectionID) {
     switch frame {
-    case .records: break
+    case .records(let records): take(records, decoded, on: id)
     case .resumeQuery(let files): if charge(1 + files.count / Self.filesAsked, to: id) { query(files, on: id) }
     case .ping(let nonce): if charge(1, to: id) { send(.pong(nonce: nonce), to: id) }
     case .pong: charge(1, to: id)

@@ -11,10 +11,9 @@ import WireProtocol
 /// What came on a connection and waits there.
 struct Arrival {
   enum Content {
-    /// With what each decodes to.
-    case records(Records, [Record?])
+    /// Any frame but payload, with what each of its records decodes to.
+    case frame(Frame, [Record?])
     case payload(StringIntake.Waiting)
-    case frame(Frame)
     case closed
     case broken(String)
   }
@@ -22,7 +21,7 @@ struct Arrival {
   var files: [FileKey]
 
   fileprivate var recordBytes: Int {
-    if case .records(let frame, _) = content { frame.encoded.reduce(0) { $0 + $1.count } } else { 0 }
+    if case .frame(.records(let frame), _) = content { frame.encoded.reduce(0) { $0 + $1.count } } else { 0 }
   }
 }
 
@@ -74,9 +73,8 @@ extension ServerMachine where H.Value == Digest {
 
   private mutating func take(_ content: Arrival.Content, on id: ConnectionID) {
     switch content {
-    case .records(let frame, let decoded): take(frame, decoded, on: id)
+    case .frame(let frame, let decoded): take(frame, decoded, on: id)
     case .payload(let frame): take(frame)
-    case .frame(let frame): take(frame, on: id)
     case .closed: end(id, "closed")
     case .broken(let text): endBroken(id, text)
     }
@@ -109,7 +107,7 @@ extension ServerMachine where H.Value == Digest {
 
   /// Records of a host that has its turn in the next commit wait for the one behind it (P6), unless the store takes none.
   private func mayTake(_ arrival: Arrival, tally: Int) -> Bool {
-    guard case .records = arrival.content else { return true }
+    guard case .frame(.records, _) = arrival.content else { return true }
     return commitRetry != nil || !tallies[tally].intake.isUsed(limits)
   }
 
@@ -129,13 +127,13 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func arrive(_ frame: Frame, on id: ConnectionID) {
     guard let session = connections[id]?.session?.facts, case .records(let records) = frame else {
-      return arrive(.frame(frame), about: [], on: id)
+      return arrive(.frame(frame, []), about: [], on: id)
     }
     let decoded = records.encoded.map { try? Record(decoding: $0) }
     var files: Set<FileUUID> = []
     for record in decoded { record?.visitFiles { files.insert($0) } }
     let keys = files.sorted().map { FileKey(host: session.host, file: $0) }
-    arrive(.records(records, decoded), about: keys, on: id)
+    arrive(.frame(frame, decoded), about: keys, on: id)
   }
 }
 

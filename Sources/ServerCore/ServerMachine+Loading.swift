@@ -116,6 +116,8 @@ extension ServerMachine where H.Value == Digest {
     case .wanted:
       isLoading = false
       for file in answer.files { place(file) }
+      // A row that can't be is no birth that is lacking: nothing is answered any more.
+      guard phase != .halted else { return }
       for file in answer.files { look(at: file.key) }
       goOnSurveying()
       takeWhatWaited()

@@ -184,8 +184,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     out.append(.halt(reason))
   }
 
-  /// Index of string 0 of a file, the only one until branches are kept. An answer is awaited about each string that is
-  /// asked for so: it is in memory.
+  /// Index of string 0 of a file, the only one until branches are kept; nil when it isn't in memory. As long as an answer
+  /// about it is awaited it is, but for a background sync's.
   func index(of key: StringKey) -> Int? { key.string == 0 ? stringIndex[key.key] : nil }
 
   /// Index of a host's sums.

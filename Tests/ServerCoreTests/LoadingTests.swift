@@ -107,15 +107,29 @@ import WireProtocol
     #expect(world.problems == [])
   }
 
-  @Test func `K1 damage found by a reading ends the process with its words`() {
+  @Test func `K1 damage found by a reading ends the process with its words`() throws {
     for error in [StoreError.corrupt("strings 77: checksum at byte 3"), .damaged("page"), .failedSync("EIO")] {
       let world = FakeWorld.empty()
       world.readsLate = true
       let client = ScriptedClient(world, manyFiles(1, smallLimits()))
       client.sendRecords()
-      world.feed(.unreadable(world.lastReading!, error))
+      world.feed(.unreadable(try #require(world.lastReading), error))
       #expect(world.haltReason?.contains("\(error)") == true)
     }
+  }
+
+  @Test func `K1 a row that can't be ends the process, and isn't taken for a file that nobody knows`() throws {
+    let world = FakeWorld.empty(limits(resident: 0))
+    let client = ready(world, manyFiles(1, smallLimits()))
+    forgetAll(world)
+    world.readsLate = true
+    client.payload(0, 0..<7)
+    var row = try world.store.strings()[0]
+    row.synced = row.committed + 1
+    let answer = StoreAnswer(number: .max, files: [LoadedFile(key: row.key.key, row: row)])
+    world.feed(.loaded(try #require(world.lastReading), answer))
+    #expect(world.haltReason?.contains("the row of") == true)
+    #expect(client.refusals == [])
   }
 
   @Test func `K1 a frame of records is taken when all that it is about is loaded, and later ones behind it`() throws {

@@ -177,7 +177,9 @@ final class ServerDriver: @unchecked Sendable {
     let slice = UInt64(machine.settings.limits.syncSlice)
     ask(.plainFiles, .string(row.key)) { [store, files] in
       do {
-        let log = try store.logRanges(of: row.key).map {
+        // The survey of a start comes by every file: of few of them the log holds anything.
+        let ranges = row.synced < row.committed ? try store.logRanges(of: row.key) : []
+        let log = try ranges.map {
           (offset: $0.offset, bytes: try store.logPayload(of: row.key, offset: $0.offset))
         }
         return .repaired(
