@@ -48,6 +48,7 @@ package struct ExhaustiveScope: Sendable {
     limits.payloadFrameSize = 16
     limits.logPayloadSize = 8
     limits.residentStrings = resident
+    limits.promiseWindow = 1
     return limits
   }
 

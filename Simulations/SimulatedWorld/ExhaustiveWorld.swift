@@ -150,7 +150,7 @@ struct ExhaustiveWorld {
     let stored = InMemoryServerStore<SimulatedTree>(state: store.state)
     input(
       .started(
-        journals: contents.journals, left: (try? stored.leftUnfinished()) ?? [],
+        journals: contents.journals, left: (try? stored.leftUnfinished(promises: scope.limits.promiseWindow)) ?? [],
         totals: mutations.totals(contents.totals), counterMatches: true, number: 0),
       isFirst: true)
   }

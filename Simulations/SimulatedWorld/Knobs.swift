@@ -6,7 +6,7 @@ package struct Knobs: Hashable, Sendable {
     case hosts, servers
     // Limits of the core.
     case leafSize, extentSize, payloadFrameSize, connectionCredit, totalCredit, recordsPerFrame, recordBytesPerFrame
-    case residentStrings
+    case residentStrings, promiseWindow
     case recordWindow, resumePage, logPayloadSize, logCapacity, syncSlice, tailSize
     case coalescing, rescanInterval, pollInterval, backoffFirst, backoffLast, heartbeat, silence, retry
     case readsAtOnce, hungAfter
@@ -59,6 +59,7 @@ package struct Knobs: Hashable, Sendable {
     case .recordWindow: 64
     case .resumePage: 4
     case .residentStrings: 2
+    case .promiseWindow: 2
     case .logPayloadSize: 256
     case .logCapacity: 4_096
     case .syncSlice: 1_024
@@ -104,6 +105,7 @@ package struct Knobs: Hashable, Sendable {
     limits.recordWindow = Int(self[.recordWindow])
     limits.resumePage = Int(self[.resumePage])
     limits.residentStrings = Int(self[.residentStrings])
+    limits.promiseWindow = Int(self[.promiseWindow])
     limits.logPayloadSize = Int(self[.logPayloadSize])
     limits.logCapacity = Int(self[.logCapacity])
     limits.syncSlice = Int(self[.syncSlice])

@@ -94,6 +94,8 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case olderRow
   /// A frame is taken though a file that it is about wasn't found, and is there (K1).
   case partialLoad
+  /// What the store has beyond a window of promises is taken for nothing (K4).
+  case forgetRest
   /// What the store holds is counted a second time at a start (K3).
   case countTwice
 

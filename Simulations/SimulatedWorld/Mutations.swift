@@ -114,9 +114,10 @@ struct ServerMutations {
   }
 
   mutating func answer(_ answer: StoreAnswer) -> StoreAnswer {
-    guard mutant == .olderRow || mutant == .partialLoad else { return answer }
+    guard mutant == .olderRow || mutant == .partialLoad || mutant == .forgetRest else { return answer }
     var wrong = answer
     for index in wrong.files.indices {
+      if mutant == .forgetRest { wrong.files[index].promisesEnd = nil }
       guard let row = wrong.files[index].row else { continue }
       answers += 1
       if mutant == .olderRow, let older = older[row.key], older.isMade { wrong.files[index].row = older }

@@ -28,6 +28,8 @@ package struct PlanGenerator {
     plan.knobs[.residentStrings] = hanging.pick([0, 1, 4, 64])
     plan.knobs[.loadLatency] = hanging.pick([20_000, 100_000, 5_000_000])
     plan.knobs[.staleLoad] = hanging.pick([0, 10_000, 300_000])
+    var windows = RandomStream(seed: seed, entity: "plan", purpose: "options of windows")
+    plan.knobs[.promiseWindow] = windows.pick([1, 2, 64])
     var times = RandomStream(seed: seed, entity: "plan", purpose: "options of times")
     plan.knobs[.directoryStep] = times.pick([1, 4_000_000, 100_000_000, 2_000_000_000])
     plan.knobs[.timeMargin] = plan.knobs[.directoryStep] * 2 + times.pick([1_000_000, 1_000_000, 1_000_000_000])

@@ -68,7 +68,8 @@ final class ServerProcess: SimulatedProcess {
       try world.oracle.starts(server)
       input(
         .started(
-          journals: try server.store.journals(), left: try server.store.leftUnfinished(),
+          journals: try server.store.journals(),
+          left: try server.store.leftUnfinished(promises: world.plan.knobs.limits.promiseWindow),
           totals: mutations.totals(try server.store.totals()), counterMatches: counterMatches,
           number: server.store.number))
       if isAlive { world.oracle.checkTotals(server) }
@@ -367,6 +368,7 @@ final class ServerProcess: SimulatedProcess {
           world.mark(.staleLoad)
           return .loaded(id, try InMemoryServerStore<SimulatedTree>().answer(query))
         }
+        if case .promises = query { world.mark(.windowRead) }
         return .loaded(id, mutations.answer(try server.store.answer(query)))
       } catch { return .unreadable(id, error) }
     } answer: { [self] in

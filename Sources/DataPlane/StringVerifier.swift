@@ -9,8 +9,8 @@ package struct StringVerifier<H: TreeHasher> where H.Value == Digest {
 
   package init(leafSize: Int) { self.leafSize = leafSize }
 
-  /// The tree at `from`, with `root`, goes on to each promise in turn, up to the first that isn't met or whose bytes are
-  /// not received yet; it then stands at the greatest one met.
+  /// The tree at `from`, with `root`, goes on to each promised length in turn, up to the first of which no root is met or
+  /// whose bytes are not received yet; it then stands at the greatest one met. Promises are ordered by length.
   ///
   /// If it doesn't stand there (first use, restart, discarded bytes) it is rebuilt: `storedLeaves(n)` gives the first n
   /// leaf hashes that are committed, `held(offset, count)` the bytes below `from`. When those can't be had the answer is
@@ -30,17 +30,20 @@ package struct StringVerifier<H: TreeHasher> where H.Value == Digest {
     }
     var metRoot = root
     var failedAt: UInt64?
-    for promise in promises where promise.length >= met.length {
-      guard let pieces = received(met.length..<promise.length) else { break }
+    var rest = promises.drop { $0.length < from }
+    while let length = rest.first?.length {
+      guard length >= met.length, let pieces = received(met.length..<length) else { break }
       var next = met.copy()
       var completed: [Digest] = []
       for piece in pieces { next.append(piece.span.bytes) { completed.append($1) } }
-      guard next.root == promise.root else {
-        failedAt = promise.length
+      let roots = rest.prefix { $0.length == length }
+      guard roots.contains(where: { $0.root == next.root }) else {
+        failedAt = length
         break
       }
       met = next
-      metRoot = promise.root
+      metRoot = next.root
+      rest = rest.dropFirst(roots.count)
       leaves.hashes += completed
     }
     standing = (met, metRoot)

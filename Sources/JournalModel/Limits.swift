@@ -22,6 +22,8 @@ package struct Limits: Sendable, Hashable {
   package var logCapacity = 64 << 20
   /// Strings about which nothing is going on that a server keeps in memory (K1).
   package var residentStrings = 8_192
+  /// Of a file in a server's memory: signed lengths ahead of its bytes, at most twice as many (K4).
+  package var promiseWindow = 64
   /// Bytes written to a plain file between two syncs (P2).
   package var syncSlice = 8 << 20
   /// How many bytes before the known length are compared after each read (D4), and hashed beside the length (D6).

@@ -154,9 +154,14 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
 }
 
 extension InMemoryServerStore.State: StoreSnapshot {
-  package func promises(of key: FileKey, beyond length: UInt64) -> [Promise] {
-    (promises[key] ?? []).filter { $0.length > length }
+  package func promises(of key: FileKey, beyond length: UInt64, count: Int) -> PromisePage {
+    var page = PromisePage()
+    let all = promises[key] ?? []
+    for promise in all[all.partitionPoint { $0.length > length }...] where !page.add(promise, upTo: count) { break }
+    return page
   }
+
+  package func greatestPromise(of key: FileKey) -> UInt64? { promises[key]?.last?.length }
 
   package func keys(after key: FileKey?, count: Int) -> [FileKey] {
     let behind = strings.keys.lazy.filter { $0.string == 0 }.map(\.key).filter { next in key.map { $0 < next } ?? true }
@@ -215,6 +220,9 @@ extension InMemoryServerStore.State: ServerHoldingsView {
   }
 
   private mutating func put(_ promise: Promise) {
+    let all = promises[promise.key] ?? []
+    let first = all.partitionPoint { $0.length >= promise.length }
+    guard all[first...].prefix(while: { $0.length == promise.length }).count < Promise.mostRoots else { return }
     let isNew = promises[promise.key, default: []].insert(promise) {
       ($0.length, $0.root) >= (promise.length, promise.root)
     }
@@ -222,9 +230,9 @@ extension InMemoryServerStore.State: ServerHoldingsView {
   }
 
   private mutating func removePromises(_ met: ServerBatch.MetLength) {
-    guard let before = promises[met.key]?.count else { return }
-    promises[met.key]?.removeAll { $0.length <= met.length }
-    totals[met.key.host]?.countMet(before - (promises[met.key]?.count ?? 0))
+    let count = min(promises[met.key]?.partitionPoint { $0.length > met.length } ?? 0, ServerBatch.mostMet)
+    promises[met.key]?.removeFirst(count)
+    totals[met.key.host]?.countMet(count)
     if promises[met.key]?.isEmpty == true { promises[met.key] = nil }
   }
 

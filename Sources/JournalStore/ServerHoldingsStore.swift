@@ -172,8 +172,10 @@ package struct ServerBatch: Hashable, Sendable {
   /// New or changed rows.
   package var strings: [StoredString] = []
   package var promises: [Promise] = []
-  /// Promises up to and including this length are met.
+  /// Promises up to and including this length are met, and go: the first `mostMet` of them. What is left then stays until
+  /// more is met, and is never used.
   package var met: [MetLength] = []
+  package static var mostMet: Int { 4_096 }
   package var leaves: [Leaves] = []
   package var log: [LogPayload] = []
   /// Log payload of the string below this offset is in its plain file and synced.

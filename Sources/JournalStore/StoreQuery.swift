@@ -2,8 +2,10 @@ package import JournalModel
 
 /// What a server's core asks of its store (K1).
 package enum StoreQuery: Hashable, Sendable {
-  /// All that the store has of these files.
-  case files([FileKey])
+  /// All that the store has of these files, but of each only the next `promises` promises.
+  case files([FileKey], promises: Int)
+  /// The next `count` promises of a file beyond a length.
+  case promises(FileKey, beyond: UInt64, count: Int)
   /// Their rows, for answers to resume queries.
   case rows([FileKey])
   /// The keys of the next `count` files behind this one.
@@ -25,15 +27,39 @@ package struct StoreAnswer: Hashable, Sendable {
 package struct LoadedFile: Hashable, Sendable {
   package var key: FileKey
   /// String 0, the only one until branches are kept; nil when no birth is recorded, and when only keys were asked for.
+  /// Of one that was set apart the row may know of less than was promised: it has the greatest promised length here.
   package var row: StoredString?
-  /// Those beyond the committed length, ordered by length.
+  /// Those beyond the committed length, or the one that was asked for, ordered by length.
   package var promises: [Promise]
+  /// Up to here they are all that there are; nil when there are no more.
+  package var promisesEnd: UInt64?
   package var isUnfinished: Bool
-  package init(key: FileKey, row: StoredString?, promises: [Promise] = [], isUnfinished: Bool = false) {
+  package init(
+    key: FileKey, row: StoredString?, promises: [Promise] = [], promisesEnd: UInt64? = nil, isUnfinished: Bool = false
+  ) {
     self.key = key
     self.row = row
     self.promises = promises
+    self.promisesEnd = promisesEnd
     self.isUnfinished = isUnfinished
+  }
+}
+
+/// Promises of a file, in the order of their lengths.
+package struct PromisePage: Hashable, Sendable {
+  package private(set) var promises: [Promise] = []
+  /// Up to here they are all that there are; nil when there are no more.
+  package private(set) var end: UInt64?
+  package init() {}
+
+  /// Adds the next one; false if the page is full: a length isn't split.
+  package mutating func add(_ promise: Promise, upTo count: Int) -> Bool {
+    if let last = promises.last, promises.count >= count, last.length < promise.length {
+      end = last.length
+      return false
+    }
+    promises.append(promise)
+    return true
   }
 }
 
@@ -41,7 +67,9 @@ package struct LoadedFile: Hashable, Sendable {
 package protocol StoreSnapshot: ~Copyable {
   var number: UInt64 { get }
   func string(_ key: StringKey) throws(StoreError) -> StoredString?
-  func promises(of key: FileKey, beyond length: UInt64) throws(StoreError) -> [Promise]
+  /// At least so many, of a length all or none.
+  func promises(of key: FileKey, beyond length: UInt64, count: Int) throws(StoreError) -> PromisePage
+  func greatestPromise(of key: FileKey) throws(StoreError) -> UInt64?
   func isUnfinished(_ key: StringKey) throws(StoreError) -> Bool
   func keys(after key: FileKey?, count: Int) throws(StoreError) -> [FileKey]
 }
@@ -50,7 +78,10 @@ extension StoreSnapshot where Self: ~Copyable {
   package func answer(_ query: StoreQuery) throws(StoreError) -> StoreAnswer {
     var files: [LoadedFile] = []
     switch query {
-    case .files(let keys): for key in keys { files.append(try load(key)) }
+    case .files(let keys, let count): for key in keys { files.append(try load(key, count)) }
+    case .promises(let key, let length, let count):
+      let page = try promises(of: key, beyond: length, count: count)
+      files = [LoadedFile(key: key, row: nil, promises: page.promises, promisesEnd: page.end)]
     case .rows(let keys): for key in keys { files.append(LoadedFile(key: key, row: try string(key.first))) }
     case .keys(let after, let count):
       files = try keys(after: after, count: count).map { LoadedFile(key: $0, row: nil) }
@@ -58,19 +89,25 @@ extension StoreSnapshot where Self: ~Copyable {
     return StoreAnswer(number: number, files: files)
   }
 
-  private func load(_ key: FileKey) throws(StoreError) -> LoadedFile {
-    guard let row = try string(key.first) else { return LoadedFile(key: key, row: nil) }
+  private func load(_ key: FileKey, _ count: Int) throws(StoreError) -> LoadedFile {
+    guard var row = try string(key.first) else { return LoadedFile(key: key, row: nil) }
+    let page = try promises(of: key, beyond: row.committed, count: count)
+    let greatest = page.end == nil ? page.promises.last?.length : try greatestPromise(of: key)
+    if let greatest, greatest > row.recorded {
+      row.recorded = greatest
+      row.closed = nil
+    }
     return LoadedFile(
-      key: key, row: row, promises: try promises(of: key, beyond: row.committed),
+      key: key, row: row, promises: page.promises, promisesEnd: page.end,
       isUnfinished: try isUnfinished(key.first))
   }
 }
 
 extension ServerHoldingsStore {
   /// What a start looks at before anything is served: files for which the log holds bytes, and unfinished ones (K2).
-  package func leftUnfinished() throws(StoreError) -> [LoadedFile] {
+  package func leftUnfinished(promises count: Int) throws(StoreError) -> [LoadedFile] {
     let keys = Set(try unfinished().map(\.key) + logRanges().map(\.key.key))
-    return try answer(.files(keys.sorted())).files
+    return try answer(.files(keys.sorted(), promises: count)).files
   }
 }
 

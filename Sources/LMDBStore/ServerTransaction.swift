@@ -124,11 +124,20 @@ struct ServerTransaction: ~Copyable {
     return old
   }
 
-  /// False if it is there already.
+  /// False if it is there already, or as many others of its length as are used.
   private func put(_ promise: Promise) throws(StoreError) -> Bool {
-    let key = Self.key(of: promise)
-    guard try transaction.value(key, in: tables.promises) == nil else { return false }
-    try transaction.put([], at: key, in: tables.promises)
+    let prefix = encoded { writer in
+      writer.write(promise.key)
+      writer.write(promise.length)
+    }
+    var (isHeld, roots) = (false, 0)
+    try transaction.scan(tables.promises, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
+      if try Self.promise(entry) == promise { isHeld = true }
+      roots += 1
+      return roots < Promise.mostRoots && !isHeld
+    }
+    guard !isHeld, roots < Promise.mostRoots else { return false }
+    try transaction.put([], at: Self.key(of: promise), in: tables.promises)
     return true
   }
 
@@ -138,7 +147,7 @@ struct ServerTransaction: ~Copyable {
     var keys: [[UInt8]] = []
     try transaction.scan(tables.promises, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
       let promise = try Self.promise(entry)
-      guard promise.length <= met.length else { return false }
+      guard promise.length <= met.length, keys.count < ServerBatch.mostMet else { return false }
       keys.append(entry.key)
       return true
     }
@@ -404,18 +413,26 @@ extension ServerTransaction {
 extension ServerTransaction: StoreSnapshot {
   var number: UInt64 { transaction.number }
 
-  func promises(of key: FileKey, beyond length: UInt64) throws(StoreError) -> [Promise] {
-    var promises: [Promise] = []
+  func promises(of key: FileKey, beyond length: UInt64, count: Int) throws(StoreError) -> PromisePage {
+    var page = PromisePage()
+    guard length < .max else { return page }
     let prefix = encoded { $0.write(key) }
     let first = encoded { writer in
       writer.write(raw: prefix)
-      writer.write(length.saturatingAdding(1))
+      writer.write(length + 1)
     }
     try transaction.scan(tables.promises, from: first, prefix: prefix) { (entry) throws(StoreError) in
-      promises.append(try Self.promise(entry))
-      return true
+      page.add(try Self.promise(entry), upTo: count)
     }
-    return promises
+    return page
+  }
+
+  func greatestPromise(of key: FileKey) throws(StoreError) -> UInt64? {
+    let prefix = encoded { $0.write(key) }
+    let greatest = Promise(key: key, length: .max, root: Digest(words: .max, .max, .max, .max))
+    return try transaction.last(in: tables.promises, prefix: prefix, keyLength: Self.key(of: greatest).count).map {
+      (entry) throws(StoreError) in try Self.promise(entry).length
+    }
   }
 
   func isUnfinished(_ key: StringKey) throws(StoreError) -> Bool {

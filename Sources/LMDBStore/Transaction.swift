@@ -140,6 +140,29 @@ struct Transaction: ~Copyable {
     }
     if code != MDB_NOTFOUND { throw storeError(code, "read \(table.name)") }
   }
+
+  /// The last row whose key begins with `prefix`; keys of that table are at most `length` bytes long.
+  func last(in table: Table, prefix: [UInt8], keyLength length: Int) throws(StoreError) -> Entry? {
+    var opened: OpaquePointer?
+    try check(mdb_cursor_open(handle, table.handle, &opened), "read \(table.name)")
+    defer { mdb_cursor_close(opened) }
+    var (value, found) = (MDB_val(), MDB_val())
+    func entry() -> Entry? {
+      let key = [UInt8](found.bytes)
+      return key.starts(with: prefix) ? Entry(table: table, key: key, sealed: value.bytes) : nil
+    }
+    let end = prefix + [UInt8](repeating: 0xFF, count: max(0, length - prefix.count))
+    var code = withValue(of: end) { key in
+      let code = mdb_cursor_get(opened, &key, &value, MDB_SET_RANGE)
+      found = key
+      return code
+    }
+    if code == 0, let last = entry() { return last }
+    code = mdb_cursor_get(opened, &found, &value, code == MDB_NOTFOUND ? MDB_LAST : MDB_PREV)
+    if code == MDB_NOTFOUND { return nil }
+    try check(code, "read \(table.name)")
+    return entry()
+  }
 }
 
 // MARK: Through damage

@@ -159,8 +159,11 @@ extension ServerMachine where H.Value == Digest {
       strings[index].unfinished = .arriving
       batch.unfinished.append(key)
     case .durable where row.isMade && strings[index].attempted <= committed && !strings[index].isUnproven:
-      let next = strings[index].promises.first(after: committed) ?? committed
-      guard next - committed <= UInt64(max(0, limits.logPayloadSize)) else { return }
+      if case .at(let next) = strings[index].nextPromise(after: committed),
+        next - committed > UInt64(max(0, limits.logPayloadSize))
+      {
+        return
+      }
       strings[index].unfinished = .leaving
       batch.finished.append(key)
     case .absent, .arriving, .durable, .leaving: break

@@ -77,14 +77,14 @@ extension ServerMachine where H.Value == Digest {
     let received = strings[index].received
     // What lies in a gap isn't expected; but when some of it came, the rest may.
     let gap = strings[index].row.gap.map { $0.lower < received ? .max : $0.lower } ?? .max
-    let end = min(strings[index].promises.greatest ?? 0, gap)
+    let end = min(strings[index].row.recorded, gap)
     let owed = strings[index].isSetAside || end <= received ? 0 : end - received
     let tally = strings[index].tally
     tallies[tally].owed = tallies[tally].owed - strings[index].owed + owed
     strings[index].owed = owed
     let isUnfinished =
       received > strings[index].verified
-      && (strings[index].passedOver >= received || strings[index].promises.root(at: received) == nil)
+      && (strings[index].passedOver >= received || !strings[index].promises.contains(received))
     guard isUnfinished != strings[index].isUnfinished, let owner = strings[index].owner else { return }
     strings[index].isUnfinished = isUnfinished
     if isUnfinished {
@@ -200,11 +200,19 @@ extension ServerMachine where H.Value == Digest {
     guard session.unfinished.count <= Self.mostUnfinished else { return 0 }
     var least: UInt64?
     for index in session.unfinished {
-      let received = strings[index].received
-      let need = (strings[index].promises.first(after: received) ?? received) - received
+      let need = need(strings[index])
       least = min(least ?? need, need)
     }
     return least
+  }
+
+  private func need(_ string: StringIntake) -> UInt64 {
+    switch string.nextPromise(after: string.received) {
+    case .at(let next): next - string.received
+    case .none: 0
+    // An extent of an honest host is no longer.
+    case .unread: min(string.row.recorded - string.received, UInt64(max(0, limits.extentSize)))
+    }
   }
 
   mutating func forgetCredit(of id: ConnectionID, _ credit: CreditLine) {

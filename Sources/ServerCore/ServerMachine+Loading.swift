@@ -24,6 +24,8 @@ struct Wanted {
 struct Reading {
   enum Purpose: Hashable {
     case wanted, survey
+    /// The next promises of a file.
+    case window(FileKey)
     case resume(ConnectionID)
   }
   var query: StoreQuery
@@ -93,7 +95,7 @@ extension ServerMachine where H.Value == Digest {
     }
     guard !keys.isEmpty else { return }
     isLoading = true
-    read(.files(keys), for: .wanted)
+    read(.files(keys, promises: limits.promiseWindow), for: .wanted)
   }
 
   // MARK: The store's answers
@@ -121,6 +123,7 @@ extension ServerMachine where H.Value == Digest {
       for file in answer.files { look(at: file.key) }
       goOnSurveying()
       takeWhatWaited()
+    case .window(let key): windowRead(key, answer.files.first)
     case .survey: surveyed(answer.files.map(\.key))
     case .resume(let connection): looked(answer.files, on: connection)
     }
@@ -187,14 +190,14 @@ extension ServerMachine where H.Value == Digest {
   private func mayLeave(_ index: Int) -> Bool {
     let string = strings[index]
     return string.isAtRest && wanted[string.row.key.key] == nil
-      && (!string.promises.hasDoubts || tallies[string.tally].sessions.isEmpty)
+      && !string.promises.isReading && (!string.promises.hasDoubts || tallies[string.tally].sessions.isEmpty)
   }
 
   private mutating func leave(_ index: Int) {
     let key = strings[index].row.key
     tallies[strings[index].tally].owed -= strings[index].owed
     if strings[index].owed > 0 { tallies[strings[index].tally].mayOweMore = true }
-    strings[index].promises = PromiseList()
+    strings[index].promises = PromiseWindow()
     stringIndex[key.key] = nil
     freeStrings.append(index)
     out.append(.forget(key))

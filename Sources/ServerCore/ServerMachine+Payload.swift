@@ -110,7 +110,7 @@ extension ServerMachine where H.Value == Digest {
     }
     if strings[index].tail != .kept { return (.busy, "earlier payload is being discarded") }
     if end <= strings[index].committed { return nil }
-    guard end <= strings[index].promises.greatest ?? 0 else {
+    guard end <= strings[index].row.recorded else {
       return (.unknownFile, "no recorded length reaches \(end)")
     }
     if let blocked { return (.diskFull, blocked) }

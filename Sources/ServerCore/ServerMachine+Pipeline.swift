@@ -8,8 +8,9 @@ import WireProtocol
 // whatever can be started; every input that changes a string ends in it.
 
 extension ServerMachine where H.Value == Digest {
-  /// Promises in one verification.
+  /// Promises in one verification, and verified points that wait for a commit.
   private var promisesPerVerification: Int { 256 }
+  private var mostPoints: Int { 1_024 }
 
   mutating func advance(_ index: Int) {
     guard phase == .serving || phase == .repairing else { return }
@@ -24,11 +25,14 @@ extension ServerMachine where H.Value == Digest {
   // MARK: Verification (W3)
 
   private mutating func verifyNext(_ index: Int) {
-    guard !strings[index].isVerifying else { return }
+    guard !strings[index].isVerifying, strings[index].points.count < mostPoints else { return }
     guard strings[index].received > strings[index].verified else {
       strings[index].tail = .kept
+      strings[index].gapAhead = nil
       return
     }
+    readWindow(index)
+    judgeGap(index)
     if strings[index].tail == .doomed { return discardTail(index) }
     if strings[index].isUnproven {
       if strings[index].plain == .broken, strings[index].tail == .ending { return discardTail(index) }
@@ -36,16 +40,17 @@ extension ServerMachine where H.Value == Digest {
     }
     let from = strings[index].verified
     let next = strings[index].promises.verifiable(
-      from: max(from, strings[index].passedOver), received: strings[index].received, span: UInt64(limits.syncSlice),
+      from: strings[index].examined, received: strings[index].received, span: UInt64(limits.syncSlice),
       count: promisesPerVerification)
     guard !next.isEmpty else {
+      if strings[index].nextPromise(after: strings[index].examined) == .unread { return }
       if strings[index].tail == .ending { return discardTail(index) }
       guard isHopeless(index) else { return }
       refuseRoot(index, at: strings[index].passedOver)
       return discardTail(index)
     }
     let key = strings[index].row.key
-    strings[index].isVerifying = true
+    strings[index].verifying = next
     let promises = next.map { Promise(key: key.key, length: $0.length, root: $0.root) }
     out.append(
       .verify(key, strings[index].row.stored, from: from, root: strings[index].verifiedRoot, promises: promises))
@@ -53,7 +58,8 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func verified(_ key: StringKey, _ answer: VerifyAnswer) {
     guard let index = index(of: key), strings[index].isVerifying else { return }
-    strings[index].isVerifying = false
+    let asked = strings[index].verifying
+    strings[index].verifying = []
     if let reason = answer.unreadable {
       strings[index].tail = .doomed
       return fail(index, .unstorable, reason)
@@ -61,15 +67,16 @@ extension ServerMachine where H.Value == Digest {
     let from = strings[index].verified
     let isMet =
       answer.upTo > from && answer.upTo <= strings[index].received
-      && strings[index].promises.root(at: answer.upTo) == answer.root
+      && asked.contains(PromiseWindow.Item(length: answer.upTo, root: answer.root))
     if isMet {
       strings[index].points.append(
         StringIntake.VerifiedPoint(end: answer.upTo, root: answer.root, leaves: answer.leaves))
       strings[index].verified = answer.upTo
       strings[index].verifiedRoot = answer.root
+      strings[index].promises.removeThrough(answer.upTo)
     }
     if let failed = answer.failedAt, strings[index].promises.doubt(failed),
-      failed < strings[index].promises.greatest ?? 0
+      failed < strings[index].row.recorded
     {
       strings[index].passedOver = failed
     } else if answer.failedAt != nil || !isMet {
@@ -78,13 +85,53 @@ extension ServerMachine where H.Value == Digest {
     advance(index)
   }
 
+  /// The rest of a half-sent extent won't come, unless it ends before the gap.
+  private mutating func judgeGap(_ index: Int) {
+    guard let gap = strings[index].gapAhead else { return }
+    let received = strings[index].received
+    switch strings[index].nextPromise(after: received) {
+    case .unread: return
+    case .at(let next) where next <= gap: break
+    case .at, .none: if !strings[index].promises.contains(received) { endTail(index) }
+    }
+    strings[index].gapAhead = nil
+  }
+
+  // MARK: The window of promises (K4)
+
+  /// Asks the store in time for what lies beyond the window.
+  private mutating func readWindow(_ index: Int) {
+    let (ahead, count) = (strings[index].examined, max(1, limits.promiseWindow))
+    let wanted = ahead < strings[index].row.recorded ? (count + 1) / 2 : 0
+    guard strings[index].promises.isShort(of: wanted, beyond: ahead) else { return }
+    strings[index].promises.beginReading(strings[index].newPromises)
+    trimWindow(index)
+    let key = strings[index].row.key.key
+    read(.promises(key, beyond: strings[index].promises.horizon, count: count), for: .window(key))
+  }
+
+  mutating func windowRead(_ key: FileKey, _ file: LoadedFile?) {
+    guard let index = stringIndex[key], let file else { return }
+    strings[index].promises.endReading(file.promises, end: file.promisesEnd)
+    trimWindow(index)
+    noteOwed(index)
+    advance(index)
+  }
+
+  mutating func trimWindow(_ index: Int) {
+    strings[index].promises.trim(beyond: strings[index].examined, to: limits.promiseWindow)
+  }
+
   /// A promise was passed over, and the next one lies further off than an extent: the credit needn't reach there, and
   /// what the file holds of it until then would be missing to all others of this connection (W1).
   private func isHopeless(_ index: Int) -> Bool {
     let string = strings[index]
     guard string.passedOver > string.verified, string.tail == .kept else { return false }
-    let next = string.promises.first(after: string.passedOver) ?? .max
-    return next - string.verified > UInt64(max(0, limits.extentSize))
+    switch string.nextPromise(after: string.passedOver) {
+    case .at(let next): return next - string.verified > UInt64(max(0, limits.extentSize))
+    case .none: return true
+    case .unread: return false
+    }
   }
 
   /// What was met is committed, the host is told what is held, and looks at its file again.

@@ -185,8 +185,7 @@ extension ServerMachine where H.Value == Digest {
     strings[index].row.gap = StoredGap(
       lower: min(known?.lower ?? gap.lower, gap.lower), upper: max(known?.upper ?? gap.upper, gap.upper))
     markDue(index)
-    // The rest of a half-sent extent won't come, unless it ends before the gap.
-    if strings[index].promises.first(after: strings[index].received) ?? .max > gap.lower { endTail(index) }
+    strings[index].gapAhead = min(strings[index].gapAhead ?? .max, gap.lower)
     advance(index)
   }
 
@@ -202,20 +201,21 @@ extension ServerMachine where H.Value == Digest {
     if length <= strings[index].committed {
       isContradicted = length == strings[index].committed && root != strings[index].row.root
     } else {
-      switch strings[index].promises.insert(length, root) {
-      case .known: return
-      case .conflict: isContradicted = true
-      case .new:
-        isContradicted = false
-        strings[index].newPromises.append(Promise(key: key, length: length, root: root))
-        announceBulk(index, upTo: length)
-        markDue(index)
-        noteOwed(index)
-        // Bytes may have come first; and one that isn't met may be passed over now.
-        if strings[index].received > strings[index].verified { advance(index) }
-      }
+      let insertion = strings[index].promises.insert(length, root)
+      isContradicted = insertion == .conflict || insertion == .surplus
+      if insertion == .new { announceBulk(index, upTo: length) }
+      if insertion != .known, insertion != .surplus { keep(Promise(key: key, length: length, root: root), of: index) }
     }
     if isContradicted { report(index, .conflict, "the host signed another root for its first \(length) bytes") }
+  }
+
+  private mutating func keep(_ promise: Promise, of index: Int) {
+    strings[index].newPromises.append(promise)
+    trimWindow(index)
+    markDue(index)
+    noteOwed(index)
+    // Bytes may have come first; and one that isn't met may be passed over now.
+    if strings[index].received > strings[index].verified { advance(index) }
   }
 
   // MARK: The table of journals

@@ -55,14 +55,13 @@ extension ServerMachine where H.Value == Digest {
       return nil
     }
     let tally = tally(of: row.key.key.host)
-    var string = StringIntake(row: row, plain: row.isMade ? .unproven : .claiming, tally: tally)
+    let promises = PromiseWindow(beyond: row.committed, file.promises, end: file.promisesEnd)
+    var string = StringIntake(
+      row: row, plain: row.isMade ? .unproven : .claiming, tally: tally, promises: promises)
     string.adopts = !row.isMade
     if file.isUnfinished { string.unfinished = .durable }
     string.isSetAside = tallies[tally].sessions.contains {
       connections[$0]?.session?.refused.contains(row.key.key.file) == true
-    }
-    for promise in file.promises where promise.length > row.committed {
-      _ = string.promises.insert(promise.length, promise.root)
     }
     let index = add(string)
     logged = logged.saturatingAdding(strings[index].logged)

@@ -68,7 +68,7 @@ struct StringIntake {
   var attempt = 0
   /// It was being made when the process started: an empty file of the row's name is its own.
   var adopts = false
-  var promises = PromiseList()
+  var promises: PromiseWindow
   /// Promises that no commit has made durable.
   var newPromises: [Promise] = []
 
@@ -76,9 +76,12 @@ struct StringIntake {
   var verified: UInt64
   var verifiedRoot: Digest
   var points: [VerifiedPoint] = []
-  var isVerifying = false
+  /// The promises against which bytes are being verified.
+  var verifying: [PromiseWindow.Item] = []
   /// The received bytes don't meet the promises from `verified` up to here, but may meet a later one (J4).
   var passedOver: UInt64 = 0
+  /// A gap was recorded from here on, and what it means for the bytes before it isn't known.
+  var gapAhead: UInt64?
   /// What becomes of received bytes beyond `verified`.
   var tail = Tail.kept
 
@@ -127,10 +130,11 @@ struct StringIntake {
   var resumers: [ConnectionID] = []
   var reported: RefusalCode?
 
-  init(row: StoredString, plain: PlainFile, tally: Int) {
+  init(row: StoredString, plain: PlainFile, tally: Int, promises: PromiseWindow = PromiseWindow()) {
     self.tally = tally
     self.row = row
     self.plain = plain
+    self.promises = promises
     received = row.committed
     verified = row.committed
     verifiedRoot = row.root
@@ -140,6 +144,13 @@ struct StringIntake {
   }
 
   var committed: UInt64 { row.committed }
+  var isVerifying: Bool { !verifying.isEmpty }
+  /// Up to here nothing more is asked of received bytes.
+  var examined: UInt64 { max(verified, passedOver) }
+  /// The next length beyond this one that is recorded.
+  func nextPromise(after length: UInt64) -> PromiseWindow.Next {
+    length < row.recorded ? promises.next(after: length) : .none
+  }
   /// Bytes that the log holds for it.
   var logged: UInt64 { row.committed - row.synced }
   /// Nothing of anybody is on its way.

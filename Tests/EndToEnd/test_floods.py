@@ -1,6 +1,6 @@
 """P6, W4, G3: whoever floods a node costs the others nothing worth mention, costs it little memory, and is reported once.
 
-usage: test_floods.py [--seconds 2] [--bytes 200000000] [--only NAME,NAME] [--show] [--counts]
+usage: test_floods.py [--seconds 2] [--bytes 200000000] [--only NAME,NAME] [--show] [--counts] [--lengths 60000]
 
 Prints a row for each flood: what was sent, how long another host's lines took from write to readable on the server (p50,
 p99, greatest) beside a run without a flood, the attacked node's peak of anonymous memory, and the lines that its log has
@@ -13,6 +13,7 @@ something on a quiet machine only: `--counts` prints them and leaves them unjudg
 import argparse
 import contextlib
 import datetime
+import itertools
 import os
 import re
 import resource
@@ -85,8 +86,8 @@ def in_frames(script, records, size):
     for record in script.records:
         tree.add(record)
     length = len(script.records)
-    for first in range(0, len(records), size):
-        part = records[first : first + size]
+    records = iter(records)
+    while part := list(itertools.islice(records, size)):
         for record in part:
             tree.add(record)
         length += len(part)
@@ -430,6 +431,43 @@ def many_births(rig):
     return on_eight_connections(rig, births)
 
 
+def signed_lengths(rig, lengths):
+    """One file's lengths, of which no byte ever comes, and now and then a record about one of many others: what is in
+    memory of all of them leaves it, and is loaded again (K4)."""
+    file, others = os.urandom(16), [os.urandom(16) for _ in range(9_000)]
+    peer = Peer(rig.fleet, "logs-a", "bad")
+    assert peer.hello()[0] == "welcome"
+    births = [peer.opened()] + [peer.born(each, b"/%d.log" % number) for number, each in enumerate([file, *others])]
+    for first in range(0, len(births), 512):
+        peer.send_records(births[first : first + 512])
+    assert peer.records_durable(30)
+    peer.close()
+    script = Script(rig.fleet, "bad")
+    script.journal, script.key, script.public, script.records = peer.journal, peer.key, peer.public, peer.records
+    script.greet()
+
+    def records():
+        for number, length in enumerate(lengths):
+            yield script.record(3, file + struct.pack(">QQ", 0, length) + os.urandom(32))
+            if number % 64 == 0:
+                yield script.record(3, others[number // 64 % len(others)] + struct.pack(">QQ", 0, 9) + os.urandom(32))
+
+    in_frames(script, records(), 512)
+    return rig.flood(script.take())
+
+
+def falling_lengths(rig):
+    return signed_lengths(rig, range(rig.chosen.lengths, 0, -1))
+
+
+def growth_without_payload(rig):
+    return signed_lengths(rig, range(100, 100 * rig.chosen.lengths, 100))
+
+
+def roots_of_one_length(rig):
+    return signed_lengths(rig, (100 for _ in range(rig.chosen.lengths)))
+
+
 def large_records_on_eight_connections(rig):
     return on_eight_connections(
         rig, lambda script, _: one_by_one(script, [script.record(99, b"x" * 1_000_000) for _ in range(24)])
@@ -573,7 +611,7 @@ HOSTS = [
     tiny_tls_records_of_payload, tiny_payload_frames, big_frames_before_hello, silent_after_the_handshake,
     hellos_coming_back, resume_queries, records_again, small_records, payload_of_unknown_files,
     payload_of_one_refused_file, payload_again, garbage_coming_back, slow_loris, deep_births, many_births,
-    large_records, large_records_on_eight_connections,
+    large_records, large_records_on_eight_connections, falling_lengths, growth_without_payload, roots_of_one_length,
 ]
 STRANGERS = [silent_sockets, garbage, half_handshakes, handshakes_with_a_foreign_certificate]
 SERVERS = [
@@ -584,7 +622,7 @@ SERVERS = [
 # be reported.
 SERVED = {
     small_records, tiny_payload_frames, slow_loris, hellos_coming_back, resume_queries, deep_births, many_births,
-    large_records, large_records_on_eight_connections,
+    large_records, large_records_on_eight_connections, falling_lengths, growth_without_payload,
 }
 
 
@@ -660,6 +698,7 @@ def main():
     parser.add_argument("--bytes", type=int, default=200_000_000)
     parser.add_argument("--only", default="")
     parser.add_argument("--show", action="store_true", help="print the reports, and the counts that follow them")
+    parser.add_argument("--lengths", type=int, default=60_000, help="signed lengths in those floods")
     parser.add_argument("--counts", action="store_true", help="don't judge latencies")
     chosen = parser.parse_args()
     only = [name for name in chosen.only.split(",") if name]

@@ -237,6 +237,7 @@ import Testing
       storedString(stringKey(web1, 2, 1)), storedString(stringKey(web2, 1)),
     ]
     rows[0].synced = 0
+    (rows[0].recorded, rows[1].recorded) = (6, 1)
     func promise(_ row: StoredString, _ length: UInt64, _ root: UInt64) -> Promise {
       Promise(key: row.key.key, length: length, root: digest(root))
     }
@@ -252,7 +253,7 @@ import Testing
     try test.reopen()
     let nobody = FileKey(host: web2, file: uuid(9))
     let asked = [rows[1].key.key, nobody, rows[0].key.key]
-    let answer = try test.store.answer(.files(asked))
+    let answer = try test.store.answer(.files(asked, promises: 9))
     #expect(answer.number == test.store.number && answer.number > before)
     #expect(
       answer.files == [
@@ -260,7 +261,7 @@ import Testing
         LoadedFile(key: nobody, row: nil), LoadedFile(key: asked[2], row: rows[0], promises: Array(promises[1...2])),
       ])
     #expect(try test.store.answer(.rows(asked)).files.map(\.row) == [rows[1], nil, rows[0]])
-    #expect(try test.store.leftUnfinished().map(\.key) == [asked[2], asked[0]])
+    #expect(try test.store.leftUnfinished(promises: 1).map(\.key) == [asked[2], asked[0]])
     func keys(after key: FileKey?, _ count: Int) throws -> [FileKey] {
       try test.store.answer(.keys(after: key, count: count)).files.map(\.key)
     }
@@ -456,6 +457,68 @@ import Testing
         $0.met = [ServerBatch.MetLength(key: all[0].key, length: .max)]
       })
     #expect(try test.store.promises() == [all[4]])
+  }
+
+  @Test(arguments: Backend.allCases)
+  func `K4: promises come in pages that split no length, of a length the first eight`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let web1 = try host("web1")
+    let row = storedString(stringKey(web1, 1), committed: 5)
+    let (key, other) = (row.key.key, FileKey(host: web1, file: uuid(2)))
+    func promise(_ length: UInt64, _ root: UInt64) -> Promise { Promise(key: key, length: length, root: digest(root)) }
+    let roots = [9, 3, 7, 1, 12, 4, 6, 2] as [UInt64]
+    let totals = try test.store.commit(
+      ServerBatch {
+        $0.strings = [row]
+        $0.promises =
+          [promise(4, 1), promise(6, 1), Promise(key: other, length: 8, root: digest(1))]
+          + roots.map { promise(7, $0) } + [promise(7, 5), promise(7, 3)]
+      })
+    // The ninth isn't held, and isn't counted.
+    #expect(totals[web1]?.promises == 11)
+    #expect(try test.store.commit(ServerBatch { $0.promises = [promise(7, 8)] })[web1]?.promises == 11)
+    try test.store.commit(ServerBatch { $0.promises = [promise(.max, 1)] })
+    try test.reopen()
+    let held = roots.sorted().map { promise(7, $0) }
+    func page(_ length: UInt64, _ count: Int) throws -> LoadedFile {
+      try #require(try test.store.answer(.promises(key, beyond: length, count: count)).files.first)
+    }
+    #expect(try page(5, 1) == LoadedFile(key: key, row: nil, promises: [promise(6, 1)], promisesEnd: 6))
+    #expect(try page(5, 2) == LoadedFile(key: key, row: nil, promises: [promise(6, 1)] + held, promisesEnd: 7))
+    #expect(try page(6, 1) == LoadedFile(key: key, row: nil, promises: held, promisesEnd: 7))
+    #expect(try page(7, 1) == LoadedFile(key: key, row: nil, promises: [promise(.max, 1)]))
+    #expect(try page(.max, 1) == LoadedFile(key: key, row: nil))
+    #expect(try page(5, 99).promises.count == 10)
+    // What was promised is recorded, whatever the row knew.
+    var known = row
+    known.recorded = .max
+    let loaded = try #require(try test.store.answer(.files([key], promises: 1)).files.first)
+    #expect(loaded == LoadedFile(key: key, row: known, promises: [promise(6, 1)], promisesEnd: 6))
+    try test.store.commit(ServerBatch { $0.strings = [storedString(stringKey(web1, 2))] })
+    let last = try #require(try test.store.answer(.files([other], promises: 0)).files.first)
+    #expect(last.row?.recorded == 8 && last.promisesEnd == nil)
+  }
+
+  @Test(arguments: Backend.allCases) func `K4: a commit removes a bounded number of promises, and later ones go on`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let key = FileKey(host: try host("web1"), file: uuid(1))
+    let most = UInt64(ServerBatch.mostMet)
+    func meet(_ length: UInt64) throws {
+      try test.store.commit(ServerBatch { $0.met = [ServerBatch.MetLength(key: key, length: length)] })
+    }
+    try test.store.commit(
+      ServerBatch {
+        $0.promises = (1...(most + 2)).map { Promise(key: key, length: $0, root: digest(1)) }
+      })
+    try meet(most + 1)
+    #expect(try test.store.promises().map(\.length) == [most + 1, most + 2])
+    #expect(try test.store.totals()[key.host]?.promises == 2)
+    try meet(most + 1)
+    #expect(try test.store.promises().map(\.length) == [most + 2])
   }
 
   @Test(arguments: Backend.allCases) func `Leaves are kept for each string, without holes, and never changed`(

@@ -126,6 +126,13 @@ private struct ServerHistory {
       let length = UInt64(number(0..<50))
       batch.promises.append(Promise(key: string().key, length: length, root: digest(UInt64(number(0..<3)))))
     }
+    // More roots of a length than are used.
+    if chance(of: 4) {
+      let (key, length) = (string().key, UInt64(40 + number(0..<3)))
+      for _ in 0..<number(1..<6) {
+        batch.promises.append(Promise(key: key, length: length, root: digest(UInt64(number(0..<12)))))
+      }
+    }
     if chance(of: 3) { batch.met.append(ServerBatch.MetLength(key: string().key, length: UInt64(number(0..<50)))) }
     if chance(of: 2) { batch.leaves.append(nextLeaves()) }
     return batch

@@ -119,7 +119,7 @@ struct ServerStoreContents: Equatable {
     leaves = try counts.sorted { $0.key < $1.key }.map { try store.leaves(of: $0.key, count: $0.value) }
     owned = try strings.map { try store.files(host: $0.key.key.host, identity: $0.identity) }
     totals = try store.totals()
-    loaded = try store.answer(.files(strings.map(\.key.key))).files
+    loaded = try store.answer(.files(strings.map(\.key.key), promises: 3)).files
     for _ in strings {
       keys += try store.answer(.keys(after: keys.last, count: 3)).files.map(\.key)
     }

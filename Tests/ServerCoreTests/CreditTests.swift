@@ -150,6 +150,31 @@ import WireProtocol
     #expect(client.refusals.isEmpty && client.durable(0) == 512)
   }
 
+  @Test func `a gap behind a half-sent extent takes nothing of it, also while its end isn't in memory (J4 K4)`() {
+    var limits = Self.limits
+    limits.promiseWindow = 1
+    let world = FakeWorld.empty(limits, totalCredit: 16 << 10)
+    let host = FakeHost("web1", limits: limits)
+    host.bear(FakeHost.uuid(1), "/a")
+    for line in 0..<8 { host.write(0, text(16, line)) }
+    host.write(0, text(384, 9))
+    let client = ScriptedClient(world, host)
+    client.sendRecords()
+    client.settle()
+    world.readsLate = true
+    for offset in stride(from: 0, to: 192, by: 64) { client.payload(0, offset..<(offset + 64)) }
+    let before = UInt64(host.records.count)
+    let gap = Gap(
+      subject: .file(host.files[0].uuid), lower: 512, upper: .max, reason: .unreadable, provenLength: 0,
+      provenRoot: MixHasher.empty)
+    host.append(.gap(gap), nil)
+    client.sendRecords(from: before)
+    client.settle()
+    for offset in stride(from: 192, to: 512, by: 64) { client.payload(0, offset..<(offset + 64)) }
+    client.settle()
+    #expect(client.refusals.isEmpty && client.durable(0) == 512)
+  }
+
   /// What was granted in its turn is committed, and the rest of its base is taken by an extent that was begun: its host can
   /// send nothing that would ask for more.
   @Test func `a turn that ends within an extent is followed by another (P2 P6)`() {

@@ -98,7 +98,8 @@ final class FakeWorld {
     do {
       try feed(
         .started(
-          journals: store.journals(), left: store.leftUnfinished(), totals: store.totals(),
+          journals: store.journals(), left: store.leftUnfinished(promises: settings.limits.promiseWindow),
+          totals: store.totals(),
           counterMatches: counterMatches, number: store.number))
     } catch { complaints.append("the store: \(error)") }
   }

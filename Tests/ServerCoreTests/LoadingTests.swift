@@ -1,9 +1,10 @@
 import JournalModel
 import JournalStore
 import MerkleLog
-import ServerCore
 import Testing
 import WireProtocol
+
+@testable import ServerCore
 
 /// K1: a server's memory follows what is going on. In every test of the server's core one file is kept in memory beside
 /// those about which something is going on (`smallLimits`); the answers of the store come at once where the world acts in
@@ -23,6 +24,10 @@ import WireProtocol
       host.write(file, text(7 + file % 60, file))
     }
     return host
+  }
+
+  private func promises(inMemoryOf world: FakeWorld) -> Int {
+    world.machine.stringIndex.values.reduce(0) { $0 + world.machine.strings[$1].promises.count }
   }
 
   private func forgetAll(_ world: FakeWorld) {
@@ -181,6 +186,97 @@ import WireProtocol
     client.settle()
     #expect(client.stored(0)?.count == 7)
     #expect(world.machine.status.pendingBytes == 0 && world.machine.status.connections == 0)
+  }
+
+  /// The store has the promises, memory the next few: files of many lines that come long after their records.
+  @Test(arguments: [1, 2, 5]) func `K4 memory has the next few promises, and what comes meets all of them`(
+    window: Int
+  ) throws {
+    var limits = limits(resident: 0)
+    limits.promiseWindow = window
+    let host = FakeHost("web1", limits: limits)
+    for file in 0..<3 { host.bear(FakeHost.uuid(UInt64(file + 1)), "/\(file)") }
+    for line in 0..<60 { for file in 0..<3 { host.write(file, text(1 + (line * 3 + file) % 9, line)) } }
+    let world = FakeWorld.empty(limits)
+    let client = ScriptedClient(world, host)
+    for first in stride(from: 0, to: host.records.count, by: 8) {
+      client.send(host.recordFrame(UInt64(first)..<UInt64(min(first + 8, host.records.count))))
+      client.settle()
+      #expect(promises(inMemoryOf: world) <= 3 * 2 * window)
+    }
+    #expect(try world.store.promises().count == 180)
+    for file in 0..<3 {
+      let length = host.files[file].bytes.count
+      for from in stride(from: 0, to: length, by: 48) {
+        client.payload(file, from..<min(from + 48, length))
+        client.settle()
+      }
+      #expect(client.durable(file) == UInt64(length))
+    }
+    world.advance(by: .seconds(60))
+    world.drain()
+    #expect(world.verdict() == [])
+  }
+
+  @Test func `K4 what is promised while the window is read isn't missed, whatever commits make durable`() throws {
+    let limits = limits(resident: 0)
+    let host = FakeHost("web1", limits: limits)
+    host.bear(FakeHost.uuid(1), "/0")
+    for line in 0..<20 { host.write(0, text(3, line)) }
+    let world = FakeWorld.empty(limits)
+    let client = ready(world, host)
+    forgetAll(world)
+    client.payload(0, 0..<9)
+    client.settle()
+    world.readsLate = true
+    // The window ends at 6 or 9: the next bytes ask for more.
+    client.payload(0, 9..<27)
+    let first = UInt64(host.records.count)
+    for line in 20..<30 { host.write(0, text(3, line)) }
+    client.send(host.recordFrame(first..<(first + 5)))
+    world.drain()
+    client.send(host.recordFrame((first + 5)..<(first + 10)))
+    client.settle()
+    client.payload(0, 27..<60)
+    client.settle()
+    client.payload(0, 60..<90)
+    client.settle()
+    #expect(client.durable(0) == 90 && client.refusals == [])
+    world.advance(by: .seconds(60))
+    world.drain()
+    #expect(world.verdict() == [])
+  }
+
+  /// A host that signs whatever it likes of one file: in falling order, and many roots of one length.
+  @Test func `K4 lengths in any order and roots without end take no memory`() throws {
+    let limits = limits(resident: 0)
+    let host = FakeHost("web1", limits: limits)
+    host.bear(FakeHost.uuid(1), "/0")
+    host.write(0, text(30, 1))
+    let world = FakeWorld.empty(limits)
+    let client = ready(world, host)
+    let file = FakeHost.uuid(1)
+    var signed: UInt64 = 0
+    func sign(_ lengths: [UInt64]) {
+      for first in stride(from: 0, to: lengths.count, by: 8) {
+        let from = UInt64(host.records.count)
+        for length in lengths[first..<min(first + 8, lengths.count)] {
+          signed += 1
+          let root = Digest(words: signed, 7, 7, 7)
+          host.append(.bytesAppended(BytesAppended(file: file, offset: 0, length: length, root: root)), nil)
+        }
+        client.send(host.recordFrame(from..<UInt64(host.records.count)))
+        client.settle()
+        #expect(promises(inMemoryOf: world) <= 4 + Promise.mostRoots)
+      }
+    }
+    sign((100..<400).reversed())
+    sign([UInt64](repeating: 50, count: 40))
+    #expect(try world.store.promises().count == 1 + 300 + 8)
+    client.payload(0, 0..<30)
+    client.settle()
+    #expect(client.durable(0) == 30)
+    #expect(world.problems == [])
   }
 
   @Test func `K1 answers to resume queries come from the store, and load nothing`() throws {

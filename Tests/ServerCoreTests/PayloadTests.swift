@@ -313,7 +313,7 @@ import WireProtocol
     #expect(world.problems == [])
   }
 
-  @Test func `M1 two signed roots of one length: the first stays, the second is reported`() {
+  @Test func `M1 K4 of two signed roots of one length bytes may have either, and the first bytes stay`() {
     let limits = smallLimits()
     let world = FakeWorld.empty()
     let one = FakeHost("web1", journal: 1, limits: limits)
@@ -329,11 +329,14 @@ import WireProtocol
     #expect(second.recordsDurable == 4)
     second.payload(0, 0..<20)
     second.settle()
-    #expect(second.refusals == [.rootMismatch])
+    #expect(second.durable(0) == 20)
     first.payload(0, 0..<20)
     first.settle()
-    #expect(first.durable(0) == 20)
-    #expect(first.stored(0) == one.files[0].bytes)
+    #expect(first.refusals == [.conflict])
+    second.payload(0, 20..<25)
+    second.settle()
+    #expect(second.durable(0) == 25 && second.refusals == [])
+    #expect(first.stored(0) == two.files[0].bytes)
   }
 
   @Test func `J4 a root that nobody can meet doesn't block a later one`() {

@@ -194,7 +194,9 @@ import WireProtocol
         }
         let files: [LoadedFile] =
           switch query {
-          case .files(let keys), .rows(let keys): keys.map { LoadedFile(key: $0, row: nil) }
+          case .files(let keys, _), .rows(let keys): keys.map { LoadedFile(key: $0, row: nil) }
+          case .promises(let key, let length, _):
+            [LoadedFile(key: key, row: nil, promisesEnd: number(2) == 0 ? nil : length / 2)]
           case .keys: []
           }
         // Too old, or with other files than were asked for.

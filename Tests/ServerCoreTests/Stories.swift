@@ -14,6 +14,7 @@ func smallLimits() -> Limits {
   limits.logCapacity = 160
   limits.syncSlice = 64
   limits.residentStrings = 1
+  limits.promiseWindow = 2
   return limits
 }
 

@@ -68,8 +68,8 @@ final class ServerDriver: @unchecked Sendable {
   func start(counterMatches: Bool) throws {
     take(
       .started(
-        journals: try store.journals(), left: try store.leftUnfinished(), totals: try store.totals(),
-        counterMatches: counterMatches, number: store.number))
+        journals: try store.journals(), left: try store.leftUnfinished(promises: machine.settings.limits.promiseWindow),
+        totals: try store.totals(), counterMatches: counterMatches, number: store.number))
   }
 
   var oldReader: OldReader? { store.oldReader }
