@@ -13,9 +13,9 @@ extension HostBatch {
         guard file.path.isStorable else { throw .failed("\(file.file) has a path that can't be stored") }
       }
     }
-    for row in delivered {
-      guard (1...Delivered.longestServerName).contains(row.server.utf8.count), !row.server.utf8.contains(0) else {
-        throw .failed("not a server name: \(row.server)")
+    for server in forgotten + delivered.map(\.server) {
+      guard (1...Delivered.longestServerName).contains(server.utf8.count), !server.utf8.contains(0) else {
+        throw .failed("not a server name: \(server)")
       }
     }
     var pending = PendingLeaves<FileUUID>()

@@ -24,8 +24,19 @@ package protocol HostJournalStore: AnyObject, Sendable {
   func files() throws(StoreError) -> [KnownFile]
   /// Hashes of the file's complete leaves `0 ..< count`. Throws `.outOfRange` when fewer are stored.
   func leaves(of file: FileUUID, count: UInt64) throws(StoreError) -> [Digest]
-  /// What each server had acknowledged of each file when last noted; a hint that may be old, never ahead.
+  /// What each server had acknowledged of each file when last noted, since it last lost anything; a hint that may be old,
+  /// never ahead.
   func delivered(to server: String) throws(StoreError) -> [FileUUID: UInt64]
+  /// The same of one file.
+  func delivered(to server: String, of file: FileUUID) throws(StoreError) -> UInt64?
+  /// A file's row.
+  func file(_ file: FileUUID) throws(StoreError) -> KnownFile?
+  /// Files of which no end is journaled, in the order of the uuids: what a start reads (K1).
+  func living(servers: [String]) throws(StoreError) -> [StoredFile]
+  /// Grows with every commit, and never within a process otherwise: what an answer has of it tells how old it is.
+  var number: UInt64 { get }
+  /// From one snapshot.
+  func answer(_ query: HostQuery, servers: [String]) throws(StoreError) -> HostAnswer
   /// The gaps that are recorded and not healed, in the order of their records.
   func gaps() throws(StoreError) -> [StandingGap]
 }
@@ -58,13 +69,16 @@ package struct HostBatch: Hashable, Sendable {
   package var files: [KnownFile] = []
   /// Hashes of leaves that appends completed. A leaf that is stored already must be equal, else `.refused`.
   package var leaves: [LeafRange] = []
+  /// Servers that lost what they had: nothing that was noted of them before counts any more, for no file.
+  package var forgotten: [String] = []
   package var delivered: [Delivered] = []
   /// Gaps among `records`, and the numbers of earlier ones whose bytes turned up after all.
   package var gaps: [StandingGap] = []
   package var healed: [UInt64] = []
   package init() {}
   package var isEmpty: Bool {
-    records.isEmpty && files.isEmpty && leaves.isEmpty && delivered.isEmpty && gaps.isEmpty && healed.isEmpty
+    records.isEmpty && files.isEmpty && leaves.isEmpty && forgotten.isEmpty && delivered.isEmpty && gaps.isEmpty
+      && healed.isEmpty
   }
 }
 

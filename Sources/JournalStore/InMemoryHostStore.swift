@@ -15,8 +15,13 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
     /// Perfect subtrees by level and index; level 0 are the records' leaf hashes.
     fileprivate var nodes: [[Digest]] = []
     fileprivate var files: [FileUUID: KnownFile] = [:]
+    fileprivate var alive: Set<FileUUID> = []
+    /// Files that may come back, by their identity and, where that isn't usable, by their last path.
+    fileprivate var byIdentity: [InodeIdentity: Set<FileUUID>] = [:]
+    fileprivate var byPath: [BytePath: Set<FileUUID>] = [:]
     fileprivate var leaves: [FileUUID: [Digest]] = [:]
     fileprivate var delivered: [String: [FileUUID: UInt64]] = [:]
+    package fileprivate(set) var number: UInt64 = 0
     fileprivate var gaps: [UInt64: FileUUID?] = [:]
     package init() {}
   }
@@ -42,7 +47,10 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
     try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
       try guarded.fault.checkUsable()
       guard guarded.state.identity == nil else { throw .alreadyExists }
-      try guarded.fault.commit { guarded.state.identity = identity }
+      try guarded.fault.commit {
+        guarded.state.identity = identity
+        guarded.state.number += 1
+      }
     }
   }
 
@@ -86,6 +94,24 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
     guarded.withLock { $0.state.delivered[server] ?? [:] }
   }
 
+  package func delivered(to server: String, of file: FileUUID) throws(StoreError) -> UInt64? {
+    guarded.withLock { $0.state.delivered(to: server, of: file) }
+  }
+
+  package func file(_ file: FileUUID) throws(StoreError) -> KnownFile? { guarded.withLock { $0.state.file(file) } }
+
+  package func living(servers: [String]) throws(StoreError) -> [StoredFile] {
+    try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
+      try guarded.state.livingFiles(servers: servers)
+    }
+  }
+
+  package var number: UInt64 { guarded.withLock { $0.state.number } }
+
+  package func answer(_ query: HostQuery, servers: [String]) throws(StoreError) -> HostAnswer {
+    try snapshot().answer(query, servers: servers)
+  }
+
   package func gaps() throws(StoreError) -> [StandingGap] {
     guarded.withLock { guarded in
       guarded.state.gaps.sorted { $0.key < $1.key }.map { StandingGap(record: $0.key, file: $0.value) }
@@ -93,16 +119,45 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
   }
 }
 
+extension InMemoryHostStore.State: HostSnapshot {
+  package func file(_ file: FileUUID) -> KnownFile? { files[file] }
+  package func files(having identity: InodeIdentity) -> [FileUUID] { (byIdentity[identity] ?? []).sorted() }
+  package func files(lastAt path: BytePath) -> [FileUUID] { (byPath[path] ?? []).sorted() }
+  package func living() -> [FileUUID] { alive.sorted() }
+  package func delivered(to server: String, of file: FileUUID) -> UInt64? { delivered[server]?[file] }
+}
+
 extension InMemoryHostStore.State: HostJournalView {
   package func leaf(of file: FileUUID, at index: UInt64) -> Digest? { leaves[file]?.element(at: index) }
 
   fileprivate mutating func apply(_ batch: HostBatch) {
     for record in batch.records { append(record) }
-    for file in batch.files { files[file.file] = file }
+    number += 1
+    for file in batch.files { put(file) }
     for range in batch.leaves { leaves[range.file, default: []].extend(from: range.first, with: range.hashes) }
+    for server in batch.forgotten { delivered[server] = nil }
     for row in batch.delivered { delivered[row.server, default: [:]][row.file] = row.length }
     for gap in batch.gaps { gaps[gap.record] = .some(gap.file) }
     for number in batch.healed { gaps[number] = nil }
+  }
+
+  private mutating func put(_ row: KnownFile) {
+    if let old = files.updateValue(row, forKey: row.file) { index(old, isThere: false) }
+    index(row, isThere: true)
+  }
+
+  private mutating func index(_ row: KnownFile, isThere: Bool) {
+    func change(_ files: inout Set<FileUUID>) {
+      if isThere { files.insert(row.file) } else { files.remove(row.file) }
+    }
+    if row.isLiving { change(&alive) }
+    guard row.mayComeBack else { return }
+    let identity = row.inode.identity
+    change(&byIdentity[identity, default: []])
+    if byIdentity[identity]?.isEmpty == true { byIdentity[identity] = nil }
+    guard !identity.isUsable else { return }
+    change(&byPath[row.path, default: []])
+    if byPath[row.path]?.isEmpty == true { byPath[row.path] = nil }
   }
 
   private mutating func append(_ record: [UInt8]) {

@@ -3,8 +3,8 @@ import JournalStore
 import MerkleLog
 
 struct HostTables: Sendable {
-  static let names = ["records", "nodes", "files", "leaves", "delivered", "gaps"]
-  let meta, records, nodes, files, leaves, delivered, gaps: Table
+  static let names = ["records", "nodes", "files", "leaves", "delivered", "gaps", "living", "identities", "places"]
+  let meta, records, nodes, files, leaves, delivered, gaps, living, identities, places: Table
 
   /// The tables in the order of `names`, the table of versions first.
   init(_ tables: [Table]) {
@@ -15,6 +15,9 @@ struct HostTables: Sendable {
     leaves = tables[4]
     delivered = tables[5]
     gaps = tables[6]
+    living = tables[7]
+    identities = tables[8]
+    places = tables[9]
   }
 }
 
@@ -105,20 +108,83 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   /// Everything of the batch but its records.
   func put(_ batch: HostBatch) throws(StoreError) {
-    for file in batch.files {
-      try transaction.put(encoded { $0.write(file) }, at: encoded { $0.write(file.file) }, in: tables.files)
-    }
+    for file in batch.files { try put(file) }
     for range in batch.leaves {
       try transaction.put(range.hashes, from: range.first, prefix: encoded { $0.write(range.file) }, in: tables.leaves)
     }
-    for row in batch.delivered {
-      try transaction.put(encoded { $0.write(row.length) }, at: Self.key(of: row), in: tables.delivered)
-    }
+    try put(batch.delivered, forgetting: batch.forgotten)
     for gap in batch.gaps {
       let subject = encoded { $0.write(optional: gap.file) { $0.write($1) } }
       try transaction.put(subject, at: encoded { $0.write(gap.record) }, in: tables.gaps)
     }
     for number in batch.healed { try transaction.remove(encoded { $0.write(number) }, from: tables.gaps) }
+  }
+
+  /// With what finds it in the other tables, in place of what found it before.
+  private func put(_ row: KnownFile) throws(StoreError) {
+    let key = encoded { $0.write(row.file) }
+    let old: KnownFile?
+    // One that is damaged is whole again after this; what found it before leads to a row that isn't such any more.
+    do throws(StoreError) { old = try file(row.file) } catch {
+      guard case .corrupt = error else { throw error }
+      old = nil
+    }
+    try transaction.put(encoded { $0.write(row) }, at: key, in: tables.files)
+    let before = old.map { Self.index($0) } ?? Index()
+    let now = Self.index(row)
+    for (table, before, now) in [
+      (tables.living, before.living, now.living), (tables.identities, before.identity, now.identity),
+      (tables.places, before.place, now.place),
+    ] where before != now {
+      if let before { try transaction.remove(before, from: table) }
+      if let now { try transaction.put([], at: now, in: table) }
+    }
+    if old == nil, now.living == nil { try transaction.remove(key, from: tables.living) }
+  }
+
+  /// Keys that lead to a row.
+  private struct Index {
+    var living: [UInt8]?
+    var identity: [UInt8]?
+    var place: [UInt8]?
+  }
+
+  private static func index(_ row: KnownFile) -> Index {
+    var index = Index(living: row.isLiving ? encoded { $0.write(row.file) } : nil)
+    guard row.mayComeBack else { return index }
+    index.identity = key(row.inode.identity, row.file)
+    if !row.inode.identity.isUsable { index.place = key(place: H.digest(row.path.bytes.span.bytes), row.file) }
+    return index
+  }
+
+  static func key(_ identity: InodeIdentity, _ file: FileUUID) -> [UInt8] {
+    encoded { writer in
+      writer.write(identity)
+      writer.write(file)
+    }
+  }
+
+  static func key(place: Digest, _ file: FileUUID) -> [UInt8] {
+    encoded { writer in
+      writer.write(place)
+      writer.write(file)
+    }
+  }
+
+  /// The uuids behind a prefix of keys that end in one.
+  private func owners(in table: Table, prefix: [UInt8]) throws(StoreError) -> [FileUUID] {
+    var files: [FileUUID] = []
+    try transaction.scan(table, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
+      files.append(
+        try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
+          _ = try reader.readRaw(count: prefix.count)
+          return try reader.readFile()
+        } value: { (file, _: inout ByteReader) throws(DecodingFailure) in
+          file
+        })
+      return true
+    }
+    return files
   }
 
   func files() throws(StoreError) -> [KnownFile] {
@@ -162,29 +228,54 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   // MARK: Acknowledgements
 
-  static func key(of row: Delivered) -> [UInt8] {
+  static func key(_ server: String, _ file: FileUUID) -> [UInt8] {
     encoded { writer in
-      writer.write(name: row.server)
-      writer.write(row.file)
+      writer.write(name: server)
+      writer.write(file)
     }
+  }
+
+  private func put(_ notes: [Delivered], forgetting forgotten: [String]) throws(StoreError) {
+    for server in Set(forgotten).sorted() {
+      let losses = try losses(of: server).saturatingAdding(1)
+      try transaction.put(encoded { $0.write(losses) }, at: Self.lossKey(server), in: tables.meta)
+    }
+    var losses: [String: UInt64] = [:]
+    for row in notes {
+      if losses[row.server] == nil { losses[row.server] = try self.losses(of: row.server) }
+      let count = losses[row.server] ?? 0
+      let note = encoded { $0.write(DeliveredRow(length: row.length, losses: count)) }
+      try transaction.put(note, at: Self.key(row.server, row.file), in: tables.delivered)
+    }
+  }
+
+  static func lossKey(_ server: String) -> [UInt8] { Array("losses ".utf8) + Array(server.utf8) }
+
+  /// How often the server lost what it had: what was noted before the last time doesn't count.
+  func losses(of server: String) throws(StoreError) -> UInt64 {
+    try transaction.row(Self.lossKey(server), in: tables.meta) { (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.read(UInt64.self)
+    } ?? 0
   }
 
   func delivered(to server: String) throws(StoreError) -> [FileUUID: UInt64] {
     let prefix = encoded { $0.write(name: server) }
+    let losses = try losses(of: server)
     var lengths: [FileUUID: UInt64] = [:]
     try transaction.scan(tables.delivered, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
-      let row = try Self.delivered(entry)
-      lengths[row.file] = row.length
+      let note = try Self.delivered(entry)
+      if note.losses == losses { lengths[note.row.file] = note.row.length }
       return true
     }
     return lengths
   }
 
-  static func delivered(_ entry: Transaction.Entry) throws(StoreError) -> Delivered {
+  static func delivered(_ entry: Transaction.Entry) throws(StoreError) -> (row: Delivered, losses: UInt64) {
     try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
       (server: try reader.readName(), file: try reader.readFile())
     } value: { (key, reader: inout ByteReader) throws(DecodingFailure) in
-      Delivered(server: key.server, file: key.file, length: try reader.read(UInt64.self))
+      let row = try reader.readDeliveredRow()
+      return (Delivered(server: key.server, file: key.file, length: row.length), row.losses)
     }
   }
 }
@@ -192,5 +283,35 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
 extension HostTransaction: HostJournalView {
   func leaf(of file: FileUUID, at index: UInt64) throws(StoreError) -> Digest? {
     try transaction.leaf(in: tables.leaves, prefix: encoded { $0.write(file) }, at: index)
+  }
+}
+
+extension HostTransaction: HostSnapshot {
+  var number: UInt64 { transaction.number }
+
+  func file(_ file: FileUUID) throws(StoreError) -> KnownFile? {
+    try transaction.row(encoded { $0.write(file) }, in: tables.files) {
+      (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readKnownFile(file)
+    }
+  }
+
+  func files(having identity: InodeIdentity) throws(StoreError) -> [FileUUID] {
+    try owners(in: tables.identities, prefix: identity.encoded())
+  }
+
+  func files(lastAt path: BytePath) throws(StoreError) -> [FileUUID] {
+    try owners(in: tables.places, prefix: encoded { $0.write(H.digest(path.bytes.span.bytes)) })
+  }
+
+  func living() throws(StoreError) -> [FileUUID] { try owners(in: tables.living, prefix: []) }
+
+  func delivered(to server: String, of file: FileUUID) throws(StoreError) -> UInt64? {
+    let row = try transaction.row(Self.key(server, file), in: tables.delivered) {
+      (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readDeliveredRow()
+    }
+    guard let row, row.losses == (try losses(of: server)) else { return nil }
+    return row.length
   }
 }

@@ -43,9 +43,16 @@ package final class LMDBHostStore<H: TreeHasher>: HostJournalStore where H.Value
       tables.files, { (entry) throws(StoreError) in try HostTransaction<H>.knownFile(entry) }, body)
   }
 
+  /// Without what a server has lost since.
   package func listDelivered(_ body: (Delivered) throws -> Bool) throws -> [ListingDamage] {
-    try environment.list(
-      tables.delivered, { (entry) throws(StoreError) in try HostTransaction<H>.delivered(entry) }, body)
+    var losses: [String: UInt64] = [:]
+    return try environment.list(
+      tables.delivered, { (entry) throws(StoreError) in try HostTransaction<H>.delivered(entry) },
+      { note in
+        let known = try losses[note.row.server] ?? begin(.reading).losses(of: note.row.server)
+        losses[note.row.server] = known
+        return try note.losses == known ? body(note.row) : true
+      })
   }
 
   /// As many rows as the table of records says it has.
@@ -93,5 +100,21 @@ package final class LMDBHostStore<H: TreeHasher>: HostJournalStore where H.Value
 
   package func delivered(to server: String) throws(StoreError) -> [FileUUID: UInt64] {
     try begin(.reading).delivered(to: server)
+  }
+
+  package func delivered(to server: String, of file: FileUUID) throws(StoreError) -> UInt64? {
+    try begin(.reading).delivered(to: server, of: file)
+  }
+
+  package func file(_ file: FileUUID) throws(StoreError) -> KnownFile? { try begin(.reading).file(file) }
+
+  package func living(servers: [String]) throws(StoreError) -> [StoredFile] {
+    try begin(.reading).livingFiles(servers: servers)
+  }
+
+  package var number: UInt64 { environment.number }
+
+  package func answer(_ query: HostQuery, servers: [String]) throws(StoreError) -> HostAnswer {
+    try begin(.reading).answer(query, servers: servers)
   }
 }

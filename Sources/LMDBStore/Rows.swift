@@ -182,6 +182,25 @@ extension ByteWriter {
   }
 }
 
+/// What a server had acknowledged of a file, and how often it had lost what it had by then.
+struct DeliveredRow: Hashable {
+  var length: UInt64
+  var losses: UInt64
+}
+
+extension ByteWriter {
+  mutating func write(_ row: DeliveredRow) {
+    write(row.length)
+    write(row.losses)
+  }
+}
+
+extension ByteReader {
+  mutating func readDeliveredRow() throws(DecodingFailure) -> DeliveredRow {
+    DeliveredRow(length: try read(), losses: try read())
+  }
+}
+
 extension ByteWriter {
   mutating func write(_ totals: HostTotals) {
     write(totals.files)

@@ -93,6 +93,139 @@ import Testing
     #expect(try test.store.files() == rows)
   }
 
+  @Test(arguments: Backend.allCases) func `K1: files without an end are found without reading others`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    #expect(try test.store.living(servers: ["a"]).isEmpty)
+    let open = [knownFile(1), knownFile(3)]
+    let ends: [FileClosed.Reason] = [.deleted, .truncated, .vanished]
+    let ended = ends.enumerated().map { closed(knownFile(UInt64(10 + $0)), $1) }
+    _ = try test.store.commit(
+      HostBatch {
+        $0.files = [open[1], open[0]] + ended
+        $0.delivered = [Delivered(server: "a", file: uuid(3), length: 7)]
+      })
+    try test.reopen()
+    let living = [StoredFile(row: open[0], delivered: [0, 0]), StoredFile(row: open[1], delivered: [7, 0])]
+    #expect(try test.store.living(servers: ["a", "b"]) == living)
+    // One ends, one that had ended goes on, one is written again as it is.
+    _ = try test.store.commit(HostBatch { $0.files = [closed(open[0], .vanished), knownFile(12), open[1]] })
+    try test.reopen()
+    #expect(try test.store.living(servers: []).map(\.row.file) == [uuid(3), uuid(12)])
+  }
+
+  @Test(arguments: Backend.allCases) func `K6: files that an inode may be are found by its identity`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    let (plain, other) = (plainIdentity, btrfsIdentity)
+    let rows = [
+      knownFile(1), closed(knownFile(2), .vanished), closed(knownFile(3), .deleted), closed(knownFile(4), .truncated),
+      knownFile(5, identity: other),
+    ]
+    _ = try test.store.commit(HostBatch { $0.files = rows })
+    func found(_ inode: InodeKey, derived: FileUUID? = nil) throws -> HostAnswer {
+      let new = NewInode(inode: inode, path: BytePath("/elsewhere"), derived: derived)
+      return try test.store.answer(.inodes([new]), servers: ["a"])
+    }
+    // On whatever file system: it may come back as another one.
+    let asked = try found(InodeKey(device: 4, filesystem: 1, identity: plain), derived: uuid(3))
+    #expect(asked.files == [rows[0], rows[1]].map { StoredFile(row: $0, delivered: [0]) })
+    #expect(asked.used == [uuid(3)], "also of what can't come back")
+    #expect(asked.number == test.store.number)
+    #expect(try found(InodeKey(filesystem: 1, identity: plain), derived: uuid(9)).used.isEmpty)
+    // A file that turns out to be another inode, and one that ends, are found no longer.
+    _ = try test.store.commit(HostBatch { $0.files = [knownFile(1, identity: other), closed(rows[1], .truncated)] })
+    try test.reopen()
+    #expect(try found(InodeKey(filesystem: 9, identity: plain)).files.isEmpty)
+    #expect(try found(InodeKey(filesystem: 9, identity: other)).files.map(\.row.file) == [uuid(1), uuid(5)])
+  }
+
+  @Test(arguments: Backend.allCases) func `K6: without a usable identity, files are found by number or by path`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    var moved = knownFile(2, identity: poorIdentity)
+    moved.path = BytePath("/log/b")
+    moved.inode.filesystem = 8
+    _ = try test.store.commit(HostBatch { $0.files = [knownFile(1, identity: poorIdentity), moved, knownFile(3)] })
+    func found(_ filesystem: UInt64, _ number: UInt64, _ path: BytePath) throws -> [FileUUID] {
+      var identity = poorIdentity
+      identity.number = number
+      let new = NewInode(
+        inode: InodeKey(filesystem: filesystem, identity: identity), path: path, derived: nil)
+      return try test.store.answer(.inodes([new]), servers: []).files.map(\.row.file)
+    }
+    let number = poorIdentity.number
+    #expect(try found(9, number, BytePath("/x")) == [uuid(1)], "the number says little on another file system")
+    #expect(try found(9, number, BytePath("/log/b")) == [uuid(1), uuid(2)])
+    #expect(try found(7, number &+ 1, knownFile(3).path) == [uuid(1)], "not by the path of one with an identity")
+    moved.path = BytePath("/log/c")
+    _ = try test.store.commit(HostBatch { $0.files = [moved, closed(knownFile(1, identity: poorIdentity), .deleted)] })
+    try test.reopen()
+    #expect(try found(7, number &+ 1, BytePath("/log/b")).isEmpty)
+    #expect(try found(7, number &+ 1, BytePath("/log/c")) == [uuid(2)])
+    #expect(try found(9, number, knownFile(1).path).isEmpty)
+  }
+
+  @Test(arguments: Backend.allCases) func `K1: files are loaded by their uuids`(_ backend: Backend) throws {
+    let test = try HostStoreUnderTest(backend)
+    let rows = [closed(knownFile(1), .vanished), closed(knownFile(2), .deleted)]
+    _ = try test.store.commit(
+      HostBatch {
+        $0.files = rows
+        $0.delivered = [Delivered(server: "b", file: uuid(1), length: 5)]
+      })
+    let answer = try test.store.answer(.files([uuid(7), uuid(2), uuid(1), uuid(1)]), servers: ["a", "b"])
+    #expect(answer.files == [StoredFile(row: rows[0], delivered: [0, 5])], "what can't come back stays away")
+    #expect(try test.store.file(uuid(2)) == rows[1])
+    #expect(try test.store.file(uuid(7)) == nil)
+  }
+
+  @Test(arguments: Backend.allCases) func `Every commit has a greater number`(_ backend: Backend) throws {
+    let test = try HostStoreUnderTest(backend)
+    var last = test.store.number
+    for _ in 0..<3 {
+      _ = try test.store.commit(HostBatch { $0.files = [knownFile(1)] })
+      #expect(test.store.number > last)
+      last = test.store.number
+      #expect(try test.store.answer(.files([]), servers: []).number == last)
+    }
+  }
+
+  @Test(arguments: Backend.allCases) func `What a server lost is noted of no file any more`(_ backend: Backend) throws {
+    let test = try HostStoreUnderTest(backend)
+    let notes = ["a", "b"].flatMap { server in
+      (1...3).map { Delivered(server: server, file: uuid($0), length: 9) }
+    }
+    _ = try test.store.commit(
+      HostBatch {
+        $0.files = (1...3).map { knownFile($0) }
+        $0.delivered = notes
+      })
+    _ = try test.store.commit(
+      HostBatch {
+        $0.forgotten = ["a"]
+        $0.delivered = [Delivered(server: "a", file: uuid(2), length: 4)]
+      })
+    try test.reopen()
+    #expect(try test.store.delivered(to: "a") == [uuid(2): 4])
+    #expect(try test.store.delivered(to: "b").count == 3)
+    #expect(try test.store.living(servers: ["a", "b"]).map(\.delivered) == [[0, 9], [4, 9], [0, 9]])
+    #expect(try test.store.delivered(to: "a", of: uuid(1)) == nil)
+    #expect(try test.store.delivered(to: "a", of: uuid(2)) == 4)
+    _ = try test.store.commit(HostBatch { $0.delivered = [notes[0]] })
+    #expect(try test.store.delivered(to: "a") == [uuid(1): 9, uuid(2): 4])
+    expect(.failed) { () throws(StoreError) in _ = try test.store.commit(HostBatch { $0.forgotten = [""] }) }
+  }
+
+  private func closed(_ row: KnownFile, _ reason: FileClosed.Reason) -> KnownFile {
+    var row = row
+    row.closed = reason
+    return row
+  }
+
   @Test(arguments: Backend.allCases) func `Gaps stand until they are healed`(_ backend: Backend) throws {
     let test = try HostStoreUnderTest(backend)
     let gaps = [StandingGap(record: 1, file: uuid(4)), StandingGap(record: 300, file: nil)]

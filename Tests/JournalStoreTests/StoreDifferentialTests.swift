@@ -73,6 +73,9 @@ private struct HostHistory {
     for _ in 0..<number(0..<3) {
       var row = knownFile(file(), length: UInt64(number(0..<9999)))
       if chance(of: 3) { row.gapFrom = UInt64(number(0..<99)) }
+      row.inode.identity = [plainIdentity, btrfsIdentity, poorIdentity][number(0..<3)]
+      row.closed = [nil, .deleted, .truncated, .vanished][number(0..<4)]
+      row.path = BytePath("/log/\(number(0..<3))")
       if chance(of: 40) { row.path = BytePath("") }
       batch.files.append(row)
     }
@@ -84,6 +87,7 @@ private struct HostHistory {
       let hashes = (first..<(first + number(1..<4))).map { digest(UInt64($0) + (odd ? 100 : 0)) }
       batch.leaves.append(LeafRange(file: uuid(file), first: UInt64(first), hashes: hashes))
     }
+    if chance(of: 6) { batch.forgotten = [Self.servers[number(0..<3)]] }
     for _ in 0..<number(0..<3) {
       let server = Self.servers[number(0..<3)]
       batch.delivered.append(Delivered(server: server, file: uuid(file()), length: UInt64(number(0..<999))))

@@ -76,6 +76,10 @@ struct HostStoreContents: Equatable {
   var files: [KnownFile]
   var leaves: [[Digest]]
   var delivered: [[FileUUID: UInt64]]
+  var living: [StoredFile]
+  /// What inodes and paths of files lead to, and files by themselves (K1, K6).
+  var found: HostAnswer
+  var loaded: [StoredFile]
 
   init(_ store: any HostJournalStore, leaves counts: [FileUUID: UInt64] = [:], servers: [String] = []) throws {
     identity = try store.identity()
@@ -86,6 +90,18 @@ struct HostStoreContents: Equatable {
     files = try store.files()
     leaves = try counts.sorted { $0.key < $1.key }.map { try store.leaves(of: $0.key, count: $0.value) }
     delivered = try servers.map { try store.delivered(to: $0) }
+    living = try store.living(servers: servers)
+    #expect(living.map(\.row) == files.filter(\.isLiving))
+    loaded = try store.answer(.files(files.map(\.file)), servers: servers).files
+    #expect(loaded.map(\.row) == files.filter(\.mayComeBack))
+    let inodes = files.map { NewInode(inode: $0.inode, path: $0.path, derived: $0.file) }
+    found = try store.answer(.inodes(inodes), servers: servers)
+    #expect(Set(found.files) == Set(loaded))
+    for (server, held) in zip(servers, delivered) {
+      for file in files { #expect(try store.delivered(to: server, of: file.file) == held[file.file]) }
+    }
+    // Each store counts its own commits.
+    found.number = 0
   }
 }
 

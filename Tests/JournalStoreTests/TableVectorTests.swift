@@ -11,6 +11,12 @@ private enum Vectors {
     + "17979cfdfacc3f000000000000011000a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
     + "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f000000000001104417979cfe362a0000"
     + "0102010000000000010000"
+  static let delivered = "00000000000110000000000000000002"
+  static let ownIdentityKey =
+    "030000000000020005000000009c3f21d717979cfdfacc3f000f0e0d0c0b0a89088706050403020100"
+  static let placeKey =
+    "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf0f0e0d0c0b0a89088706050403020100"
+  static let lossKey = "6c6f73736573206c6f67312e6578616d706c65"
   static let gap = "010f0e0d0c0b0a89088706050403020100"
   static let heldJournal =
     "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f00000000000000030101000000047765"
@@ -70,6 +76,7 @@ private enum Vectors {
       gapFrom: 65_536)
     #expect(encoded { $0.write(known) }.hex == Vectors.knownFile)
     #expect(encoded { $0.write(optional: Optional(file)) { $0.write($1) } }.hex == Vectors.gap)
+    #expect(encoded { $0.write(DeliveredRow(length: 69_632, losses: 2)) }.hex == Vectors.delivered)
     let held = HeldJournal(
       host: key.key.host, journal: journal, publicKey: Self.digest(from: 0x40), length: 3,
       checkpoint: Checkpoint(
@@ -108,7 +115,9 @@ private enum Vectors {
     #expect(ServerTransaction.pathKey(named, root).hex == Vectors.pathKey)
     #expect(ServerTransaction.prefix(of: key.key.host).hex == "7765623100")
     #expect(ServerTransaction.identityKey(key.key, identity).hex == Vectors.identityKey)
-    let delivered = Delivered(server: "log1.example", file: file, length: 0)
-    #expect(HostTransaction<CheapHash>.key(of: delivered).hex == Vectors.deliveredKey)
+    #expect(HostTransaction<CheapHash>.key("log1.example", file).hex == Vectors.deliveredKey)
+    #expect(HostTransaction<CheapHash>.key(identity, file).hex == Vectors.ownIdentityKey)
+    #expect(HostTransaction<CheapHash>.key(place: root, file).hex == Vectors.placeKey)
+    #expect(HostTransaction<CheapHash>.lossKey("log1.example").hex == Vectors.lossKey)
   }
 }

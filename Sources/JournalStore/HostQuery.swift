@@ -1,0 +1,121 @@
+package import JournalModel
+
+/// What a host's core asks of its store (K1): a file that neither lives nor is owed is a row there and nothing in memory.
+package enum HostQuery: Hashable, Sendable {
+  /// Which files inodes may be that are new to a scan (K6).
+  case inodes([NewInode])
+  /// Files of which a server speaks.
+  case files([FileUUID])
+}
+
+/// An inode that no file in memory has.
+package struct NewInode: Hashable, Sendable {
+  package var inode: InodeKey
+  /// One of its names: where its identity isn't usable, a file may be known by the path alone.
+  package var path: BytePath
+  /// The uuid that its first incarnation would have (D1); nil where it would be a random one.
+  package var derived: FileUUID?
+  package init(inode: InodeKey, path: BytePath, derived: FileUUID?) {
+    self.inode = inode
+    self.path = path
+    self.derived = derived
+  }
+}
+
+package struct HostAnswer: Hashable, Sendable {
+  /// What the store had committed (`HostJournalStore.number`).
+  package var number: UInt64
+  /// Those that may come back, each once, in the order of the query; of one inode in the order of the uuids.
+  package var files: [StoredFile] = []
+  /// Derived uuids that some file has, whatever became of it.
+  package var used: Set<FileUUID> = []
+  /// Inodes of which nothing can be told, and why.
+  package var unreadable: [InodeKey: String] = [:]
+  package init(number: UInt64) { self.number = number }
+}
+
+/// A file as the store has it.
+package struct StoredFile: Hashable, Sendable {
+  package var row: KnownFile
+  /// What each server had acknowledged when last noted, in the order in which servers were named.
+  package var delivered: [UInt64]
+  package init(row: KnownFile, delivered: [UInt64]) {
+    self.row = row
+    self.delivered = delivered
+  }
+}
+
+extension KnownFile {
+  /// Nobody journaled its end: it is on the disk, or held open, or looked for.
+  package var isLiving: Bool { closed == nil }
+  /// An inode that a scan finds may be this file. One whose last link and writer were seen to go can't come back, nor can
+  /// content that another came after.
+  package var mayComeBack: Bool { closed == nil || closed == .vanished }
+}
+
+/// What answers are read from: one snapshot of a host's store.
+package protocol HostSnapshot: ~Copyable {
+  var number: UInt64 { get }
+  func file(_ file: FileUUID) throws(StoreError) -> KnownFile?
+  /// Files that may come back and have this identity, in the order of the uuids.
+  func files(having identity: InodeIdentity) throws(StoreError) -> [FileUUID]
+  /// Files that may come back, have no usable identity and had this path last, in the order of the uuids.
+  func files(lastAt path: BytePath) throws(StoreError) -> [FileUUID]
+  func living() throws(StoreError) -> [FileUUID]
+  /// Nil where the server had acknowledged nothing, or lost what it had.
+  func delivered(to server: String, of file: FileUUID) throws(StoreError) -> UInt64?
+}
+
+extension HostSnapshot where Self: ~Copyable {
+  package func answer(_ query: HostQuery, servers: [String]) throws(StoreError) -> HostAnswer {
+    var answer = HostAnswer(number: number)
+    var told: Set<FileUUID> = []
+    func tell(_ row: KnownFile) throws(StoreError) {
+      guard row.mayComeBack, told.insert(row.file).inserted else { return }
+      answer.files.append(StoredFile(row: row, delivered: try notes(of: row.file, servers)))
+    }
+    switch query {
+    case .files(let files): for file in files { if let row = try self.file(file) { try tell(row) } }
+    case .inodes(let inodes):
+      for new in inodes {
+        // What is damaged says nothing of others.
+        do throws(StoreError) {
+          for row in try files(of: new) { try tell(row) }
+          if let derived = new.derived, try file(derived) != nil { answer.used.insert(derived) }
+        } catch {
+          guard case .corrupt = error else { throw error }
+          answer.unreadable[new.inode] = "\(error)"
+        }
+      }
+    }
+    return answer
+  }
+
+  package func livingFiles(servers: [String]) throws(StoreError) -> [StoredFile] {
+    var files: [StoredFile] = []
+    for uuid in try living() {
+      guard let row = try file(uuid) else { throw .corrupt("living \(uuid): no such file") }
+      files.append(StoredFile(row: row, delivered: try notes(of: uuid, servers)))
+    }
+    return files
+  }
+
+  private func files(of new: NewInode) throws(StoreError) -> [KnownFile] {
+    let (inode, isUsable) = (new.inode, new.inode.identity.isUsable)
+    let uuids = Set(try files(having: inode.identity) + (isUsable ? [] : files(lastAt: new.path)))
+    var files: [KnownFile] = []
+    for uuid in uuids.sorted() {
+      guard let row = try file(uuid) else { continue }
+      let isSame = row.inode.identity == inode.identity && (isUsable || row.inode.filesystem == inode.filesystem)
+      let wasThere = !isUsable && !row.inode.identity.isUsable && row.path == new.path
+      if isSame || wasThere { files.append(row) }
+    }
+    return files
+  }
+
+  private func notes(of file: FileUUID, _ servers: [String]) throws(StoreError) -> [UInt64] {
+    var notes: [UInt64] = []
+    for server in servers { notes.append(try delivered(to: server, of: file) ?? 0) }
+    return notes
+  }
+}
