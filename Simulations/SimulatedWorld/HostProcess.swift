@@ -153,12 +153,7 @@ final class HostProcess: SimulatedProcess {
 
   func start() {
     do {
-      let files = try host.store.files()
-      let length = try host.store.length()
-      let position = JournalPosition(length: length, root: try host.store.root(at: length))
-      let delivered = try host.settings.servers.map { try host.store.delivered(to: $0) }
-      input(
-        .started(files: files, journal: position, delivered: delivered, gaps: try host.store.gaps()))
+      input(.started(try host.store.start(servers: host.settings.servers)))
     } catch { world.oracle.fail(.crash, "the host's store can't be read: \(error)") }
   }
 
@@ -237,6 +232,7 @@ final class HostProcess: SimulatedProcess {
         input(.writersProbed(id, hasWriters: $0))
       }
     case .commit(let batch): commit(batch)
+    case .load(let id, let query): load(id, query)
     case .connect(let server): connect(server)
     case .disconnect(let id, _): sessions.removeValue(forKey: id)?.connection.close(.toServer)
     case .send(let id, let frame): send(frame, on: id)
@@ -305,9 +301,29 @@ final class HostProcess: SimulatedProcess {
       }
     } answer: { [self] in
       switch $0 {
-      case .success(let position): input(.committed(position))
+      case .success(let position): input(.committed(position, number: host.store.number))
       case .failure(let error): input(.commitFailed(error))
       }
+    }
+  }
+
+  /// Answers come late, in any order, from the store as it was at any moment between question and answer.
+  private func load(_ id: LoadID, _ query: HostQuery) {
+    let host = host
+    job(.free, world.plan.knobs[.loadLatency]) { [self] () -> HostInput in
+      if befalling == .inputOutput || host.isUnreadable(query) { return .loadFailed(id, .failed("EIO")) }
+      do throws(StoreError) {
+        // The oldest snapshot of all: nothing is in it.
+        if host.isStale(query) {
+          world.mark(.staleRow)
+          return .loaded(id, try InMemoryHostStore<SimulatedTree>().answer(query, servers: host.settings.servers))
+        }
+        let answer = try host.store.answer(query, servers: host.settings.servers)
+        if !answer.files.isEmpty { world.mark(.rowLoaded) }
+        return .loaded(id, mutations.answer(answer))
+      } catch { return .loadFailed(id, error) }
+    } answer: { [self] in
+      input($0)
     }
   }
 

@@ -6,7 +6,7 @@ package struct Knobs: Hashable, Sendable {
     case hosts, servers
     // Limits of the core.
     case leafSize, extentSize, payloadFrameSize, connectionCredit, totalCredit, recordsPerFrame, recordBytesPerFrame
-    case residentStrings, promiseWindow
+    case residentStrings, residentFiles, promiseWindow
     case recordWindow, resumePage, logPayloadSize, logCapacity, syncSlice, tailSize
     case coalescing, rescanInterval, pollInterval, backoffFirst, backoffLast, heartbeat, silence, retry
     case readsAtOnce, hungAfter
@@ -20,6 +20,8 @@ package struct Knobs: Hashable, Sendable {
     case diskLatency, commitLatency, loadLatency
     /// How often a server's store answers from an old snapshot.
     case staleLoad
+    /// How often what a host's store is asked can't be read.
+    case failedLoad
     /// 1: latencies don't vary and no inode number is given out twice, so that nothing which one server does shifts a draw
     /// for another.
     case steady
@@ -58,7 +60,7 @@ package struct Knobs: Hashable, Sendable {
     case .recordBytesPerFrame: 4_096
     case .recordWindow: 64
     case .resumePage: 4
-    case .residentStrings: 2
+    case .residentStrings, .residentFiles: 2
     case .promiseWindow: 2
     case .logPayloadSize: 256
     case .logCapacity: 4_096
@@ -79,7 +81,7 @@ package struct Knobs: Hashable, Sendable {
     case .timeMargin: 5_000 * millisecond
     case .hintQueue: 64
     case .watchLimit: 1_000
-    case .hintLoss, .hintDuplicate, .shortRead, .interleave, .splitFrames, .steady: 0
+    case .hintLoss, .hintDuplicate, .shortRead, .interleave, .splitFrames, .steady, .failedLoad: 0
     case .staleLoad: 10_000
     case .hintLatency: 50_000
     case .networkLatency: 200_000
@@ -105,6 +107,7 @@ package struct Knobs: Hashable, Sendable {
     limits.recordWindow = Int(self[.recordWindow])
     limits.resumePage = Int(self[.resumePage])
     limits.residentStrings = Int(self[.residentStrings])
+    limits.residentFiles = Int(self[.residentFiles])
     limits.promiseWindow = Int(self[.promiseWindow])
     limits.logPayloadSize = Int(self[.logPayloadSize])
     limits.logCapacity = Int(self[.logCapacity])

@@ -44,6 +44,16 @@ struct HostMutations {
     return HeldFile(file: held.file, strings: [HeldString(length: length, root: Self.claim)])
   }
 
+  func answer(_ answer: HostAnswer) -> HostAnswer {
+    var wrong = answer
+    switch mutant {
+    case .bearAgain: wrong.files = []
+    case .forgetUsed: wrong.used = []
+    default: break
+    }
+    return wrong
+  }
+
   func root(_ root: Digest?, at length: UInt64) -> Digest? { claimed.contains(length) ? Self.claim : root }
 }
 

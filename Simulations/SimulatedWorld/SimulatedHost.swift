@@ -29,6 +29,8 @@ package final class SimulatedHost {
   var writers: [Int: Writer] = [:]
   /// File systems that don't answer, until when.
   var hangsUntil: [UInt64: UInt64] = [:]
+  /// Not of what servers speak of: one of them would shift what another is told.
+  private var staleness: RandomStream
   private unowned let world: World
 
   /// A writer keeps one descriptor, also when its file is renamed or unlinked.
@@ -45,6 +47,7 @@ package final class SimulatedHost {
     self.name = name
     self.world = world
     let seed = world.plan.seed
+    staleness = RandomStream(seed: seed, entity: "host\(index)", purpose: "stale readings")
     disk = SimulatedDisk(seed: seed, name: "host\(index)", isWriteThrough: true)
     disk.pageSize = Int(world.plan.knobs[.pageSize])
     disk.reusesNumbers = world.plan.knobs[.steady] == 0
@@ -106,6 +109,15 @@ package final class SimulatedHost {
     var checkpoint = Checkpoint(host: name, journal: identity.journal, length: length, root: root, signature: [])
     checkpoint.signature = SimulatedSignatures.sign(checkpoint.signedBytes, publicKey: identity.publicKey)
     return checkpoint
+  }
+
+  /// Whether its store answers from an old snapshot, or not at all.
+  func isStale(_ query: HostQuery) -> Bool { goesWrong(query, .staleLoad) }
+  func isUnreadable(_ query: HostQuery) -> Bool { goesWrong(query, .failedLoad) }
+
+  private func goesWrong(_ query: HostQuery, _ knob: Knobs.Name) -> Bool {
+    if case .files = query { return false }
+    return !world.isCalm && staleness.chance(world.plan.knobs[knob])
   }
 
   func hangs(_ fileSystem: UInt64?) -> Bool {

@@ -123,7 +123,7 @@ extension HostEffect {
     let always: [Strike.Fault] = [.kill, .powerCut]
     return switch self {
     case .watch: always + [.killUnanswered, .inputOutput, .noSpace]
-    case .list, .ingest, .probeWriters, .computeRoot: always + [.killUnanswered, .inputOutput]
+    case .list, .ingest, .probeWriters, .computeRoot, .load: always + [.killUnanswered, .inputOutput]
     case .commit: always + [.killUnanswered, .inputOutput, .noSpace, .failSync]
     case .sendPayload: always + [.killUnanswered, .inputOutput, .reset]
     case .send, .sendRecords: always + [.reset]

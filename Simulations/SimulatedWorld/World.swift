@@ -379,7 +379,7 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case acknowledgedFromFile, repairedByLog, numberReused, diverged, shrunk, storeBlocked, journalBlocked
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
   case syncFailedInCreate, syncFailedInRepair, unreadableInVerify, unreadableInRepair
-  case hung, staleLoad, windowRead, setApart, setApartByServer, paused
+  case hung, rowLoaded, staleRow, staleLoad, windowRead, setApart, setApartByServer, paused
   case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused
 }
 

@@ -80,6 +80,14 @@ final class Cursor {
     if rare?.isEmpty == true { rare = nil }
   }
 
+  /// To what is durable: all else was one connection's.
+  func rewind() {
+    proven = durable
+    everSent = durable
+    sent = durable
+    promised = durable
+  }
+
   func mark(_ length: UInt64, at now: Instant) {
     if let mark, durable >= mark.length { set(\.mark, nil) }
     if mark == nil, durable < length { set(\.mark, (length, now)) }

@@ -9,9 +9,13 @@ import WireProtocol
 extension Delivery {
   func payloadDurable(_ held: [DurablePrefix], _ turn: inout Turn) {
     for prefix in held {
-      guard let file = files[prefix.file], file.isCommitted, let cursor = cursors[file.id] else { continue }
-      take(prefix, file, cursor, &turn)
+      if files[prefix.file] == nil { hearOf(prefix.file, .durable(prefix), &turn) } else { take(prefix, &turn) }
     }
+  }
+
+  func take(_ held: DurablePrefix, _ turn: inout Turn) {
+    guard let file = files[held.file], file.isCommitted, let cursor = cursors[file.id] else { return }
+    take(held, file, cursor, &turn)
   }
 
   private func take(_ held: DurablePrefix, _ file: FollowedFile, _ cursor: Cursor, _ turn: inout Turn) {

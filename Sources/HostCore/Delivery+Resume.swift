@@ -15,6 +15,14 @@ extension Delivery {
     return cursor
   }
 
+  /// A file as the store has it.
+  func enter(_ file: FollowedFile, noted: UInt64, at now: Instant) {
+    let cursor = Cursor(durable: min(noted, file.committedLength))
+    cursor.rewind()
+    cursor.mark(file.committedLength, at: now)
+    cursors[file.id] = cursor
+  }
+
   func durable(_ id: FileID) -> UInt64 { cursors[id]?.durable ?? 0 }
 
   func hasAnswered(about file: FollowedFile) -> Bool {
@@ -34,10 +42,7 @@ extension Delivery {
       cursor.durable = 0
       noteDirty(file.id, cursor)
     }
-    cursor.proven = cursor.durable
-    cursor.everSent = cursor.durable
-    cursor.sent = cursor.durable
-    cursor.promised = cursor.durable
+    cursor.rewind()
     ask(file, cursor)
   }
 
@@ -56,7 +61,7 @@ extension Delivery {
     switch cursor.state {
     case .unknown:
       // A random uuid born since the connection opened is on no server: no question needed, until something was sent.
-      if !file.isDerived, file.bornRecord >= openedAt, cursor.everSent == 0 {
+      if !file.isDerived, file.bornRecord > 0, file.bornRecord >= openedAt, cursor.everSent == 0 {
         activate(file, cursor, from: 0, &turn)
       } else {
         ask(file, cursor)
@@ -254,6 +259,11 @@ extension Delivery {
     guard let uuid = refusal.file else {
       return cut("refused: \(refusal.code): \(refusal.text)\(remedy(for: refusal.code))", &turn)
     }
+    guard files[uuid] != nil else { return hearOf(uuid, .refusal(refusal), &turn) }
+    refused(uuid, refusal, &turn)
+  }
+
+  private func refused(_ uuid: FileUUID, _ refusal: Refusal, _ turn: inout Turn) {
     guard let file = files[uuid], let cursor = cursors[file.id] else { return }
     let text = "\(name) refuses: \(refusal.code): \(refusal.text)"
     // By its code: the lengths in the text differ from one attempt to the next.
@@ -271,6 +281,23 @@ extension Delivery {
       turn.checks.append(file.id)
       setAside(file, cursor, text, after: isRepeated ? limits.rescanInterval : nil, &turn)
     default: stick(file, cursor, text, &turn)
+    }
+  }
+
+  // MARK: Files that aren't in memory
+
+  /// Something is said of a file that may be a row (K1).
+  func hearOf(_ file: FileUUID, _ content: Word.Content, _ turn: inout Turn) {
+    guard let connection else { return }
+    turn.words.append(Word(server: index, connection: connection, file: file, content: content))
+  }
+
+  /// The file was looked up. What was said on another connection is over.
+  func heard(_ word: Word, _ turn: inout Turn) {
+    guard connection == word.connection, isOpen else { return }
+    switch word.content {
+    case .durable(let held): take(held, &turn)
+    case .refusal(let refusal): refused(word.file, refusal, &turn)
     }
   }
 }

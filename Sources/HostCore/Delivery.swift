@@ -43,8 +43,8 @@ final class Delivery {
   private var claimedHeads: (verifying: Checkpoint, newest: Checkpoint)?
   /// The greatest length that this server ever acknowledged.
   private var notedRecords: UInt64 = 0
-  /// The server lost records, and the notes of what it acknowledged before may still stand in the store. Nothing is sent
-  /// until they don't: with its records back nobody could tell any more that its bytes are gone.
+  /// The server lost records, and what is noted of it from before may still stand in the store. Nothing is sent until it
+  /// doesn't: with its records back nobody could tell any more that its bytes are gone.
   private enum Forgetting { case done, unnoted, beingNoted }
   private var forgetting = Forgetting.done
   private var isRecordNoteDirty = false
@@ -92,21 +92,13 @@ final class Delivery {
     jitter = settings.jitterSeed ^ (UInt64(index.value) &+ 1) &* 0x9E37_79B9_7F4A_7C15
   }
 
-  /// `noted`: what this server had acknowledged when it was last written down; under the nil uuid (RFC 9562) the
-  /// journal itself.
-  func start(noted: [FileUUID: UInt64], _ turn: inout Turn) {
-    for file in files.all {
-      let cursor = Cursor(durable: min(noted[file.uuid] ?? 0, file.committedLength))
-      cursor.mark(file.committedLength, at: turn.now)
-      cursors[file.id] = cursor
-    }
-    notedRecords = min(noted[Self.journalNote] ?? 0, journal.position.length)
+  /// `noted`: the records that this server had acknowledged when that was last written down.
+  func start(noted: UInt64, _ turn: inout Turn) {
+    notedRecords = min(noted, journal.position.length)
     durableRecords = notedRecords
     markRecords(turn.now)
     connect(&turn)
   }
-
-  static let journalNote = FileUUID(UUIDBytes(high: 0, low: 0))
 
   var connection: ConnectionID? {
     switch phase {
@@ -431,7 +423,14 @@ extension Delivery {
     lastNotes.append(Delivered(server: name, file: file.uuid, length: cursor.durable))
   }
 
-  var hasNotes: Bool { isRecordNoteDirty || !dirtyNotes.isEmpty || !lastNotes.isEmpty }
+  var hasNotes: Bool { forgetting == .unnoted || isRecordNoteDirty || !dirtyNotes.isEmpty || !lastNotes.isEmpty }
+
+  /// The server's name, if nothing that the store has of it counts any more, also of files that aren't in memory.
+  func takeForgotten() -> String? {
+    guard forgetting == .unnoted else { return nil }
+    forgetting = .beingNoted
+    return name
+  }
 
   /// At most `count` notes of what this server has acknowledged, for the store.
   func takeNotes(_ count: Int) -> [Delivered] {
@@ -447,13 +446,12 @@ extension Delivery {
     // Last, so that a journal's length is never noted beside file lengths from before a loss.
     if isRecordNoteDirty, dirtyNotes.isEmpty, lastNotes.isEmpty {
       isRecordNoteDirty = false
-      notes.append(Delivered(server: name, file: Self.journalNote, length: notedRecords))
-      if forgetting == .unnoted { forgetting = .beingNoted }
+      notes.append(Delivered(server: name, file: Delivered.journal, length: notedRecords))
     }
     return notes
   }
 
-  /// The notes taken last are durable.
+  /// What was taken last is durable.
   func notesCommitted() {
     if forgetting == .beingNoted { forgetting = .done }
   }

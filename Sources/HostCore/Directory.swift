@@ -59,6 +59,8 @@ final class Directory {
   /// An answer is due; the scan that it counts for (0: none).
   var isAsked = false
   var askedForScan: UInt64 = 0
+  /// A listing that waits for what the store knows of its inodes (K1).
+  var held: HeldListing?
   /// The number of its last request.
   var request: UInt64 = 0
   var wanted = Wanted()

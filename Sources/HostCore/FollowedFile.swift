@@ -95,8 +95,11 @@ final class FollowedFile {
   var wasLink = false
   var isMissed = false
 
-  /// What is gathered of it for the next commit.
+  /// What is gathered of it for the next commit; whether a commit about it is under way.
   var change: Gathered.Change?
+  var isUnderWay = false
+  /// It is among those that may leave memory.
+  var isRetired = false
 
   /// What most files don't have: as long as all of it is as it is here, no room is taken for any of it.
   struct Rare: Equatable {
@@ -239,7 +242,7 @@ struct Name {
   var path: BytePath { directory.path.appending(name) }
 }
 
-/// All followed files of a process.
+/// The files that live or are owed, and of the others those that haven't left memory (K1).
 final class FileTable {
   private var byID = FileSlots<FollowedFile>()
   /// Present incarnations by their inode's number alone, in the order in which they came: a file system may come back as
@@ -251,8 +254,10 @@ final class FileTable {
   /// Those whose identity isn't usable, by their last path as well.
   private var byPath: [BytePath: [FileID]] = [:]
   private var byUUID: [FileUUID: FileID] = [:]
-  /// Every uuid that the journal ever named, but for those of present incarnations.
+  /// Uuids of files that ended, until whoever asks the store is told so.
   private var gone: Set<FileUUID> = []
+  /// Those of them whose end is durable.
+  private var ended: [FileUUID] = []
   private var order: [FileID] = []
   private var nextID: UInt32 = 0
 
@@ -272,7 +277,7 @@ final class FileTable {
     if order.count > 64, order.count > 2 * byID.count { order.removeAll { byID[$0] == nil } }
   }
 
-  func markUsed(_ uuid: FileUUID) { gone.insert(uuid) }
+  func isGone(_ uuid: FileUUID) -> Bool { gone.contains(uuid) }
   func isUsed(_ uuid: FileUUID) -> Bool { byUUID[uuid] != nil || gone.contains(uuid) }
 
   func remove(_ file: FollowedFile) {
@@ -280,6 +285,23 @@ final class FileTable {
     byUUID[file.uuid] = nil
     gone.insert(file.uuid)
     unindex(file)
+  }
+
+  /// It is a row from now on.
+  func leave(_ file: FollowedFile) {
+    byID[file.id] = nil
+    byUUID[file.uuid] = nil
+    unindex(file)
+  }
+
+  /// All that was gathered about a file that went is durable.
+  func noteEnd(of file: FollowedFile) { ended.append(file.uuid) }
+
+  /// No question is open that was asked before these ends were durable.
+  func forgetEnded() {
+    guard !ended.isEmpty else { return }
+    gone.subtract(ended)
+    ended = []
   }
 
   /// The file is taken to be this inode from now on.

@@ -47,7 +47,7 @@ extension Follower {
   }
 
   /// Files that the inode may be, the likeliest first.
-  private func candidates(for inode: InodeKey, at path: BytePath) -> [FollowedFile] {
+  func candidates(for inode: InodeKey, at path: BytePath) -> [FollowedFile] {
     let sharing = files.sharing(inode)
     let likely = sharing.filter { $0.path == path } + sharing.filter { $0.path != path }
     let others = inode.identity.isUsable ? [] : files.lastAt(path).filter { file in !likely.contains { $0 === file } }
@@ -55,7 +55,7 @@ extension Follower {
   }
 
   /// Nothing holds it: no name, no descriptor.
-  private func isFree(_ file: FollowedFile) -> Bool {
+  func isFree(_ file: FollowedFile) -> Bool {
     file.presence == .absent || file.isNameless && file.isGone && file.names.isEmpty
   }
 

@@ -3,9 +3,15 @@ import JournalModel
 
 extension Follower {
   func listed(_ listing: Listing, _ turn: inout Turn) {
-    guard let directory = directories[listing.directory], directory.isAsked else { return }
-    directory.isAsked = false
+    guard let directory = directories[listing.directory], directory.isAsked, directory.held == nil else { return }
     listingsUnderWay.answer(directory.path)
+    directory.held = HeldListing(listing)
+    goOn(directory, &turn)
+  }
+
+  /// Nothing more is to be asked about it.
+  func take(_ listing: Listing, of directory: Directory, _ turn: inout Turn) {
+    directory.isAsked = false
     answered = directory.request
     guard !directory.isRemoved else { return succeed(directory, &turn) }
     directory.isWatched = listing.isWatched

@@ -15,7 +15,10 @@ extension Follower {
       take(known, as: facts.inode, &turn)
       return adopt(known, entry, in: directory, &touched, &turn)
     case .waits: return
-    case .nobody: guard patterns.isFollowed(entry.name, in: directory.position) else { return }
+    case .nobody:
+      guard patterns.isFollowed(entry.name, in: directory.position) else { return }
+      // Taken for a file that another inode has by now: the store wasn't asked.
+      guard told?.asked.contains(facts.inode) == true else { return directory.want(name: entry.name) }
     }
     let identity = facts.inode.identity
     let (uuid, isDerived) = uuid(of: identity, fresh)
@@ -49,13 +52,13 @@ extension Follower {
   private func uuid(of identity: InodeIdentity, _ fresh: UUIDBytes) -> (FileUUID, isDerived: Bool) {
     if identity.isUsable {
       let derived = source.derive(identity)
-      if !files.isUsed(derived) { return (derived, true) }
+      if !files.isUsed(derived), told?.used.contains(derived) != true { return (derived, true) }
     }
     var entropy = fresh
     return (freshUUID(&entropy), false)
   }
 
-  /// A random uuid that no file of this journal has had.
+  /// A random uuid, which no file in memory has.
   func freshUUID(_ entropy: inout UUIDBytes) -> FileUUID {
     while true {
       let drawn = source.draw(entropy)
@@ -237,6 +240,7 @@ extension Follower {
     recordGapIfOwed(file, .vanished, upTo: file.extent, &turn)
     close(file, .vanished, &turn)
     letGo(of: file, &turn)
+    retire(file)
     turn.touch(file.id)
   }
 

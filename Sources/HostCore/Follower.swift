@@ -65,6 +65,20 @@ final class Follower {
   /// Inodes that may be a file about which nothing is certain yet, in the order in which they came.
   var rivals: [Rival] = []
 
+  /// What the store is asked (`Follower+Loading`).
+  var loads: UInt64 = 0
+  var readings: [LoadID: Reading] = [:]
+  /// Inodes that it is asked about, by their number; those among them whose identity isn't usable.
+  var questions: [UInt64: Int] = [:]
+  var questionsByPath = 0
+  /// Files that servers speak of and that are being loaded, how often each.
+  var spokenOf: [FileUUID: Int] = [:]
+  var wordCount = 0
+  /// The listing that is being taken, with what the store told of it.
+  var told: HeldListing?
+  /// Files that may leave memory, in the order in which they ended.
+  var retired = Fifo<FileID>()
+
   init(
     settings: HostSettings, source: IdentitySource, files: FileTable, journal: JournalWriter, deliveries: [Delivery]
   ) {
@@ -80,19 +94,11 @@ final class Follower {
     self.deliveries = deliveries
   }
 
-  func start(_ known: [KnownFile], _ standing: [StandingGap], _ turn: inout Turn) {
+  func start(_ known: [StoredFile], _ standing: [StandingGap], _ turn: inout Turn) {
     for gap in standing { gaps.add(OpenGap(record: gap.record, file: gap.file)) }
-    for row in known {
-      switch row.closed {
-      case .deleted, .truncated: files.markUsed(row.file)
-      case .vanished, nil:
-        let file = FollowedFile(id: files.makeID(), known: row)
-        // Its row was refused when the gap was recorded: a read tells whether that stands.
-        if file.gapFrom == nil, gaps.has(file.uuid) { file.gapFrom = file.length }
-        // Its last record may be any of them.
-        file.lastRecord = journal.position.length &- 1
-        files.insert(file)
-      }
+    for stored in known where stored.row.mayComeBack && files[stored.row.file] == nil {
+      let file = insert(stored.row)
+      for (delivery, noted) in zip(deliveries, stored.delivered) { delivery.enter(file, noted: noted, at: turn.now) }
     }
     for path in patterns.bases where directories[path] == nil {
       let base = Directory(path: path, parent: nil, position: patterns.position(at: path))
@@ -100,6 +106,17 @@ final class Follower {
       bases.append(base)
     }
     startScan(&turn)
+  }
+
+  /// A file as the journal has it.
+  func insert(_ row: KnownFile) -> FollowedFile {
+    let file = FollowedFile(id: files.makeID(), known: row)
+    // Its row was refused when the gap was recorded: a read tells whether that stands.
+    if file.gapFrom == nil, gaps.has(file.uuid) { file.gapFrom = file.length }
+    // Its last record may be any of them.
+    file.lastRecord = journal.position.length &- 1
+    files.insert(file)
+    return file
   }
 
   /// A scan that is due begins when the one under way has ended.

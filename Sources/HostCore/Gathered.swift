@@ -30,6 +30,7 @@ struct Gathered {
   private var gaps: [(index: Int, gap: OpenGap)] = []
   private var healed: [OpenGap] = []
   private(set) var notes: [Delivered] = []
+  private var forgotten: [String] = []
 
   var isEmpty: Bool { records.isEmpty && changes.isEmpty && leaves.isEmpty && healed.isEmpty && notes.isEmpty }
 
@@ -82,11 +83,13 @@ struct Gathered {
   // MARK: Committing
 
   /// Nothing more joins it: what comes from now on of its files is another commit's.
-  mutating func seal(with notes: [Delivered]) {
+  mutating func seal(with notes: [Delivered], forgetting forgotten: [String]) {
     self.notes = notes
+    self.forgotten = forgotten
     for change in changes {
       change.row = change.file.row
       change.file.change = nil
+      change.file.isUnderWay = true
     }
   }
 
@@ -96,6 +99,7 @@ struct Gathered {
     batch.records = records.map { $0.encoded() }
     batch.files = changes.map(\.row)
     batch.leaves = leaves
+    batch.forgotten = forgotten
     batch.delivered = notes
     for (index, gap) in gaps { gap.record = length.saturatingAdd(index) }
     batch.gaps = gaps.map { StandingGap(record: $0.gap.record, file: $0.gap.file) }
@@ -130,6 +134,7 @@ struct Gathered {
     }
     records = kept
     for change in changes where change.file.uuid == uuid && change.file.change === change { change.file.change = nil }
+    for change in changes where change.file.uuid == uuid { change.file.isUnderWay = false }
     changes.removeAll { $0.file.uuid == uuid }
     for change in changes { change.move { places[$0] } }
     leaves.removeAll { $0.file == uuid }

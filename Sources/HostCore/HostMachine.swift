@@ -47,8 +47,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     var turn = Turn(now: now, wall: wall, effects: [], isSettling: !settlements.isEmpty)
     swap(&turn.effects, &effects)
     defer { swap(&turn.effects, &effects) }
-    if phase == .new, case .started(let known, let position, let delivered, let gaps) = input {
-      start(known, position, delivered, gaps, &turn)
+    if phase == .new, case .started(let known) = input {
+      start(known, &turn)
     } else if phase == .running {
       take(input, &turn)
     }
@@ -73,15 +73,12 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   // MARK: Inputs
 
-  private mutating func start(
-    _ known: [KnownFile], _ position: JournalPosition, _ delivered: [[FileUUID: UInt64]], _ gaps: [StandingGap],
-    _ turn: inout Turn
-  ) {
+  private mutating func start(_ known: HostStart, _ turn: inout Turn) {
     phase = .running
-    journal.start(at: position)
-    follower.start(known, gaps, &turn)
+    journal.start(at: known.journal, number: known.number)
+    follower.start(known.files, known.gaps, &turn)
     for (index, delivery) in deliveries.enumerated() {
-      delivery.start(noted: delivered.indices.contains(index) ? delivered[index] : [:], &turn)
+      delivery.start(noted: known.noted.indices.contains(index) ? known.noted[index] : 0, &turn)
     }
   }
 
@@ -93,8 +90,10 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .listed(let listing): follower.listed(listing, &turn)
     case .ingested(let id, let answer): follower.ingested(id, answer, &turn)
     case .writersProbed(let id, let hasWriters): follower.writersProbed(id, hasWriters, &turn)
-    case .committed(let position): committed(position, &turn)
+    case .committed(let position, let number): committed(position, number, &turn)
     case .commitFailed(let error): if journal.isCommitting { commitFailed(error, &turn) }
+    case .loaded(let id, let answer): follower.loaded(id, answer, &turn)
+    case .loadFailed(let id, let error): loadFailed(id, error, &turn)
     case .rootComputed(let id, let file, let length, let root):
       delivery(id)?.rootComputed(id, file, length: length, root, &turn)
     case .connected(let server, let id): delivery(server)?.connected(id, &turn)
@@ -134,15 +133,19 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   }
 
   /// From here on servers may hear of it (J1).
-  private mutating func committed(_ position: JournalPosition, _ turn: inout Turn) {
-    let changed = journal.committed(position, &turn)
+  private mutating func committed(_ position: JournalPosition, _ number: UInt64, _ turn: inout Turn) {
+    let changed = journal.committed(position, number: number, &turn)
     Self.announce(&announcedByCommit, &turn)
     for delivery in deliveries {
       delivery.notesCommitted()
       delivery.markRecords(turn.now)
       delivery.isDue = true
     }
-    for file in changed where files[file.id] === file {
+    for file in changed {
+      guard files[file.id] === file else {
+        if file.change == nil { files.noteEnd(of: file) }
+        continue
+      }
       for delivery in deliveries { delivery.journaled(file, &turn) }
       turn.touch(file.id)
     }
@@ -163,6 +166,14 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     }
   }
 
+  /// Damage is named and ends the process, as in a commit.
+  private mutating func loadFailed(_ id: LoadID, _ error: StoreError, _ turn: inout Turn) {
+    switch error {
+    case .corrupt, .damaged: if follower.readings[id] != nil { halt("\(error)", &turn) }
+    case .full, .failed, .alreadyExists, .outOfRange, .failedSync, .refused: follower.unloaded(id, error, &turn)
+    }
+  }
+
   /// A failed sync is never tried again: what the store holds is known after a new start only (P4).
   private mutating func halt(_ reason: String, _ turn: inout Turn) {
     phase = .stopped
@@ -172,7 +183,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   private mutating func stop(_ turn: inout Turn) {
     phase = .stopped
     if journal.hasWork(notes: deliveries.contains { $0.hasNotes }) {
-      journal.commit(notes: takeNotes(Self.notesAtOnce), &turn)
+      let forgotten = takeForgotten()
+      journal.commit(notes: takeNotes(Self.notesAtOnce), forgetting: forgotten, &turn)
     }
     for delivery in deliveries { delivery.stop(&turn) }
   }
@@ -181,6 +193,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   private mutating func settle(_ turn: inout Turn) {
     for id in turn.checks { if let file = files[id] { follower.check(file) } }
+    if !turn.words.isEmpty { follower.look(into: turn.words, &turn) }
+    follower.leave(&turn)
     if turn.hasLost { takeBackWhatIsReached() }
     if !settlements.isEmpty { reviewSettlements(&turn) }
     for delivery in deliveries where delivery.isDue { delivery.flow(&turn) }
@@ -222,12 +236,15 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     let areNotesDue = isAwaited || notesDue.map { $0 <= turn.now } ?? false
     guard journal.hasWork(notes: areNotesDue) else { return }
     let isRetry = journal.isRetry
-    journal.commit(notes: areNotesDue && !isRetry ? takeNotes(isAwaited ? .max : Self.notesAtOnce) : [], &turn)
+    let forgotten = areNotesDue && !isRetry ? takeForgotten() : []
+    let notes = areNotesDue && !isRetry ? takeNotes(isAwaited ? .max : Self.notesAtOnce) : []
+    journal.commit(notes: notes, forgetting: forgotten, &turn)
     guard areNotesDue, !isRetry else { return }
     notesDue = nil
     announcedByCommit += reached
     reached = []
   }
 
+  private func takeForgotten() -> [String] { deliveries.compactMap { $0.takeForgotten() } }
   private func takeNotes(_ count: Int) -> [Delivered] { deliveries.flatMap { $0.takeNotes(count) } }
 }

@@ -14,20 +14,28 @@ package struct ServerIndex: Hashable, Sendable, Comparable {
   package static func < (l: ServerIndex, r: ServerIndex) -> Bool { l.value < r.value }
 }
 
+/// A question to the store.
+package struct LoadID: Hashable, Sendable {
+  package var value: UInt64
+  package init(_ value: UInt64) { self.value = value }
+}
+
 // MARK: Inputs and effects
 
 package enum HostInput: Hashable, Sendable {
   /// First input of a process: what the journal knows. `wall` accompanies every input that may write records.
-  case started(
-    files: [KnownFile], journal: JournalPosition, delivered: [[FileUUID: UInt64]], gaps: [StandingGap] = [])
+  case started(HostStart)
   case tick
   case hinted(WatchHint)
   case listed(Listing)
   case ingested(FileID, IngestAnswer)
   /// Whether any process has the file open for writing; nil when the file system can't tell.
   case writersProbed(FileID, hasWriters: Bool?)
-  case committed(JournalPosition)
+  /// With the store's number after it.
+  case committed(JournalPosition, number: UInt64)
   case commitFailed(StoreError)
+  case loaded(LoadID, HostAnswer)
+  case loadFailed(LoadID, StoreError)
   case connected(ServerIndex, ConnectionID)
   /// A connection ended, or an attempt failed (`connection` nil).
   case disconnected(ServerIndex, ConnectionID?, reason: String)
@@ -76,6 +84,8 @@ package enum HostEffect: Hashable, Sendable {
   case probeWriters(FileID)
   /// One at a time. -> committed, commitFailed
   case commit(HostBatch)
+  /// Asks the store, as it is now or later (K1). -> loaded, loadFailed
+  case load(LoadID, HostQuery)
   /// -> connected, disconnected
   case connect(ServerIndex)
   case disconnect(ConnectionID, reason: String)

@@ -65,6 +65,8 @@ package struct HostStatus: Hashable, Sendable {
   package var servers: [Server]
   /// Files that the data plane follows now, and incarnations not closed.
   package var filesFollowed: Int
+  /// All files but those that are rows alone (K1).
+  package var filesInMemory: Int
   package var filesOpen: Int
   /// Files of the journal that weren't found and may still turn up (D10).
   package var filesMissing: Int
@@ -103,6 +105,7 @@ extension HostStatus {
     journalLength = follower.journal.position.length
     journalBlocked = follower.journal.blocked
     filesFollowed = files.count { $0.isAttached }
+    filesInMemory = files.count
     filesOpen = files.count { $0.closed == nil }
     filesMissing = files.count { $0.presence == .absent && $0.closed == nil && follower.isOwed($0) }
     let held = files.filter { $0.isNameless && follower.isOwed($0) }

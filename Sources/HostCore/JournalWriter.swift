@@ -11,6 +11,8 @@ final class JournalWriter {
 
   private let limits: Limits
   private(set) var position = JournalPosition(length: 0, root: .zero)
+  /// The store's, when the last commit was answered (`HostJournalStore.number`).
+  private(set) var number: UInt64 = 0
   private var gathered = Gathered()
   private var underWay: Gathered?
   private(set) var isCommitting = false
@@ -19,7 +21,10 @@ final class JournalWriter {
 
   init(limits: Limits) { self.limits = limits }
 
-  func start(at position: JournalPosition) { self.position = position }
+  func start(at position: JournalPosition, number: UInt64) {
+    self.position = position
+    self.number = number
+  }
 
   /// Whether reading should pause until something is committed.
   var isFull: Bool { gathered.records.count >= Self.mostPending || gathered.leafCount >= Self.mostPendingLeaves }
@@ -69,10 +74,10 @@ final class JournalWriter {
   /// The next commit is one that failed before.
   var isRetry: Bool { underWay != nil }
 
-  /// Commits what is gathered, with `notes`. Call only while `hasWork`.
-  func commit(notes: [Delivered], _ turn: inout Turn) {
+  /// Commits what is gathered, with `notes`, before which all that is noted of `forgotten` goes. Call only while `hasWork`.
+  func commit(notes: [Delivered], forgetting forgotten: [String], _ turn: inout Turn) {
     if underWay == nil {
-      gathered.seal(with: notes)
+      gathered.seal(with: notes, forgetting: forgotten)
       underWay = gathered
       gathered = Gathered()
     }
@@ -82,8 +87,9 @@ final class JournalWriter {
   }
 
   /// Everything of the batch under way is durable. Returns the files that it was about.
-  func committed(_ position: JournalPosition, _ turn: inout Turn) -> [FollowedFile] {
+  func committed(_ position: JournalPosition, number: UInt64, _ turn: inout Turn) -> [FollowedFile] {
     guard isCommitting, let done = underWay else { return [] }
+    self.number = max(self.number, number)
     isCommitting = false
     underWay = nil
     let base = position.length &- UInt64(done.records.count)
@@ -91,6 +97,7 @@ final class JournalWriter {
     for change in done.changes {
       let file = change.file
       file.isCommitted = true
+      file.isUnderWay = false
       file.commit(change.row.length, change.row.root)
       if let last = change.last { file.lastRecord = base &+ UInt64(last) }
       if let birth = change.birth { file.bornRecord = base &+ UInt64(birth) }

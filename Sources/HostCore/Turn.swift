@@ -13,6 +13,8 @@ struct Turn {
   var isSettling: Bool
   private(set) var touched: [FileID] = []
   private(set) var reborn: [(from: FileID, to: FileID)] = []
+  /// What servers said of files that aren't in memory.
+  var words: [Word] = []
   /// A server turned out to hold less than it had acknowledged.
   var hasLost = false
 

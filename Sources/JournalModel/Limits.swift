@@ -22,6 +22,8 @@ package struct Limits: Sendable, Hashable {
   package var logCapacity = 64 << 20
   /// Strings about which nothing is going on that a server keeps in memory (K1).
   package var residentStrings = 8_192
+  /// Files that ended and may come back that a host keeps in memory (K1).
+  package var residentFiles = 1_024
   /// Of a file in a server's memory: signed lengths ahead of its bytes, at most twice as many (K4).
   package var promiseWindow = 64
   /// Bytes written to a plain file between two syncs (P2).

@@ -84,6 +84,8 @@ package struct HostBatch: Hashable, Sendable {
 
 package struct Delivered: Hashable, Sendable {
   package static let longestServerName = 255
+  /// In the place of a file: the journal itself, its length in records (the nil uuid of RFC 9562).
+  package static let journal = FileUUID(UUIDBytes(high: 0, low: 0))
   /// 1 ... 255 bytes without NUL.
   package var server: String
   package var file: FileUUID

@@ -45,6 +45,39 @@ package struct StoredFile: Hashable, Sendable {
   }
 }
 
+/// What a process begins with: what lives or is owed (K1). Nothing is owed of a file whose end is journaled, but for what
+/// a gap says.
+package struct HostStart: Hashable, Sendable {
+  package var files: [StoredFile]
+  package var journal: JournalPosition
+  /// `HostJournalStore.number`.
+  package var number: UInt64
+  /// Records that each server had acknowledged when last noted.
+  package var noted: [UInt64]
+  package var gaps: [StandingGap]
+  package init(
+    files: [StoredFile] = [], journal: JournalPosition, number: UInt64 = 0, noted: [UInt64] = [],
+    gaps: [StandingGap] = []
+  ) {
+    self.files = files
+    self.journal = journal
+    self.number = number
+    self.noted = noted
+    self.gaps = gaps
+  }
+}
+
+extension HostJournalStore {
+  package func start(servers: [String]) throws(StoreError) -> HostStart {
+    let length = try length()
+    var noted: [UInt64] = []
+    for server in servers { noted.append(try delivered(to: server, of: Delivered.journal) ?? 0) }
+    return HostStart(
+      files: try living(servers: servers), journal: JournalPosition(length: length, root: try root(at: length)),
+      number: number, noted: noted, gaps: try gaps())
+  }
+}
+
 extension KnownFile {
   /// Nobody journaled its end: it is on the disk, or held open, or looked for.
   package var isLiving: Bool { closed == nil }

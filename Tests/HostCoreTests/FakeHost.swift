@@ -51,6 +51,11 @@ final class FakeHost {
   var holdsCommits = false
   private(set) var heldCommits: [HostBatch] = []
   var failsCommits: StoreError?
+  /// What the store was asked, and what goes wrong with it.
+  private(set) var queries: [HostQuery] = []
+  var failsLoads: StoreError?
+  /// The next so many questions are answered from the store as it was before its first commit.
+  var olderAnswers = 0
   /// Files that the store refuses.
   var poisoned: Set<FileUUID> = []
   private(set) var refusals = 0
@@ -117,11 +122,7 @@ final class FakeHost {
     }
     machine = HostMachine(settings: settings)
     committed = try store.length()
-    let position = JournalPosition(length: committed, root: try store.root(at: committed))
-    give(
-      .started(
-        files: try store.files(), journal: position, delivered: try servers.map { try store.delivered(to: $0.name) },
-        gaps: try store.gaps()))
+    give(.started(try store.start(servers: servers.map(\.name))))
   }
 
   var status: HostStatus { machine.status }
@@ -244,6 +245,7 @@ final class FakeHost {
     case .list(let directory, let names): list(directory, names: names)
     case .attach, .relocate, .reborn, .release, .ingest, .probeWriters, .computeRoot: performOnFile(effect)
     case .commit(let batch): commit(batch)
+    case .load(let id, let query): load(id, query)
     case .connect(let server): connect(server)
     case .disconnect(let id, _): hangUp(id)
     case .send(let id, let frame): exchange(id) { $0.receive(frame) }
@@ -356,10 +358,20 @@ final class FakeHost {
     do {
       let position = try store.commit(batch)
       committed = position.length
-      inbox.append(.committed(position))
+      inbox.append(.committed(position, number: store.number))
     } catch {
       Issue.record("the store refuses a batch: \(error)")
     }
+  }
+
+  private func load(_ id: LoadID, _ query: HostQuery) {
+    queries.append(query)
+    if let error = failsLoads { return inbox.append(.loadFailed(id, error)) }
+    do throws(StoreError) {
+      let from = olderAnswers > 0 ? InMemoryHostStore<CheapHash>() : store
+      olderAnswers -= min(olderAnswers, 1)
+      inbox.append(.loaded(id, try from.answer(query, servers: settings.servers)))
+    } catch { Issue.record("the store answers nothing: \(error)") }
   }
 
   func releaseCommits() {

@@ -121,8 +121,8 @@ extension RobustnessTests.World {
 
   /// Something that nobody asked for.
   mutating func nonsense() -> HostInput {
-    switch Int.random(in: 0..<18, using: &random) {
-    case 0: .started(files: [], journal: JournalPosition(length: number(), root: digest()), delivered: [])
+    switch Int.random(in: 0..<19, using: &random) {
+    case 0: .started(HostStart(journal: JournalPosition(length: number(), root: digest())))
     case 1, 2: .tick
     case 3, 4:
       .hinted(
@@ -140,9 +140,32 @@ extension RobustnessTests.World {
     case 13: .headVerified(connection(), chance(50))
     case 14: .rootComputed(connection(), file(), length: number(), chance(80) ? digest() : nil)
     case 15: .payloadSent(connection(), file(), end: number())
+    case 17: loaded(LoadID(number() % 8), .files([]))
     case 16: .payloadUnavailable(connection(), file(), offset: number(), reason: "r")
     default: pick([.settle(token: number()), .cancelSettle(token: number()), .cancelSettle(token: number())])
     }
+  }
+
+  mutating func row(_ uuid: FileUUID) -> KnownFile {
+    KnownFile(
+      file: uuid, inode: inode(), isDerived: true, path: BytePath("/log/a.log"), born: wall(), length: small(),
+      root: digest(), tail: digest(), size: number(), modified: wall(),
+      closed: pick([nil, nil, .deleted, .truncated, .vanished]), gapFrom: chance(20) ? number() : nil)
+  }
+
+  mutating func loaded(_ id: LoadID, _ query: HostQuery) -> HostInput {
+    if chance(10) { return .loadFailed(id, pick([.failed("x"), .full("x"), .outOfRange])) }
+    var answer = HostAnswer(number: chance(90) ? 100 : small())
+    for _ in 0..<pick([0, 0, 1, 3]) {
+      answer.files.append(StoredFile(row: row(uuid()), delivered: chance(80) ? [number(), number()] : []))
+    }
+    if case .inodes(let inodes) = query {
+      for new in inodes {
+        if chance(20), let derived = new.derived { answer.used.insert(derived) }
+        if chance(10) { answer.unreadable[new.inode] = "x" }
+      }
+    }
+    return .loaded(id, answer)
   }
 
   /// An answer to one of the effects that ask.
@@ -153,6 +176,7 @@ extension RobustnessTests.World {
     case .watch(let directory, _, _): return .listed(listing(directory, nil))
     case .list(let directory, let names): return .listed(listing(directory, names))
     case .ingest(let id, let from, _, _): return .ingested(id, ingestAnswer(from: from))
+    case .load(let id, let query): return loaded(id, query)
     case .probeWriters(let id): return .writersProbed(id, hasWriters: pick([nil, true, false, false]))
     case .commit(let batch):
       for encoded in batch.records {
@@ -168,7 +192,7 @@ extension RobustnessTests.World {
         return .commitFailed(pick([.full("f"), .failed("x"), refused ?? .full("f")]))
       }
       committed &+= UInt64(batch.records.count)
-      return .committed(JournalPosition(length: chance(98) ? committed : number(), root: digest()))
+      return .committed(JournalPosition(length: chance(98) ? committed : number(), root: digest()), number: small())
     case .connect(let server):
       return chance(80) ? .connected(server, connection()) : .disconnected(server, nil, reason: "no")
     case .verifyHead(let id, _, _): return .headVerified(id, chance(80))
@@ -184,7 +208,7 @@ extension RobustnessTests.World {
 
   mutating func note(_ effect: HostEffect) {
     switch effect {
-    case .watch, .list, .ingest, .probeWriters, .commit, .connect, .verifyHead, .computeRoot, .sendPayload:
+    case .watch, .list, .ingest, .probeWriters, .commit, .load, .connect, .verifyHead, .computeRoot, .sendPayload:
       asked.append(effect)
     default: break
     }
@@ -203,18 +227,11 @@ extension RobustnessTests {
       limits: limits)
     var machine = HostMachine<CheapHash>(settings: settings)
     var effects: [HostEffect] = []
-    let known = (0..<4).map { index in
-      KnownFile(
-        file: FileUUID(UUIDBytes(high: 1, low: UInt64(index))), inode: world.inode(), isDerived: true,
-        path: BytePath("/log/a.log"), born: world.wall(), length: world.small(), root: world.digest(),
-        tail: world.digest(), size: world.number(), modified: world.wall(),
-        closed: world.pick([nil, nil, .deleted, .truncated, .vanished]),
-        gapFrom: world.chance(20) ? world.number() : nil)
-    }
-    let noted = Dictionary(known.map { ($0.file, world.number()) }, uniquingKeysWith: { first, _ in first })
-    machine.step(
-      .started(files: known, journal: JournalPosition(length: 1, root: .zero), delivered: [noted]), at: world.now,
-      wall: world.wall(), into: &effects)
+    let known = (0..<4).map { index in world.row(FileUUID(UUIDBytes(high: 1, low: UInt64(index)))) }
+    let start = HostStart(
+      files: known.map { StoredFile(row: $0, delivered: [world.number()]) },
+      journal: JournalPosition(length: 1, root: .zero), noted: [world.number()])
+    machine.step(.started(start), at: world.now, wall: world.wall(), into: &effects)
     for step in 0..<2_500 {
       for effect in effects { world.note(effect) }
       #expect(effects.count < 2_000, "step \(step)")

@@ -82,11 +82,7 @@ final class HostDriver: @unchecked Sendable {
     if let descriptor = files.mountDescriptor {
       try loop.watch(descriptor, for: .exceptional) { [unowned self] in take(.hinted(.mounted)) }
     }
-    let length = try store.length()
-    take(
-      .started(
-        files: try store.files(), journal: JournalPosition(length: length, root: try store.root(at: length)),
-        delivered: try destinations.map { try store.delivered(to: $0.name) }, gaps: try store.gaps()))
+    take(.started(try store.start(servers: destinations.map(\.name))))
   }
 
   /// No connection is open.
@@ -121,6 +117,7 @@ final class HostDriver: @unchecked Sendable {
     case .watch, .unwatch, .list: performOnNames(effect)
     case .attach, .relocate, .reborn, .release, .ingest, .probeWriters, .computeRoot: performOnFile(effect)
     case .commit(let batch): commit(batch)
+    case .load(let id, let query): load(id, query)
     case .connect(let server): connect(server)
     case .disconnect(let connection, let reason): links[connection]?.close(.other, reason)
     case .send(let connection, let frame): links[connection]?.send(frame)
@@ -227,31 +224,40 @@ final class HostDriver: @unchecked Sendable {
 
   // MARK: Journal
 
-  /// Known losses, as the journal has them: how many, and the first ones. Reads the whole file table: not for the loop's
-  /// thread, safe from any other.
+  /// Known losses, as the journal has them: how many, and the first ones. Reads the store: not for the loop's thread, safe
+  /// from any other.
   func gaps(limit: Int) throws -> (count: Int, first: [NodeStatus.Gap]) {
     let standing = try store.gaps()
-    let first = standing.prefix(limit)
-    let files = first.contains { $0.file != nil } ? try store.files() : []
-    let paths = Dictionary(files.map { ($0.file, $0.path) }, uniquingKeysWith: { first, _ in first })
-    let durable = try destinations.map { ($0.name, try store.delivered(to: $0.name)) }
-    let gaps = try first.compactMap { standing -> NodeStatus.Gap? in
+    let gaps = try standing.prefix(limit).compactMap { standing -> NodeStatus.Gap? in
       guard let encoded = try store.records(from: standing.record, count: 1, bytes: .max).first,
         case .gap(let gap) = try Record(decoding: encoded).body
       else { return nil }
-      var path: BytePath? = standing.file.flatMap { paths[$0] }
+      var path = try standing.file.flatMap { try store.file($0)?.path }
       if case .path(let lost) = gap.subject { path = lost }
       return .init(
         host: identity.host.text, file: standing.file?.text, path: path?.escaped, from: gap.lower,
         to: gap.upper == .max ? nil : gap.upper, reason: "\(gap.reason)",
-        lacking: durable.filter { held in standing.file.map { held.1[$0] ?? 0 < gap.upper } ?? true }.map(\.0))
+        lacking: try destinations.map(\.name).filter { server in
+          try standing.file.map { try store.delivered(to: server, of: $0) ?? 0 < gap.upper } ?? true
+        })
     }
     return (standing.count, gaps)
   }
 
   private func commit(_ batch: HostBatch) {
     ask(.hostCommit, .hostCommit) { [store] in
-      do throws(StoreError) { return .committed(try store.commit(batch)) } catch { return .commitFailed(error) }
+      do throws(StoreError) {
+        let position = try store.commit(batch)
+        return .committed(position, number: store.number)
+      } catch { return .commitFailed(error) }
+    }
+  }
+
+  private func load(_ id: LoadID, _ query: HostQuery) {
+    ask(.rows, .loading(id)) { [store, servers = destinations.map(\.name)] in
+      do throws(StoreError) {
+        return .loaded(id, try store.answer(query, servers: servers))
+      } catch { return .loadFailed(id, error) }
     }
   }
 

@@ -84,7 +84,7 @@ extension Lane {
 
   var subject: Subject {
     switch self {
-    case .hostCommit, .serverCommit, .holdings, .journal: .data
+    case .hostCommit, .serverCommit, .holdings, .rows, .journal: .data
     case .received, .plainFiles, .sync, .links: .logs
     case .listings(let mount), .followed(let mount), .sending(let mount): .fileSystem(mount)
     case .names(let server): .names(server)

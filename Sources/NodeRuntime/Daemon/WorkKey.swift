@@ -16,6 +16,7 @@ enum WorkKey: Hashable, Sendable {
   /// One commit at a time for each store.
   case hostCommit, serverCommit
   case reading(ReadID)
+  case loading(LoadID)
   case sync
   /// One after another for each host: the last one of a name counts.
   case links(HostName)
@@ -25,7 +26,7 @@ enum WorkKey: Hashable, Sendable {
     switch key {
     case .string(let key): key.key.host.hashValue
     case .links(let host): host.hashValue
-    case .directory, .file, .connection, .sending, .resolve, .hostCommit, .serverCommit, .reading, .sync: 0
+    case .directory, .file, .connection, .sending, .resolve, .hostCommit, .serverCommit, .reading, .loading, .sync: 0
     }
   }
 }
@@ -35,6 +36,8 @@ enum Lane: WorkLane {
   case hostCommit, serverCommit
   /// What a server's store has: beside its commits, which don't wait for it.
   case holdings
+  /// What a host's store has of files, likewise.
+  case rows
   /// The journal's records and checkpoints, for sending.
   case journal
   /// Hashing of received bytes.
@@ -49,7 +52,7 @@ enum Lane: WorkLane {
   var width: Int {
     switch self {
     case .hostCommit, .serverCommit, .sync, .links, .names: 1
-    case .journal, .holdings, .listings: 2
+    case .journal, .holdings, .rows, .listings: 2
     case .received, .plainFiles, .followed, .sending: 4
     }
   }
@@ -57,7 +60,7 @@ enum Lane: WorkLane {
   var isOneOfMany: Bool {
     switch self {
     case .listings, .followed, .sending, .names: true
-    case .hostCommit, .serverCommit, .holdings, .journal, .received, .plainFiles, .sync, .links: false
+    case .hostCommit, .serverCommit, .holdings, .rows, .journal, .received, .plainFiles, .sync, .links: false
     }
   }
 }
