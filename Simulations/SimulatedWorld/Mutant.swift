@@ -38,8 +38,6 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case forgetEnds
   /// A file that comes back is born again, although the store has its row (K6).
   case bearAgain
-  /// That an inode's derived uuid was given to a file that ended is forgotten with the file (D2, K1).
-  case forgetUsed
   /// Goes on where the host left off sending, not where the server says (W2).
   case resumeFromHostOffset
   /// Payload that can't be read is waited for, and that of all other files waits behind it (W1, F4).

@@ -276,7 +276,7 @@ package final class Oracle {
       if let inode = known.inode, inode.links > 0 { fail(.falseTruncation, "\(closed.file.text) isn't deleted") }
     case .vanished:
       world.mark(.vanished)
-      checkVanished(host, known)
+      checkVanished(host, known, isEnd: true)
     }
   }
 
@@ -293,7 +293,9 @@ package final class Oracle {
   }
 
   /// A file whose descriptor this life of the node has had can't vanish (F2).
-  private func checkVanished(_ host: Int, _ known: Followed) {
+  ///
+  /// - Parameter isEnd: nothing of it is said to be lost.
+  private func checkVanished(_ host: Int, _ known: Followed, isEnd: Bool = false) {
     // No directory was renamed since the process began, and the name is older than it: every scan could see it (D10).
     if !known.wasSetApart, let inode = known.inode, let process = world.hosts[host].process,
       world.hosts[host].disk.era == process.firstEra,
@@ -301,6 +303,8 @@ package final class Oracle {
     {
       return fail(.lost, "\(known.file.text) is called vanished while its name stands (D10)")
     }
+    // Moved out of sight: whatever it has is delivered, and a name that turns up goes on with it.
+    if isEnd, let inode = known.inode, inode.links > 0 { return }
     // One that is set apart is read no more, and let go of when every server has what was committed of it.
     guard !known.wasSetApart, known.readInLife == world.hosts[host].lives else { return }
     fail(.lost, "\(known.file.text) is called vanished by a node that had it open (F2)")

@@ -30,7 +30,7 @@ extension Follower {
   func giveUp(_ file: FollowedFile, _ turn: inout Turn) {
     turn.report(.gaveUp(file.uuid, file.path))
     // With a name elsewhere it goes on when that turns up.
-    guard file.links == 0 || isOwed(file) else { return letGo(of: file, &turn) }
+    guard file.links == 0 || isOwed(file) else { return loseSight(of: file, &turn) }
     vanish(file, &turn)
     if file.links == 0 { forget(file, &turn) }
   }

@@ -85,7 +85,7 @@ extension Follower {
   }
 
   /// Nothing in it may be followed by this path, whatever it is (D9).
-  private func isBarred(_ directory: Directory) -> Bool {
+  func isBarred(_ directory: Directory) -> Bool {
     directory.isOwn || directory.lent != nil && !patterns.mayFollow(below: directory.position, isLent: true)
   }
 
@@ -182,7 +182,7 @@ extension Follower {
   }
 
   /// Why the name would lend the node's rights to whoever made it; nil where it wouldn't (D9).
-  private func lending(_ entry: DirectoryEntry, _ facts: FileFacts, in directory: Directory) -> Unfollowed? {
+  func lending(_ entry: DirectoryEntry, _ facts: FileFacts, in directory: Directory) -> Unfollowed? {
     if let link = entry.lent ?? directory.lent { return Unfollowed(link) }
     guard !entry.isSymbolicLink, facts.kind == .regular, let place = directory.place,
       !facts.isReadable(byNamersIn: place, user: user)
@@ -190,7 +190,7 @@ extension Follower {
     return .hardLink(owner: facts.owner)
   }
 
-  private func isOwn(_ entry: DirectoryEntry, _ facts: FileFacts, in directory: Directory) -> Bool {
+  func isOwn(_ entry: DirectoryEntry, _ facts: FileFacts, in directory: Directory) -> Bool {
     entry.isOwn || excluded.contains(facts.inode)
   }
 

@@ -76,7 +76,7 @@ extension Follower {
   /// Asks the store about what is new in the listing, or takes it.
   func goOn(_ directory: Directory, _ turn: inout Turn) {
     guard directory.held != nil else { return }
-    let new = directory.isRemoved ? [] : nextNew(in: directory)
+    let new = directory.isRemoved || isBarred(directory) ? [] : nextNew(in: directory)
     guard new.isEmpty else { return read(.inodes(new), for: .listing(directory), &turn) }
     guard let held = directory.held else { return }
     directory.held = nil
@@ -117,10 +117,11 @@ extension Follower {
     if !inode.identity.isUsable { questionsByPath -= 1 }
   }
 
-  /// An inode that would be born if the store knew nothing of it.
+  /// An inode that would be born if the store knew nothing of it, as far as can be told before the listing is taken.
   private func new(_ entry: DirectoryEntry, in directory: Directory) -> NewInode? {
     guard let facts = entry.facts, facts.kind == .regular, files[facts.inode] == nil,
-      patterns.isFollowed(entry.name, in: directory.position), directory.canHold(entry.name)
+      !isOwn(entry, facts, in: directory), directory.canHold(entry.name),
+      patterns.isFollowed(entry.name, in: directory.position, isLent: lending(entry, facts, in: directory) != nil)
     else { return nil }
     let (inode, path) = (facts.inode, directory.path.appending(entry.name))
     // As it was left: whatever else the store has, it is this one before all others.

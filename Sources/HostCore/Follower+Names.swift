@@ -17,7 +17,7 @@ extension Follower {
     case .waits: return
     case .nobody:
       guard patterns.isFollowed(entry.name, in: directory.position) else { return }
-      // Taken for a file that another inode has by now: the store wasn't asked.
+      // Taken for a file that another inode has by now, or not to be followed: the store wasn't asked.
       guard told?.asked.contains(facts.inode) == true else { return directory.want(name: entry.name) }
     }
     let identity = facts.inode.identity
@@ -323,9 +323,17 @@ extension Follower {
       letGo(of: file, &turn)
       forget(file, &turn)
     } else {
-      // Moved out of sight. It is no longer held open; a name that turns up goes on with it.
-      letGo(of: file, &turn)
+      loseSight(of: file, &turn)
     }
+  }
+
+  /// Moved to where nobody looks, and everything of it is delivered. It is no longer held open, and is a row as if it had
+  /// gone while the node was down (K1); a name that turns up goes on with it.
+  func loseSight(of file: FollowedFile, _ turn: inout Turn) {
+    close(file, .vanished, &turn)
+    letGo(of: file, &turn)
+    retire(file)
+    turn.touch(file.id)
   }
 
   func writersProbed(_ id: FileID, _ hasWriters: Bool?, _ turn: inout Turn) {

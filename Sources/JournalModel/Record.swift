@@ -172,7 +172,7 @@ package struct FileClosed: Hashable, Sendable {
     case deleted = 1
     /// Truncated or replaced in place: the next incarnation follows.
     case truncated = 2
-    /// Its name was gone when the node came back, and nothing was owed.
+    /// Its name was gone when the node came back, or it was moved to where nobody looks; nothing was owed.
     case vanished = 3
   }
   package var file: FileUUID

@@ -108,10 +108,15 @@ extension HostSnapshot where Self: ~Copyable {
       answer.files.append(StoredFile(row: row, delivered: try notes(of: row.file, servers)))
     }
     switch query {
-    case .files(let files): for file in files { if let row = try self.file(file) { try tell(row) } }
+    case .files(let files):
+      for file in files {
+        // What is damaged says nothing of others.
+        do throws(StoreError) { if let row = try self.file(file) { try tell(row) } } catch {
+          guard case .corrupt = error else { throw error }
+        }
+      }
     case .inodes(let inodes):
       for new in inodes {
-        // What is damaged says nothing of others.
         do throws(StoreError) {
           for row in try files(of: new) { try tell(row) }
           if let derived = new.derived, try file(derived) != nil { answer.used.insert(derived) }

@@ -345,7 +345,7 @@ import Testing
     expectBoth("/log/a.log", ["one two"])
     inode.writers = 0
     host.pass(.seconds(5))
-    #expect(host.attachedCount == 0 && host.closings.isEmpty)
+    #expect(host.attachedCount == 0 && host.closings.map(\.reason) == [.vanished])
     #expect(host.rotations.map(\.to) == [nil])
     files.append(inode, " three")
     files.rename("/archive/a", "/log/b.log")

@@ -57,6 +57,22 @@ import WireProtocol
     #expect(try start(after: second).status.filesInMemory == 0, "a start reads what lives or is owed")
   }
 
+  /// Moved away while the node runs: delivered, it is a row at once, and not read at the next start.
+  @Test func whatIsMovedOutOfSightLeavesMemoryK1F2() throws {
+    let inode = files.create("/log/a.log", "one")
+    let host = try start()
+    host.pass(.seconds(1))
+    files.rename("/log/a.log", "/elsewhere/a")
+    host.pass(.seconds(30))
+    #expect(host.status.filesInMemory == 0 && host.gaps.isEmpty)
+    #expect(try host.store.living(servers: []).isEmpty)
+    files.append(inode, " two")
+    files.rename("/elsewhere/a", "/log/b.log")
+    host.pass(.seconds(2))
+    expectBoth("/log/a.log", ["one two"])
+    #expect(host.births.count == 1 && host.status.isSettled)
+  }
+
   /// Its uuid can't be derived from its inode: without its row it would be delivered a second time.
   @Test func aLaterIncarnationThatComesBackIsNotBornAgainK6() throws {
     let inode = files.create("/log/a.log", "before")
