@@ -27,6 +27,7 @@ let package = Package(
     .executable(name: "nimbus-journal", targets: ["nimbus-journal"]),
     .executable(name: "simulate", targets: ["simulate"]),
     .executable(name: "build-holdings", targets: ["build-holdings"]),
+    .executable(name: "build-history", targets: ["build-history"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
@@ -76,6 +77,11 @@ let package = Package(
       dependencies: [
         "JournalModel", "MerkleLog", "JournalStore", "ServerCore", "LMDBStore", "LinuxIO", argumentParser,
       ], path: "Benchmarks/build-holdings", swiftSettings: strict),
+    // Fills a host's store for `Benchmarks/host_history.py`.
+    .executableTarget(
+      name: "build-history",
+      dependencies: ["JournalModel", "MerkleLog", "JournalStore", "LMDBStore", "LinuxIO", argumentParser],
+      path: "Benchmarks/build-history", swiftSettings: strict),
 
     tests("JournalModelTests", of: ["JournalModel"]),
     tests("MerkleLogTests", of: ["MerkleLog"]),
