@@ -38,6 +38,8 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case forgetEnds
   /// A file that comes back is born again, although the store has its row (K6).
   case bearAgain
+  /// A file that comes back has no more than its birth's commit gave it (K1).
+  case forgetLength
   /// Goes on where the host left off sending, not where the server says (W2).
   case resumeFromHostOffset
   /// Payload that can't be read is waited for, and that of all other files waits behind it (W1, F4).

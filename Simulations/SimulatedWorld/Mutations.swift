@@ -45,9 +45,14 @@ struct HostMutations {
   }
 
   func answer(_ answer: HostAnswer) -> HostAnswer {
-    guard mutant == .bearAgain else { return answer }
     var wrong = answer
-    wrong.files = []
+    if mutant == .bearAgain { wrong.files = [] }
+    guard mutant == .forgetLength else { return wrong }
+    for index in wrong.files.indices {
+      wrong.files[index].row.length = 0
+      wrong.files[index].row.root = SimulatedTree.empty
+      wrong.files[index].row.tail = SimulatedTree.empty
+    }
     return wrong
   }
 
