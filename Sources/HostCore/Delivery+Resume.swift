@@ -1,4 +1,5 @@
 import JournalModel
+import JournalStore
 import WireProtocol
 
 // Resume (W2): the server says what it holds of a file, the host goes on only from a length where its own root is the
@@ -292,12 +293,25 @@ extension Delivery {
     turn.words.append(Word(server: index, connection: connection, file: file, content: content))
   }
 
-  /// The file was looked up. What was said on another connection is over.
-  func heard(_ word: Word, _ turn: inout Turn) {
+  /// The file was looked up. What was said on another connection is over. Of a row there is nothing to send, and no byte to
+  /// compare: that all of it is held is noted, and a refusal is said. It needn't come into memory for that, else a server
+  /// could make it do so as often as it likes.
+  func heard(_ word: Word, _ stored: StoredFile?, _ turn: inout Turn) {
     guard connection == word.connection, isOpen else { return }
-    switch word.content {
-    case .durable(let held): take(held, &turn)
-    case .refusal(let refusal): refused(word.file, refusal, &turn)
+    if files[word.file] != nil {
+      switch word.content {
+      case .durable(let held): take(held, &turn)
+      case .refusal(let refusal): refused(word.file, refusal, &turn)
+      }
+    } else if let stored {
+      switch word.content {
+      case .durable(let held):
+        let isNoted = stored.delivered.indices.contains(index.value) && stored.delivered[index.value] >= held.length
+        guard held.length == stored.row.length, held.root == stored.row.root, !isNoted else { return }
+        noteLast(Delivered(server: name, file: word.file, length: held.length))
+      case .refusal(let refusal):
+        turn.report(.refused(index, word.file, stored.row.path, refusal.code, refusal.text))
+      }
     }
   }
 }

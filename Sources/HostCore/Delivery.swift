@@ -423,6 +423,11 @@ extension Delivery {
     lastNotes.append(Delivered(server: name, file: file.uuid, length: cursor.durable))
   }
 
+  /// The same of a row; what comes when there are too many is forgotten.
+  func noteLast(_ note: Delivered) {
+    if lastNotes.count < Follower.mostWords { lastNotes.append(note) }
+  }
+
   var hasNotes: Bool { forgetting == .unnoted || isRecordNoteDirty || !dirtyNotes.isEmpty || !lastNotes.isEmpty }
 
   /// The server's name, if nothing that the store has of it counts any more, also of files that aren't in memory.

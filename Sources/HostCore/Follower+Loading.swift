@@ -66,7 +66,7 @@ struct Reading {
 
 extension Follower {
   static let inodesAtOnce = 256
-  /// Words about files that are being loaded; what comes beyond is forgotten, as if it had been lost on the way.
+  /// Words about files that are being looked up; what comes beyond is forgotten, as if it had been lost on the way.
   static let mostWords = 4_096
   /// Files that are looked at in one step as to whether they may leave.
   private static let leavingAtOnce = 64
@@ -144,7 +144,6 @@ extension Follower {
     let new = words.filter { !files.isGone($0.file) }.prefix(Self.mostWords - min(wordCount, Self.mostWords))
     guard !new.isEmpty else { return }
     wordCount += new.count
-    for word in new { spokenOf[word.file, default: 0] += 1 }
     let named = Set(new.map(\.file)).sorted()
     read(.files(named), for: .words(Array(new)), &turn)
   }
@@ -154,16 +153,17 @@ extension Follower {
   func loaded(_ id: LoadID, _ answer: HostAnswer, _ turn: inout Turn) {
     guard let reading = readings.removeValue(forKey: id) else { return }
     guard answer.number >= reading.atLeast else { return read(reading.query, for: reading.purpose, &turn) }
-    for file in answer.files { enter(file, &turn) }
     switch reading.purpose {
     case .listing(let directory):
+      for file in answer.files { enter(file, &turn) }
       directory.held?.used.formUnion(answer.used)
       directory.held?.unreadable.merge(answer.unreadable) { first, _ in first }
       goOn(directory, &turn)
     case .words(let words):
-      hear(words)
+      wordCount -= words.count
+      let rows = Dictionary(answer.files.map { ($0.row.file, $0) }, uniquingKeysWith: { first, _ in first })
       for word in words where deliveries.indices.contains(word.server.value) {
-        deliveries[word.server.value].heard(word, &turn)
+        deliveries[word.server.value].heard(word, rows[word.file], &turn)
       }
     }
   }
@@ -176,14 +176,9 @@ extension Follower {
     case (.listing(let directory), .inodes(let inodes)):
       for new in inodes { directory.held?.unreadable[new.inode] = "\(error)" }
       goOn(directory, &turn)
-    case (.words(let words), _): hear(words)
+    case (.words(let words), _): wordCount -= words.count
     case (.listing, .files): break
     }
-  }
-
-  private func hear(_ words: [Word]) {
-    wordCount -= words.count
-    for word in words { spokenOf[word.file] = spokenOf[word.file].flatMap { $0 > 1 ? $0 - 1 : nil } }
   }
 
   /// A row becomes a file again, which nothing has been seen of.
@@ -206,7 +201,7 @@ extension Follower {
 
   /// Those that ended first leave, until no more are left than may stay.
   func leave(_ turn: inout Turn) {
-    if questions.isEmpty, spokenOf.isEmpty { files.forgetEnded() }
+    if questions.isEmpty { files.forgetEnded() }
     var rest = min(retired.count, Self.leavingAtOnce)
     while retired.count > max(0, limits.residentFiles), rest > 0, let id = retired.popFirst() {
       rest -= 1
@@ -231,6 +226,6 @@ extension Follower {
     let identity = file.inode.identity
     return file.change == nil && !file.isUnderWay && file.reading == .idle && !file.isProbing && !file.isMissed
       && questions[identity.number] == nil && (identity.isUsable || questionsByPath == 0)
-      && spokenOf[file.uuid] == nil && !rivals.contains { $0.awaited == file.id }
+      && !rivals.contains { $0.awaited == file.id }
   }
 }

@@ -71,8 +71,7 @@ final class Follower {
   /// Inodes that it is asked about, by their number; those among them whose identity isn't usable.
   var questions: [UInt64: Int] = [:]
   var questionsByPath = 0
-  /// Files that servers speak of and that are being loaded, how often each.
-  var spokenOf: [FileUUID: Int] = [:]
+  /// What servers said of files that are being looked up.
   var wordCount = 0
   /// The listing that is being taken, with what the store told of it.
   var told: HeldListing?
