@@ -16,8 +16,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from idle_host import fill, megabytes, mount, settle  # noqa: E402
-from harness import Fleet  # noqa: E402
+from idle_host import fill, megabytes, mount, run, settle  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILDER = os.environ.get("NIMBUS_BUILDER", os.path.join(ROOT, ".build", "release", "build-history"))
@@ -88,10 +87,7 @@ def main():
     parser.add_argument("--rest", type=int, default=60)
     parser.add_argument("--directory")
     arguments = parser.parse_args()
-    if arguments.directory:
-        os.environ["NIMBUS_TEST_DIR"] = arguments.directory
-    with Fleet() as fleet:
-        measure(fleet, arguments)
+    run(measure, arguments)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,13 @@ def report(host, arguments):
         print(calls(pid, RESCAN_SECONDS + 2), flush=True)
 
 
+def run(measure, arguments):
+    if arguments.directory:
+        os.environ["NIMBUS_TEST_DIR"] = arguments.directory
+    with Fleet() as fleet:
+        measure(fleet, arguments)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=100_000)
@@ -116,10 +123,7 @@ def main():
     parser.add_argument("--directory")
     parser.add_argument("--trace", action="store_true")
     arguments = parser.parse_args()
-    if arguments.directory:
-        os.environ["NIMBUS_TEST_DIR"] = arguments.directory
-    with Fleet() as fleet:
-        measure(fleet, arguments)
+    run(measure, arguments)
 
 
 if __name__ == "__main__":

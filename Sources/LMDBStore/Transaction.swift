@@ -146,22 +146,14 @@ struct Transaction: ~Copyable {
     var opened: OpaquePointer?
     try check(mdb_cursor_open(handle, table.handle, &opened), "read \(table.name)")
     defer { mdb_cursor_close(opened) }
-    var (value, found) = (MDB_val(), MDB_val())
-    func entry() -> Entry? {
-      let key = [UInt8](found.bytes)
-      return key.starts(with: prefix) ? Entry(table: table, key: key, sealed: value.bytes) : nil
-    }
     let end = prefix + [UInt8](repeating: 0xFF, count: max(0, length - prefix.count))
-    var code = withValue(of: end) { key in
-      let code = mdb_cursor_get(opened, &key, &value, MDB_SET_RANGE)
-      found = key
-      return code
+    let behind = table.step(opened, MDB_SET_RANGE, end)
+    if case .row(let entry)? = behind, entry.key.starts(with: prefix) { return entry }
+    switch table.step(opened, behind == nil ? MDB_LAST : MDB_PREV) {
+    case .row(let entry): return entry.key.starts(with: prefix) ? entry : nil
+    case .damaged(let error), .broken(let error): throw error
+    case nil: return nil
     }
-    if code == 0, let last = entry() { return last }
-    code = mdb_cursor_get(opened, &found, &value, code == MDB_NOTFOUND ? MDB_LAST : MDB_PREV)
-    if code == MDB_NOTFOUND { return nil }
-    try check(code, "read \(table.name)")
-    return entry()
   }
 }
 

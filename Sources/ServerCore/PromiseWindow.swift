@@ -28,9 +28,11 @@ struct PromiseWindow {
 
   /// Ordered by length; of one length in the order in which they came.
   private var items: [Item] = []
-  /// Nothing up to here is kept: bytes have met it.
+  /// Nothing up to here is kept: bytes that are committed have met it.
   private var base: UInt64
-  /// Everything from `base` up to here is in memory; `.max` when there is nothing more.
+  /// Bytes have met what is asked of them up to here.
+  private var met: UInt64
+  /// Everything from `met` up to here is in memory; `.max` when there is nothing more.
   private(set) var horizon: UInt64
   /// While the store is asked for what lies beyond the horizon: up to here, what came since then is in memory too.
   private var readingUpTo: UInt64?
@@ -42,6 +44,7 @@ struct PromiseWindow {
   /// `promises` are what lies beyond `base`, up to `end`, or all when that is nil.
   init(beyond base: UInt64 = 0, _ promises: [Promise] = [], end: UInt64? = nil) {
     self.base = base
+    met = base
     horizon = max(base, end ?? .max)
     for promise in promises { _ = insert(promise.length, promise.root) }
   }
@@ -63,11 +66,16 @@ struct PromiseWindow {
     return begin == end ? .new : .conflict
   }
 
-  /// Bytes have met what is asked of them up to here.
+  /// Bytes have met what is asked of them up to here. It is kept until they are committed: another root is a conflict.
+  mutating func pass(_ length: UInt64) {
+    met = max(met, length)
+    horizon = max(horizon, met)
+  }
+
   mutating func removeThrough(_ length: UInt64) {
     guard length > base else { return }
     base = length
-    horizon = max(horizon, length)
+    pass(length)
     items.removeSubrange(..<position(after: length))
     doubted.removeAll { $0 <= length }
   }
@@ -110,13 +118,13 @@ struct PromiseWindow {
     return false
   }
 
-  /// What bytes `from ..< received` can be verified against: at most `count` promises, and of a length all; beyond
-  /// `from + span` only the first length.
-  func verifiable(from: UInt64, received: UInt64, span: UInt64, count: Int) -> [Item] {
+  /// What bytes `from ..< received` can be verified against: of a length all roots; beyond `from + span` only the first
+  /// length.
+  func verifiable(from: UInt64, received: UInt64, span: UInt64) -> [Item] {
     let limit = min(received, from.saturatingAdding(span))
     var found: [Item] = []
     for item in items[position(after: from)...] where item.length <= min(received, horizon) {
-      if let last = found.last, last.length < item.length, item.length > limit || found.count >= count { break }
+      if let last = found.last, last.length < item.length, item.length > limit { break }
       found.append(item)
     }
     return found
@@ -140,7 +148,7 @@ struct PromiseWindow {
     guard let readingUpTo else { return }
     for promise in promises { _ = insert(promise.length, promise.root) }
     self.readingUpTo = nil
-    horizon = max(base, min(end ?? .max, readingUpTo))
+    horizon = max(met, min(end ?? .max, readingUpTo))
     items.removeSubrange(position(after: horizon)...)
   }
 

@@ -8,8 +8,7 @@ import WireProtocol
 // whatever can be started; every input that changes a string ends in it.
 
 extension ServerMachine where H.Value == Digest {
-  /// Promises in one verification, and verified points that wait for a commit.
-  private var promisesPerVerification: Int { 256 }
+  /// Verified points of a string that may wait for a commit.
   private var mostPoints: Int { 1_024 }
 
   mutating func advance(_ index: Int) {
@@ -25,7 +24,7 @@ extension ServerMachine where H.Value == Digest {
   // MARK: Verification (W3)
 
   private mutating func verifyNext(_ index: Int) {
-    guard !strings[index].isVerifying, strings[index].points.count < mostPoints else { return }
+    guard !strings[index].isVerifying else { return }
     guard strings[index].received > strings[index].verified else {
       strings[index].tail = .kept
       strings[index].gapAhead = nil
@@ -38,10 +37,10 @@ extension ServerMachine where H.Value == Digest {
       if strings[index].plain == .broken, strings[index].tail == .ending { return discardTail(index) }
       return prove(index)
     }
+    guard strings[index].points.count < mostPoints else { return }
     let from = strings[index].verified
     let next = strings[index].promises.verifiable(
-      from: strings[index].examined, received: strings[index].received, span: UInt64(limits.syncSlice),
-      count: promisesPerVerification)
+      from: strings[index].examined, received: strings[index].received, span: UInt64(limits.syncSlice))
     guard !next.isEmpty else {
       if strings[index].nextPromise(after: strings[index].examined) == .unread { return }
       if strings[index].tail == .ending { return discardTail(index) }
@@ -73,7 +72,7 @@ extension ServerMachine where H.Value == Digest {
         StringIntake.VerifiedPoint(end: answer.upTo, root: answer.root, leaves: answer.leaves))
       strings[index].verified = answer.upTo
       strings[index].verifiedRoot = answer.root
-      strings[index].promises.removeThrough(answer.upTo)
+      strings[index].promises.pass(answer.upTo)
     }
     if let failed = answer.failedAt, strings[index].promises.doubt(failed),
       failed < strings[index].row.recorded

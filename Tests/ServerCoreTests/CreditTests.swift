@@ -130,6 +130,14 @@ import WireProtocol
     #expect(client.closed == nil && client.durable(0) == 512)
   }
 
+  /// What lies beyond `lower` of the first file is a gap.
+  private func recordUnreadable(_ host: FakeHost, from lower: UInt64) {
+    let gap = Gap(
+      subject: .file(host.files[0].uuid), lower: lower, upper: .max, reason: .unreadable, provenLength: 0,
+      provenRoot: MixHasher.empty)
+    host.append(.gap(gap), nil)
+  }
+
   @Test func `a gap that begins behind a half-sent extent takes nothing of it (J4)`() {
     let world = FakeWorld.empty(Self.limits, totalCredit: 16 << 10)
     let host = FakeHost("web1", limits: Self.limits)
@@ -140,10 +148,7 @@ import WireProtocol
     client.payload(0, 0..<64)
     client.settle()
     let before = UInt64(host.records.count)
-    let gap = Gap(
-      subject: .file(host.files[0].uuid), lower: 512, upper: .max, reason: .unreadable, provenLength: 0,
-      provenRoot: MixHasher.empty)
-    host.append(.gap(gap), nil)
+    recordUnreadable(host, from: 512)
     client.sendRecords(from: before)
     for offset in stride(from: 64, to: 512, by: 64) { client.payload(0, offset..<(offset + 64)) }
     client.settle()
@@ -164,10 +169,7 @@ import WireProtocol
     world.readsLate = true
     for offset in stride(from: 0, to: 192, by: 64) { client.payload(0, offset..<(offset + 64)) }
     let before = UInt64(host.records.count)
-    let gap = Gap(
-      subject: .file(host.files[0].uuid), lower: 512, upper: .max, reason: .unreadable, provenLength: 0,
-      provenRoot: MixHasher.empty)
-    host.append(.gap(gap), nil)
+    recordUnreadable(host, from: 512)
     client.sendRecords(from: before)
     client.settle()
     for offset in stride(from: 192, to: 512, by: 64) { client.payload(0, offset..<(offset + 64)) }
