@@ -10,6 +10,8 @@ package enum Attack: String, Hashable, Sendable, CaseIterable {
   case replay
   /// Other bytes for a range that is held.
   case rewrite
+  /// The same with a journal that signed them, and said to be others: as a clone's they are kept.
+  case branch
   /// Other bytes than the signed root's.
   case wrongBytes
   /// Another history of one journal for each server, and for one server a second one.
@@ -43,14 +45,27 @@ final class Adversary {
   private unowned let world: World
   private var random: RandomStream
   private var main: ForgedJournal
+  /// Those that have other bytes for its files.
+  private var clones: [ForgedJournal] = []
   private var sessions: [Session] = []
   private var isGone = false
+  /// What is still to be held in the end, by server and journal.
+  private struct Goal: Hashable {
+    var server: Int
+    var journal: Int
+  }
+  private var goals: [Goal: Set<FileUUID>] = [:]
 
   private final class Session {
     let connection: Connection
     let attack: Attack
     var journal: ForgedJournal
     let server: Int
+    /// One with a goal keeps to its credit.
+    var goal: Goal?
+    var credit: UInt64 = 0
+    var spent: UInt64 = 0
+    var queue: [(header: PayloadHeader, bytes: [UInt8])] = []
     var decoder: FrameDecoder
     init(_ connection: Connection, _ attack: Attack, _ journal: ForgedJournal, _ server: Int, _ limits: Limits) {
       self.connection = connection
@@ -69,12 +84,74 @@ final class Adversary {
     random = RandomStream(seed: world.plan.seed, entity: "adversary", purpose: "bytes")
     main = ForgedJournal(host: host, seed: world.plan.seed, random: &random)
     for count in [1, 40, 200] { main.addFile(bytes: random.bytes(count), limits: world.limits, random: &random) }
+    for _ in 0..<3 {
+      var clone = ForgedJournal(host: host, seed: world.plan.seed, random: &random)
+      clone.addBranches(of: main, limits: world.limits, random: &random)
+      clones.append(clone)
+    }
+  }
+
+  /// All bytes that it ever signed for a file of its own.
+  func contents(of file: FileUUID) -> [[UInt8]] {
+    ([main] + clones).flatMap(\.files).filter { $0.0 == file }.map(\.1)
   }
 
   func attack(_ server: Int, _ attack: Attack) {
     guard !isGone else { return }
+    if attack == .branch {
+      // Behind the first bytes, and two at a time.
+      open(server, .replay)
+      return world.kernel.after(1_000_000_000) { [weak self] in for _ in 0..<2 { self?.open(server, attack) } }
+    }
     let times = attack == .forkFlood ? 5 : 1
     for _ in 0..<times { open(server, attack) }
+  }
+
+  /// Comes back as one that keeps to the rules, with all that it has.
+  func deliverAll() {
+    isGone = false
+    for server in world.servers.indices {
+      for (number, journal) in journals.enumerated() {
+        let goal = Goal(server: server, journal: number)
+        goals[goal] = Set(journal.files.map(\.0))
+        pursue(goal)
+      }
+    }
+  }
+
+  private var journals: [ForgedJournal] { [main] + clones }
+
+  /// Those of which it has several contents.
+  var files: [FileUUID] { main.files.map(\.0) }
+
+  private func pursue(_ goal: Goal) {
+    guard !isGone, goals[goal]?.isEmpty == false else { return }
+    guard let connection = world.intrude(goal.server, self) else {
+      return world.kernel.after(1_000_000_000) { [weak self] in self?.pursue(goal) }
+    }
+    let session = Session(connection, .branch, journals[goal.journal], goal.server, world.limits)
+    session.goal = goal
+    attach(session)
+    begin(session)
+  }
+
+  private func attach(_ session: Session) {
+    sessions.append(session)
+    let connection = session.connection
+    connection.attach(
+      at: .toHost, receive: { [weak self, weak session] bytes in session.map { self?.received($0, bytes) } },
+      ended: { [weak self, weak session] _ in
+        self?.sessions.removeAll { $0.connection === connection }
+        guard let goal = session?.goal else { return }
+        self?.world.kernel.after(2_000_000_000) { [weak self] in self?.pursue(goal) }
+      })
+  }
+
+  private func held(_ session: Session, _ file: FileUUID, _ length: UInt64, _ root: Digest) {
+    guard let goal = session.goal, let (_, bytes) = session.journal.files.first(where: { $0.0 == file }),
+      length == UInt64(bytes.count), root == session.journal.root(of: file, at: length, limits: world.limits)
+    else { return }
+    goals[goal]?.remove(file)
   }
 
   func leave() {
@@ -90,12 +167,10 @@ final class Adversary {
     guard let connection = world.intrude(server, self) else { return }
     world.count("attack \(attack.rawValue)")
     let isNew = [.forkFlood, .tinyFiles, .hugeOffset, .foreignFile, .equivocate, .badSignature].contains(attack)
-    let journal = isNew ? ForgedJournal(host: host, seed: world.plan.seed, random: &random) : main
+    var journal = isNew ? ForgedJournal(host: host, seed: world.plan.seed, random: &random) : main
+    if attack == .branch { journal = random.pick(clones) }
     let session = Session(connection, attack, journal, server, world.limits)
-    sessions.append(session)
-    connection.attach(
-      at: .toHost, receive: { [weak self, weak session] bytes in session.map { self?.received($0, bytes) } },
-      ended: { [weak self] _ in self?.sessions.removeAll { $0.connection === connection } })
+    attach(session)
     begin(session)
   }
 
@@ -129,14 +204,51 @@ final class Adversary {
     while let next = try? session.decoder.next() {
       guard case .frame(let frame) = next else { return }
       switch frame {
-      case .welcome(let welcome): strike(session, held: Int(clamping: welcome.journalLength), credit: welcome.credit)
-      case .refusal(let refusal):
-        world.mark(refusal.code == .conflict ? .rewriteRefused : .attackRefused)
+      case .credit(let total):
+        session.credit = max(session.credit, total)
+        sendQueued(session)
+      case .welcome(let welcome):
+        session.credit = welcome.credit
+        strike(session, held: Int(clamping: welcome.journalLength), credit: welcome.credit)
+      case .refusal(let refusal): refused(session, refusal)
+      case .resumeAnswer(let held): for file in held { goOn(session, file) }
+      case .payloadDurable(let prefixes):
+        for prefix in prefixes { held(session, prefix.file, prefix.length, prefix.root) }
       case .goodbye: world.mark(.attackRefused)
       case .ping(let nonce): send(session, .pong(nonce: nonce))
       default: break
       }
     }
+  }
+
+  private func refused(_ session: Session, _ refusal: Refusal) {
+    world.mark(refusal.code == .conflict ? .rewriteRefused : .attackRefused)
+    guard session.attack == .branch, let file = refusal.file else { return }
+    session.queue.removeAll { $0.header.file == file }
+    if refusal.code == .rootMismatch {
+      world.oracle.fail(.lost, "server \(session.server) refuses bytes of \(file.text) that are signed")
+    }
+    world.kernel.after(300_000_000) { [weak self, weak session] in
+      session.map { self?.send($0, .resumeQuery([file])) }
+    }
+  }
+
+  /// As a host does: from what is its own, else from the beginning, as other bytes.
+  private func goOn(_ session: Session, _ held: HeldFile) {
+    guard session.attack == .branch, let (_, bytes) = session.journal.files.first(where: { $0.0 == held.file }) else {
+      return
+    }
+    let own = held.strings.last {
+      $0.root == session.journal.root(of: held.file, at: $0.length, limits: world.limits)
+    }
+    if let own, held.strings.count > 1 {
+      send(session, .extend(DurablePrefix(file: held.file, length: own.length, root: own.root)))
+    } else if own == nil, !held.strings.isEmpty {
+      send(session, .extend(.nothing(of: held.file)))
+    }
+    if let own { self.held(session, held.file, own.length, own.root) }
+    let start = Int(own?.length ?? 0)
+    sendPayload(session, held.file, Array(bytes[start...]), at: UInt64(start))
   }
 
   private func send(_ session: Session, _ frame: Frame) { send(session, frame.encoded()) }
@@ -151,8 +263,28 @@ final class Adversary {
     while position < bytes.count {
       let piece = Array(bytes[position..<min(bytes.count, position + world.limits.payloadFrameSize)])
       let header = PayloadHeader(file: file, offset: offset &+ UInt64(position), length: piece.count)
-      send(session, Frame.payload(header).encoded() + piece)
+      if session.goal == nil {
+        send(session, Frame.payload(header).encoded() + piece)
+      } else {
+        session.queue.append((header, piece))
+      }
       position += piece.count
+    }
+    sendQueued(session)
+  }
+
+  /// As much of a frame as there is credit for.
+  private func sendQueued(_ session: Session) {
+    while let (header, bytes) = session.queue.first, session.spent < session.credit {
+      let count = min(bytes.count, Int(clamping: session.credit - session.spent))
+      session.queue.removeFirst()
+      if count < bytes.count {
+        let rest = PayloadHeader(file: header.file, offset: header.offset + UInt64(count), length: bytes.count - count)
+        session.queue.insert((rest, Array(bytes[count...])), at: 0)
+      }
+      session.spent += UInt64(count)
+      let part = PayloadHeader(file: header.file, offset: header.offset, length: count)
+      send(session, Frame.payload(part).encoded() + bytes[..<count])
     }
   }
 
@@ -178,6 +310,11 @@ final class Adversary {
 
   private func sendFiles(_ session: Session) {
     guard session.attack != .overCredit else { return }
+    // Without asking once in a while: as the same bytes.
+    if session.attack == .branch, session.goal != nil || random.chance(700_000) {
+      for (file, _) in session.journal.files { send(session, .resumeQuery([file])) }
+      return
+    }
     for (file, bytes) in session.journal.files {
       sendPayload(session, file, session.attack == .wrongBytes ? bytes.map { ~$0 } : bytes)
     }

@@ -74,7 +74,7 @@ struct ExhaustiveHost: Hashable {
     case .ping(let nonce): sending.append(.frame(.pong(nonce: nonce)))
     case .credit, .pong: break
     case .goodbye(let code, let text): return "an honest host is sent away: \(code), \(text)"
-    case .hello, .records, .resumeQuery, .payload: return "a server says what only hosts say"
+    case .hello, .records, .resumeQuery, .extend, .payload: return "a server says what only hosts say"
     }
     return nil
   }

@@ -203,18 +203,19 @@ struct ExhaustiveWorld {
       enqueue(.admit(payload, key, offset: offset, dropping: dropping), about: key)
     case .drop(let payload): held[payload] = nil
     case .compare(let payload, let key, let path, let offset, let count):
-      enqueue(.compare(payload, key, path, offset: offset, count: count), about: key)
+      enqueue(.compare(payload, key, path.path, offset: offset, count: count), about: key)
     case .verify(let key, let path, let from, let root, let promises):
-      enqueue(.verify(key, path, from: from, root: root, promises: promises), about: key)
+      enqueue(.verify(key, path.path, from: from, root: root, promises: promises), about: key)
     case .discard(let key, let from): enqueue(.discard(key, from: from), about: key)
-    case .create(let key, let path, let adopts): enqueue(.create(key, path, adopts: adopts), about: key)
+    case .create(let key, let path, let adopts): enqueue(.create(key, path.path, adopts: adopts), about: key)
     case .write(let key, let path, let from, let upTo, let sync):
-      enqueue(.write(key, path, from: from, upTo: upTo, sync: sync), about: key)
+      enqueue(.write(key, path.path, from: from, upTo: upTo, sync: sync), about: key)
     case .free(let key, let below): enqueue(.free(key, below: below), about: key)
     case .sync(let targets): enqueue(.sync(targets), in: 1)
     case .commit(let batch, let log): commit(batch, log)
     case .load(let id, let query): enqueue(.load(id, query), in: Self.readingLane)
     case .forget(let key): enqueue(.forget(key), about: key)
+    case .probe: complain("a host that says the same to all is compared beside what is held")
     case .pause, .resume: complain("a turn of records ends in so small a world")
     case .halt(let reason): complain("the server halts: \(reason)")
     case .link, .report: break

@@ -54,9 +54,30 @@ struct ForgedJournal {
   mutating func addFile(_ file: FileUUID, _ identity: InodeIdentity, path: BytePath, bytes: [UInt8], limits: Limits) {
     bear(file, identity, path)
     var tree = FileTree<SimulatedTree>(leafSize: limits.leafSize)
-    tree.append(bytes.span.bytes)
-    add(.bytesAppended(BytesAppended(file: file, offset: 0, length: UInt64(bytes.count), root: tree.root)))
+    for start in stride(from: 0, to: bytes.count, by: max(1, limits.extentSize)) {
+      let extent = Array(bytes[start..<min(bytes.count, start + max(1, limits.extentSize))])
+      tree.append(extent.span.bytes)
+      add(
+        .bytesAppended(
+          BytesAppended(file: file, offset: UInt64(start), length: UInt64(extent.count), root: tree.root)))
+    }
     files.append((file, bytes))
+  }
+
+  /// Other bytes under the uuids of another journal's files, some with the same beginning.
+  mutating func addBranches(of other: ForgedJournal, limits: Limits, random: inout RandomStream) {
+    for (file, bytes) in other.files {
+      let shared = random.chance(500_000) ? random.below(bytes.count + 1) : 0
+      let own = Array(bytes.prefix(shared)) + random.bytes(1 + random.below(220))
+      addFile(file, Self.identity(&random), path: BytePath("/log/main.log"), bytes: own, limits: limits)
+    }
+  }
+
+  func root(of file: FileUUID, at length: UInt64, limits: Limits) -> Digest? {
+    guard let (_, bytes) = files.first(where: { $0.0 == file }), length <= UInt64(bytes.count) else { return nil }
+    var tree = FileTree<SimulatedTree>(leafSize: limits.leafSize)
+    tree.append(Array(bytes.prefix(Int(length))).span.bytes)
+    return tree.root
   }
 
   mutating func addHugeRecords(random: inout RandomStream) {

@@ -100,6 +100,8 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case partialLoad
   /// What the store has beyond a window of promises is taken for nothing (K4).
   case forgetRest
+  /// Of a length that is held no promise is kept: that of the other branch is dropped (K4, M1).
+  case forgetOthers
   /// What the store holds is counted a second time at a start (K3).
   case countTwice
 

@@ -38,6 +38,7 @@ extension Oracle {
     }
     for server in world.servers {
       checkForeign(server)
+      checkBranches(server)
       checkTotals(server)
     }
     checkSalvage()
@@ -141,8 +142,9 @@ extension Oracle {
     guard server.setbacks == 0, let status = server.process?.status, status.failing == 0 else { return }
     for row in (try? server.store.strings()) ?? [] where row.isMade && !isDamaged(server, row) {
       let size = server.disk.inode(SimulatedServerPlane.path(row.stored), followLast: false)?.bytes.count ?? 0
-      if size > row.committed {
-        fail(.storedBytes, "server \(server.index) serves, \(row.stored) has \(size) bytes of \(row.committed) (K2)")
+      let held = row.committed - row.start
+      if size > held {
+        fail(.storedBytes, "server \(server.index) serves, \(row.stored) has \(size) bytes of \(held) (K2)")
       }
     }
   }
@@ -180,6 +182,39 @@ extension Oracle {
       known.bytes.prefix(known.journaled).elementsEqual(inode.bytes)
     else { return false }
     return livingFiles(host).contains { $0.1 === inode }
+  }
+
+  /// What is held of the adversary's own files is what one of its journals signed, each string another's (M1, G5).
+  private func checkBranches(_ server: SimulatedServer) {
+    guard let adversary = world.adversary else { return }
+    let all = ((try? server.store.strings()) ?? []).filter { $0.key.key.host == adversary.host && $0.isMade }
+    let damaged = Set(all.filter { isDamaged(server, $0) }.map(\.key.key))
+    let rows = all.filter { !damaged.contains($0.key.key) }
+    for row in rows where row.isDistinct {
+      let name = "server \(server.index): \(row.key.key.file.text), string \(row.key.string)"
+      if row.key.string > 0 { world.mark(.branchHeld) }
+      let (held, signed) = (heldBytes(server, row), adversary.contents(of: row.key.key.file))
+      if !signed.isEmpty, !signed.contains(held) { fail(.storedBytes, "\(name) has bytes that nobody signed") }
+      for other in rows where other.key.key == row.key.key && other.key != row.key {
+        if heldBytes(server, other).starts(with: held) { fail(.doubled, "\(name) is held by \(other.key.string) too") }
+      }
+    }
+  }
+
+  /// What a server lacks of all that the adversary has.
+  func unheldOfAdversary() -> String? {
+    guard let adversary = world.adversary else { return nil }
+    for server in world.servers {
+      let rows = ((try? server.store.strings()) ?? []).filter { $0.key.key.host == adversary.host }
+      let held = Dictionary(grouping: rows) { $0.key.key.file }.mapValues { $0.map { heldBytes(server, $0) } }
+      for file in adversary.files {
+        let lacking = adversary.contents(of: file).count { bytes in
+          held[file]?.contains { $0.starts(with: bytes) } != true
+        }
+        if lacking > 0 { return "server \(server.index) lacks \(lacking) strings of the adversary's \(file.text)" }
+      }
+    }
+    return nil
   }
 
   /// Nothing is held that no host wrote.

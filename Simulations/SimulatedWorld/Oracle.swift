@@ -444,7 +444,9 @@ package final class Oracle {
   /// What the store and the disk hold of a string: the synced part of the plain file, then the log.
   func heldBytes(_ server: SimulatedServer, _ row: StoredString) -> [UInt8] {
     let file = server.disk.inode(SimulatedServerPlane.path(row.stored), followLast: false)?.bytes ?? []
-    var bytes = Array(file.prefix(Int(row.synced)))
+    let base = row.base.flatMap { server.store.snapshot().string($0) }
+    var bytes = Array(base.map { heldBytes(server, $0) }?.prefix(Int(row.start)) ?? [])
+    bytes += file.prefix(Int(row.synced - row.start))
     for range in (try? server.store.logRanges()) ?? [] where range.key == row.key {
       guard Int(range.offset) <= bytes.count, Int(range.offset) + range.length > bytes.count,
         let payload = try? server.store.logPayload(of: row.key, offset: range.offset)

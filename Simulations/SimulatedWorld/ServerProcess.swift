@@ -211,33 +211,42 @@ final class ServerProcess: SimulatedProcess {
     case .close(let id, let code, let text): close(id, code, text)
     case .admit(let id, let key, let offset): inOrder(key) { plane.admit(id, to: key, offset: offset) }
     case .drop(let id): plane.drop(id)
-    case .compare(let id, let key, let stored, let offset, let count):
+    case .compare(let id, let key, let segment, let offset, let count):
       job(.string(key), disk) { [self] in
-        befalling == nil ? plane.compare(id, with: key, stored: stored, offset: offset, count: count) : nil
+        befalling == nil ? plane.compare(id, with: key, in: segment, offset: offset, count: count) : nil
       } answer: {
         [self] in
-        if world.mutant == .appendRepeats, $0 == true { mutations.append(stored, offset, count, server.disk) }
+        if world.mutant == .appendRepeats, $0 == true, segment.start == 0 {
+          mutations.append(segment.path, offset, count, server.disk)
+        }
         input(.compared(id, isEqual: $0))
+      }
+    case .probe(let id, let key, let segment, let offset, let count):
+      job(.string(key), disk) { [self] in
+        befalling == nil ? plane.probe(id, against: key, in: segment, offset: offset, count: count) : .unreadable
+      } answer: {
+        [self] in
+        input(.probed(id, $0))
       }
     case .admitTail(let id, let key, let offset, let dropping):
       inOrder(key) { plane.admitTail(id, to: key, offset: offset, dropping: dropping) }
-    case .verify(let key, let stored, let from, let root, let promises):
+    case .verify(let key, let segment, let from, let root, let promises):
       job(.string(key), disk) {
-        plane.verify(key, stored: stored, from: from, root: root, promises: promises)
+        plane.verify(key, in: segment, from: from, root: root, promises: promises)
       } answer: { [self] in
         if mutations.isAnswered($0) { input(.verified(key, $0)) }
       }
     case .discard(let key, let from): inOrder(key) { plane.discard(key, from: from) }
-    case .create(let key, let stored, let adopts):
+    case .create(let key, let segment, let adopts):
       job(.string(key), disk) { [self] in
-        befalling == .inputOutput ? .failed("EIO") : plane.create(key, stored, adopts: adopts)
+        befalling == .inputOutput ? .failed("EIO") : plane.create(key, segment, adopts: adopts)
       } answer: { [self] in
         if $0 == .created { mutations.made(key, in: server.store) }
         input(.created(key, $0))
       }
-    case .write(let key, let stored, let from, let upTo, let sync):
+    case .write(let key, let segment, let from, let upTo, let sync):
       job(.string(key), sync ? disk * 4 : disk) {
-        plane.write(key, stored, from: from, upTo: upTo, sync: sync)
+        plane.write(key, segment, from: from, upTo: upTo, sync: sync)
       } answer: { [self] in
         input(.written(key, upTo: upTo, $0))
       }
@@ -278,7 +287,7 @@ final class ServerProcess: SimulatedProcess {
         (try? store.logPayload(of: range.key, offset: range.offset)).map { (offset: range.offset, bytes: $0) }
       }
       return plane.repair(
-        row.key, row.stored, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut, slice: slice)
+        row.key, row.segment, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut, slice: slice)
     } answer: { [self] in
       input(.repaired(row.key, $0))
     }
@@ -336,6 +345,10 @@ final class ServerProcess: SimulatedProcess {
       do throws(StoreError) {
         if world.mutant == .forgetServerCommit, world.chance(.mutation) { return nil }
         if world.mutant == .forgetPromises { batch.promises = [] }
+        if world.mutant == .forgetOthers {
+          let held = server.store.snapshot()
+          batch.promises.removeAll { $0.length <= held.string($0.key.first)?.committed ?? 0 }
+        }
         if world.mutant == .trimEarly {
           batch.trims += batch.log.map { ServerBatch.Trim(key: $0.key, below: $0.offset + UInt64($0.bytes.count)) }
           batch.log = []

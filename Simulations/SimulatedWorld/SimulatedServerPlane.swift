@@ -10,6 +10,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
   package var mutant: Mutant?
   private var held: [PayloadID: [UInt8]] = [:]
   private var queues: [StringKey: ReceiveQueue<SimulatedTree>] = [:]
+  private var probes: [StringKey: StringProbe<SimulatedTree>] = [:]
   /// A sync failed: no byte is written any more (P4).
   private var failure: String?
   /// Is told of a read or sync that failed where that is rare.
@@ -49,36 +50,54 @@ package final class SimulatedServerPlane: ServerDataPlane {
 
   package func drop(_ id: PayloadID) { held[id] = nil }
 
-  package func compare(_ id: PayloadID, with key: StringKey, stored: BytePath, offset: UInt64, count: Int) -> Bool? {
-    guard let bytes = held[id], let old = bytesHeld(key, stored, offset, count) else { return nil }
+  package func compare(
+    _ id: PayloadID, with key: StringKey, in segment: Segment, offset: UInt64, count: Int
+  ) -> Bool? {
+    guard let bytes = held[id], let old = try? bytesHeld(key, segment, offset, count) else { return nil }
     return old == Array(bytes.prefix(count))
   }
 
-  /// Committed bytes: from the plain file, and from the queue where they aren't folded yet.
-  private func bytesHeld(_ key: StringKey, _ stored: BytePath, _ offset: UInt64, _ count: Int) -> [UInt8]? {
-    let fromFile: (UInt64, Int) throws -> [UInt8] = { [self] in try plainBytes(stored, $0, $1) }
-    guard let queue = queues[key]?.queue else { return try? fromFile(offset, count) }
-    return try? queue.bytes(offset: offset, count: count, orHeld: fromFile)
+  package func probe(
+    _ id: PayloadID, against key: StringKey, in segment: Segment, offset: UInt64, count: Int
+  ) -> ProbeAnswer {
+    guard var frame = held[id] else { return .unreadable }
+    var probe = probes[key] ?? StringProbe(leafSize: limits.leafSize)
+    let answer = try? probe.answer(
+      &frame, offset: offset, count: count, storedLeaves: { [storedLeaves] in try storedLeaves(key, $0) },
+      held: { [self] in try bytesHeld(key, segment, $0, $1) })
+    probes[key] = probe
+    held[id] = frame
+    return answer ?? .unreadable
   }
 
-  private func plainBytes(_ stored: BytePath, _ offset: UInt64, _ count: Int) throws -> [UInt8] {
-    guard let inode = disk.inode(Self.path(stored)), inode.bytes.count >= Int(offset) + count else {
+  /// Committed bytes: from the plain file, and from the queue where they aren't folded yet.
+  private func bytesHeld(_ key: StringKey, _ segment: Segment, _ offset: UInt64, _ count: Int) throws -> [UInt8] {
+    let fromFile: (UInt64, Int) throws -> [UInt8] = { [self] in try plainBytes(segment, $0, $1) }
+    guard let queue = queues[key]?.queue else { return try fromFile(offset, count) }
+    return try queue.bytes(offset: offset, count: count, orHeld: fromFile)
+  }
+
+  private func plainBytes(_ segment: Segment, _ offset: UInt64, _ count: Int) throws -> [UInt8] {
+    guard offset >= segment.start else { throw SourceFailure("bytes before the plain file's first") }
+    let place = Int(offset - segment.start)
+    guard let inode = disk.inode(Self.path(segment.path)), inode.bytes.count >= place + count else {
       throw SourceFailure("the plain file is too short")
     }
-    return try disk.read(inode, Int(offset), count)
+    return try disk.read(inode, place, count)
   }
 
   package func verify(
-    _ key: StringKey, stored: BytePath, from: UInt64, root: Digest, promises: [Promise]
+    _ key: StringKey, in segment: Segment, from: UInt64, root: Digest, promises: [Promise]
   ) -> VerifyAnswer {
     if mutant == .believePayload, let promise = promises.last(where: { $0.length <= received(key) }) {
       let none = LeafRange(file: key.key.file, first: from / UInt64(limits.leafSize), hashes: [])
-      return VerifyAnswer(upTo: promise.length, root: promise.root, leaves: none, failedAt: nil)
+      return VerifyAnswer(upTo: promise.length, root: promise.root, met: [promise], leaves: none, failedAt: nil)
     }
     var queue = queues[key] ?? ReceiveQueue(key: key, limits: limits)
     let answer = queue.verify(
-      from: from, root: root, promises: promises, storedLeaves: { [storedLeaves] in try storedLeaves(key, $0) },
-      held: { [self] offset, count in try plainBytes(stored, offset, count) })
+      from: from, root: root, promises: promises,
+      storedLeaves: { [storedLeaves] in try storedLeaves(segment.holder(of: key, at: from), $0) },
+      held: { [self] offset, count in try plainBytes(segment, offset, count) })
     queues[key] = queue
     if answer.unreadable != nil { noticed(.unreadableInVerify) }
     return answer
@@ -100,13 +119,16 @@ package final class SimulatedServerPlane: ServerDataPlane {
     queues[key]?.free(below: below)
   }
 
-  package func forget(_ key: StringKey) { queues[key] = nil }
+  package func forget(_ key: StringKey) {
+    queues[key] = nil
+    probes[key] = nil
+  }
 
   // MARK: Plain files
 
-  package func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome {
+  package func create(_ key: StringKey, _ segment: Segment, adopts: Bool) -> CreateOutcome {
     if let failure { return .failedSync(failure) }
-    let path = Self.path(stored)
+    let path = Self.path(segment.path)
     do throws(SimulatedDisk.Failure) { try disk.makeDirectories(path.directory) } catch { return .failed("\(error)") }
     do throws(SimulatedDisk.Failure) { try disk.create(path) } catch {
       guard error == .exists else { return .failed("\(error)") }
@@ -140,15 +162,15 @@ package final class SimulatedServerPlane: ServerDataPlane {
     }
   }
 
-  package func write(_ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome {
+  package func write(_ key: StringKey, _ segment: Segment, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome {
     if let failure { return .failedSync(failure) }
-    guard let inode = disk.inode(Self.path(stored), followLast: false) else { return .unusable("ENOENT") }
-    guard UInt64(inode.bytes.count) >= from, UInt64(inode.bytes.count) <= upTo else {
-      overwriteAttempted(stored, from, inode.bytes.count)
+    guard let inode = disk.inode(Self.path(segment.path), followLast: false) else { return .unusable("ENOENT") }
+    let start = segment.start + UInt64(inode.bytes.count)
+    guard start >= from, start <= upTo else {
+      overwriteAttempted(segment.path, from, inode.bytes.count)
       return .failed("not at the end of the plain file")
     }
     // A write that failed half-way is completed: what lies there already are the same queued bytes.
-    let start = UInt64(inode.bytes.count)
     let bytes = queued(key, offset: start, length: Int(upTo - start))
     let descriptor = disk.open(inode, entry: nil, writing: true)
     defer { disk.close(descriptor) }
@@ -176,16 +198,18 @@ package final class SimulatedServerPlane: ServerDataPlane {
   }
 
   package func repair(
-    _ key: StringKey, _ stored: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
+    _ key: StringKey, _ segment: Segment, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
     mayCut: Bool, slice: UInt64
   ) -> RepairOutcome {
     if let failure { return .failedSync(failure) }
     if mutant == .skipRepair { return .done }
-    let log = mutant == .forgetLog ? [] : log
+    let start = segment.start
+    let log = mutant == .forgetLog ? [] : log.map { (offset: $0.offset - start, bytes: $0.bytes) }
     let committed = mutant == .forgetLog ? synced : committed
     do throws(RepairFailure) {
       let aside = try repair(
-        Self.path(stored), synced: Int(synced), committed: Int(committed), log: log, mayCut: mayCut, slice: Int(slice))
+        Self.path(segment.path), synced: Int(synced - start), committed: Int(committed - start), log: log,
+        mayCut: mayCut, slice: Int(slice))
       return aside.map { .setAside($0) } ?? .done
     } catch {
       switch error {

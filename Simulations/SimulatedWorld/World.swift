@@ -90,6 +90,7 @@ package final class World {
     // A strike may fall into it.
     rest()
     if let back = effects?.backAt, back > 0 { rest(from: back) }
+    settleBranches()
     if oracle.failure == nil { oracle.checkAtRest() }
     atRest(self)
     if isSettled, !isSteady {
@@ -116,6 +117,23 @@ package final class World {
       advance(to: time)
     }
     advance(to: time + 2_000_000_000 + plan.knobs[.retry])
+  }
+
+  /// An adversary that had other bytes for its files delivers them all in the end, to every server: all are held (M1).
+  private func settleBranches() {
+    guard oracle.failure == nil, isSettled, faults["attack \(Attack.branch.rawValue)"] ?? 0 > 0,
+      !servers.contains(where: { $0.disk.everyFile.contains(where: \.isDamaged) })
+    else { return }
+    adversary?.deliverAll()
+    var time = kernel.now.nanoseconds
+    let deadline = time + plan.knobs[.settleWithin]
+    while oracle.failure == nil, oracle.unheldOfAdversary() != nil, time < deadline {
+      time += 1_000_000_000
+      advance(to: time)
+    }
+    if oracle.failure == nil, let unheld = oracle.unheldOfAdversary() { oracle.fail(.liveness, unheld) }
+    adversary?.leave()
+    rest(from: time)
   }
 
   private static let mostEvents: UInt64 = 20_000_000
@@ -380,7 +398,7 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
   case syncFailedInCreate, syncFailedInRepair, unreadableInVerify, unreadableInRepair
   case hung, rowLoaded, staleRow, staleLoad, windowRead, setApart, setApartByServer, paused
-  case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused
+  case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused, branchHeld
 }
 
 package struct Failure: Hashable, Sendable, Error {

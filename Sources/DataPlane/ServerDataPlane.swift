@@ -10,11 +10,13 @@ package protocol ServerDataPlane: AnyObject {
   func admitTail(_ id: PayloadID, to key: StringKey, offset: UInt64, dropping: Int)
   func drop(_ id: PayloadID)
   /// Nil when the held bytes can't be read.
-  func compare(_ id: PayloadID, with key: StringKey, stored: BytePath, offset: UInt64, count: Int) -> Bool?
+  func compare(_ id: PayloadID, with key: StringKey, in segment: Segment, offset: UInt64, count: Int) -> Bool?
+  /// See `ProbeAnswer`. `offset` isn't before the segment's start; of the frame `count` bytes at least are there.
+  func probe(_ id: PayloadID, against key: StringKey, in segment: Segment, offset: UInt64, count: Int) -> ProbeAnswer
 
-  /// - Parameter stored: where held bytes are read, should the tree need some.
+  /// - Parameter segment: where held bytes are read, should the tree need some.
   func verify(
-    _ key: StringKey, stored: BytePath, from: UInt64, root: Digest, promises: [Promise]
+    _ key: StringKey, in segment: Segment, from: UInt64, root: Digest, promises: [Promise]
   ) -> VerifyAnswer
   func discard(_ key: StringKey, from: UInt64)
   /// Queued bytes, for the store's log.
@@ -24,12 +26,13 @@ package protocol ServerDataPlane: AnyObject {
   func forget(_ key: StringKey)
 
   /// - Parameter adopts: whether an empty file of that name is the one that is to be made.
-  func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome
-  func write(_ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome
+  func create(_ key: StringKey, _ segment: Segment, adopts: Bool) -> CreateOutcome
+  /// `from` and `upTo` are offsets of the string, as everywhere.
+  func write(_ key: StringKey, _ segment: Segment, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome
   func sync(_ stored: [BytePath]) -> DiskOutcome
   /// Repairs a plain file (P3): `log` are the store's ranges of this string in order.
   func repair(
-    _ key: StringKey, _ stored: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
+    _ key: StringKey, _ segment: Segment, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
     mayCut: Bool,
     slice: UInt64
   ) -> RepairOutcome

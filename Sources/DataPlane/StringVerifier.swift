@@ -9,8 +9,8 @@ package struct StringVerifier<H: TreeHasher> where H.Value == Digest {
 
   package init(leafSize: Int) { self.leafSize = leafSize }
 
-  /// The tree at `from`, with `root`, goes on to each promised length in turn, up to the first of which no root is met or
-  /// whose bytes are not received yet; it then stands at the greatest one met. Promises are ordered by length.
+  /// The tree at `from`, with `root`, goes on to each promised length in turn, up to the first whose bytes are not received
+  /// yet; it then stands at the greatest one met. Some may be other bytes' (W3, J4). Promises are ordered by length.
   ///
   /// If it doesn't stand there (first use, restart, discarded bytes) it is rebuilt: `storedLeaves(n)` gives the first n
   /// leaf hashes that are committed, `held(offset, count)` the bytes below `from`. When those can't be had the answer is
@@ -29,25 +29,31 @@ package struct StringVerifier<H: TreeHasher> where H.Value == Digest {
       return VerifyAnswer(upTo: from, root: root, leaves: leaves, failedAt: nil, unreadable: "\(error)")
     }
     var metRoot = root
+    var metPromises: [Promise] = []
     var failedAt: UInt64?
     var rest = promises.drop { $0.length < from }
+    var next = met.copy()
+    var completed: [Digest] = []
     while let length = rest.first?.length {
-      guard length >= met.length, let pieces = received(met.length..<length) else { break }
-      var next = met.copy()
-      var completed: [Digest] = []
+      guard length >= next.length, let pieces = received(next.length..<length) else { break }
       for piece in pieces { next.append(piece.span.bytes) { completed.append($1) } }
       let roots = rest.prefix { $0.length == length }
-      guard roots.contains(where: { $0.root == next.root }) else {
+      rest = rest.dropFirst(roots.count)
+      let root = next.root
+      guard let promise = roots.first(where: { $0.root == root }) else {
         failedAt = length
-        break
+        continue
       }
       met = next
-      metRoot = next.root
-      rest = rest.dropFirst(roots.count)
+      next = met.copy()
+      metRoot = root
+      metPromises.append(promise)
       leaves.hashes += completed
+      completed = []
+      failedAt = nil
     }
     standing = (met, metRoot)
-    return VerifyAnswer(upTo: met.length, root: metRoot, leaves: leaves, failedAt: failedAt)
+    return VerifyAnswer(upTo: met.length, root: metRoot, met: metPromises, leaves: leaves, failedAt: failedAt)
   }
 
   private func tree(

@@ -11,8 +11,8 @@ final class Cursor {
     case asked
     /// The data plane computes the root at the first one's length.
     indirect case comparing([HeldString])
-    /// The server holds more than is committed.
-    indirect case ahead(HeldString)
+    /// The server holds more than is committed: each of these, the shortest first.
+    indirect case ahead([HeldString])
     case active
     /// Answered, but the file isn't at hand.
     case parked
@@ -40,6 +40,10 @@ final class Cursor {
   var hasAnswered = false
   /// It was refused, or couldn't be read: only bytes that become durable end that.
   var isRefused = false
+  /// The server holds several strings of it: payload needs a word of which one it goes on with.
+  var hasSeveral = false
+  /// It was said that the server holds other bytes under its uuid.
+  var isBeside = false
 
   /// What most files don't have: an object, which is there while there is anything in it.
   private final class Rare {

@@ -25,7 +25,7 @@ extension Delivery {
     case .unasked, .asked, .ahead: return
     case .unknown, .comparing, .active, .parked, .retrying, .stuck:
       guard held.length == file.committedLength else { break }
-      guard held.root == file.committedRoot else { return diverged(file, cursor, &turn) }
+      guard held.root == file.committedRoot else { return contradicted(file, cursor, &turn) }
       return wholeIsHeld(file, cursor, &turn)
     }
     switch cursor.state {

@@ -6,9 +6,6 @@ import WireProtocol
 // same. A file whose answer doesn't fit waits alone.
 
 extension Delivery {
-  /// More strings of one file than this aren't looked at.
-  static let mostStrings = 8
-
   func cursor(of file: FollowedFile) -> Cursor {
     if let cursor = cursors[file.id] { return cursor }
     let cursor = Cursor(durable: 0)
@@ -68,7 +65,8 @@ extension Delivery {
         ask(file, cursor)
       }
     case .active: promise(file, cursor)
-    case .ahead(let held): if held.length <= file.committedLength { examine(file, cursor, [held], &turn) }
+    case .ahead(let held):
+      if held.contains(where: { $0.length <= file.committedLength }) { examine(file, cursor, held, &turn) }
     case .unasked, .asked, .comparing, .parked, .retrying, .stuck: break
     }
   }
@@ -138,20 +136,23 @@ extension Delivery {
         cursor.claimed = nil
         if held[file.uuid]?.contains(where: { $0.length >= claimed }) != true { unfounded += 1 }
       }
-      let strings = (held[file.uuid] ?? []).sorted { $0.length > $1.length }
-      examine(file, cursor, Array(strings.prefix(Self.mostStrings)), &turn)
+      let strings = (held[file.uuid] ?? []).filter { $0.length > 0 }
+      cursor.hasSeveral = strings.count > 1
+      if strings.isEmpty { activate(file, cursor, from: 0, &turn) } else { examine(file, cursor, strings, &turn) }
     }
     // Questions that its own acknowledgements called for, and that it denies.
     if unfounded > 0 { wasted(unfounded, &turn) }
   }
 
-  /// Goes on from the longest of the strings whose root the file has at its length.
+  /// Goes on from the longest of the strings whose root the file has at its length. Where none has it, and nothing more is
+  /// to be read, the file's bytes are others: it is delivered beside those.
   private func examine(_ file: FollowedFile, _ cursor: Cursor, _ strings: [HeldString], _ turn: inout Turn) {
-    var rest = strings[...]
+    let within = strings.filter { $0.length <= file.committedLength }.sorted { $0.length > $1.length }
+    let beyond = strings.filter { $0.length > file.committedLength }.sorted { $0.length < $1.length }
+    var rest = (within + beyond)[...]
     while let held = rest.first {
-      if held.length == 0 { break }
       if held.length == file.committedLength {
-        if held.root == file.committedRoot { return activate(file, cursor, from: held.length, &turn) }
+        if held.root == file.committedRoot { return goOn(file, cursor, from: held, &turn) }
         rest.removeFirst()
         continue
       }
@@ -161,7 +162,7 @@ extension Delivery {
       }
       if held.length > file.committedLength {
         // The inode may be ahead of the journal (W2): read, journal, compare then.
-        cursor.state = .ahead(held)
+        cursor.state = .ahead(Array(rest))
         file.isAwaited = true
         turn.checks.append(file.id)
         return
@@ -173,8 +174,24 @@ extension Delivery {
       turn.emit(.computeRoot(connection, file.id, length: held.length))
       return
     }
-    guard !strings.isEmpty, rest.isEmpty else { return activate(file, cursor, from: 0, &turn) }
-    diverged(file, cursor, &turn)
+    deliverBeside(file, cursor, &turn)
+  }
+
+  private func goOn(_ file: FollowedFile, _ cursor: Cursor, from held: HeldString, _ turn: inout Turn) {
+    if cursor.hasSeveral {
+      send(.extend(DurablePrefix(file: file.uuid, length: held.length, root: held.root)), &turn)
+    }
+    activate(file, cursor, from: held.length, &turn)
+  }
+
+  /// None of the strings that the server holds is the beginning of the file. It is sent from its beginning, and what differs
+  /// is kept beside what is held (W3): a clone of this machine, a file that was rewritten while the journal was lost.
+  private func deliverBeside(_ file: FollowedFile, _ cursor: Cursor, _ turn: inout Turn) {
+    takeBackUnproven(file, cursor, &turn)
+    if !cursor.isBeside { turn.report(.beside(index, file.uuid, file.path)) }
+    cursor.isBeside = true
+    send(.extend(.nothing(of: file.uuid)), &turn)
+    activate(file, cursor, from: 0, &turn)
   }
 
   func rootComputed(_ id: ConnectionID, _ fileID: FileID, length: UInt64, _ root: Digest?, _ turn: inout Turn) {
@@ -187,16 +204,17 @@ extension Delivery {
       turn.checks.append(file.id)
       return setAside(file, cursor, "the root at \(length) can't be computed", &turn)
     }
-    if root == held.root { return activate(file, cursor, from: length, &turn) }
-    let rest = Array(strings.dropFirst())
-    guard !rest.isEmpty else { return diverged(file, cursor, &turn) }
-    examine(file, cursor, rest, &turn)
+    if root == held.root { return goOn(file, cursor, from: held, &turn) }
+    examine(file, cursor, Array(strings.dropFirst()), &turn)
   }
 
-  /// Everything that the inode has is read, and the server still claims more: a rewind, which waits alone.
+  /// Everything that the inode has is read, and the server still claims more: as long as it has no more, the file is no
+  /// string that is held, or the beginning of one, which the server can tell.
   func readToEnd(_ file: FollowedFile, _ turn: inout Turn) {
-    guard let cursor = cursors[file.id], case .ahead(let held) = cursor.state, held.length > file.length else { return }
-    trouble(file, cursor, "\(name) holds \(held.length) bytes, the file has \(file.length): a rewind", &turn)
+    guard isOpen, let cursor = cursors[file.id], case .ahead(let held) = cursor.state,
+      held.allSatisfy({ $0.length > file.length }), file.isCommitted, file.length == file.committedLength
+    else { return }
+    deliverBeside(file, cursor, &turn)
   }
 
   /// From here on payload flows.
@@ -232,10 +250,10 @@ extension Delivery {
     turn.report(.waiting(file.uuid, file.path, text))
   }
 
-  /// None of the strings that the server holds is the beginning of the file.
-  func diverged(_ file: FollowedFile, _ cursor: Cursor, _ turn: inout Turn) {
+  /// The server says that it holds as much as is journaled, and with another root.
+  func contradicted(_ file: FollowedFile, _ cursor: Cursor, _ turn: inout Turn) {
     takeBackUnproven(file, cursor, &turn)
-    stick(file, cursor, "\(name) holds other bytes under this file's uuid: a rewind or a branch", &turn)
+    if cursor.state == .active || cursor.state == .unknown { askAnew(file, cursor) }
   }
 
   private func stick(_ file: FollowedFile, _ cursor: Cursor, _ text: String, _ turn: inout Turn) {
@@ -277,6 +295,8 @@ extension Delivery {
     if refusal.code == .conflict { takeBackUnproven(file, cursor, &turn) }
     switch refusal.code {
     case .diskFull, .quota, .busy, .unstorable: setAside(file, cursor, text, &turn)
+    // What it holds is asked: those bytes are delivered beside others then.
+    case .conflict where !isRepeated: askAnew(file, cursor)
     case .rootMismatch:
       // The bytes aren't what was journaled: a truncation shows itself when the file is looked at (D5).
       turn.checks.append(file.id)

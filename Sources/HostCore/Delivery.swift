@@ -274,7 +274,7 @@ extension Delivery {
     case .payloadDurable(let held): payloadDurable(held, &turn)
     case .resumeAnswer(let held): resumeAnswered(held, &turn)
     case .refusal(let refusal): refused(refusal, &turn)
-    case .hello, .welcome, .records, .resumeQuery, .payload, .ping, .goodbye:
+    case .hello, .welcome, .records, .resumeQuery, .extend, .payload, .ping, .goodbye:
       cut("the server broke the protocol: an unexpected frame", &turn)
     }
   }

@@ -117,6 +117,8 @@ package enum HostReport: Hashable, Sendable {
   /// A file waits alone: why, and what would end it.
   case waiting(FileUUID, BytePath, String)
   case resumed(FileUUID, BytePath)
+  /// The server holds other bytes under the file's uuid: its own are delivered beside them.
+  case beside(ServerIndex, FileUUID, BytePath)
   case unreadable(BytePath, String)
   case unwatched(BytePath)
   /// A name that a pattern finds, and that isn't followed.

@@ -32,7 +32,39 @@ package struct StringKey: Hashable, Sendable, Comparable {
   package static func < (l: StringKey, r: StringKey) -> Bool { (l.key, l.string) < (r.key, r.string) }
 }
 
-/// A host-signed root that payload has not reached yet (W3).
+/// A plain file, and the first byte of its string that it has: what lies below is in another string's. 0 but for branches.
+package struct Segment: Hashable, Sendable {
+  /// Relative to the log root.
+  package var path: BytePath
+  package var start: UInt64
+  /// The string of the same file that has the bytes below.
+  package var base: UInt32
+  package init(_ path: BytePath, from start: UInt64 = 0, base: UInt32 = 0) {
+    self.path = path
+    self.start = start
+    self.base = base
+  }
+
+  /// Of which string the leaves below `length` are: a branch that has nothing yet needn't be known to a store.
+  package func holder(of key: StringKey, at length: UInt64) -> StringKey {
+    start > 0 && length == start ? StringKey(key: key.key, string: base) : key
+  }
+}
+
+/// Where a string above 0 leaves another one of its file, `base`, which holds that much: `divergence` is the first byte that
+/// differs, `start` the beginning of the leaf that it lies in. Of the string's own bytes the first is that at `start`.
+package struct BranchPoint: Hashable, Sendable {
+  package var base: UInt32
+  package var start: UInt64
+  package var divergence: UInt64
+  package init(base: UInt32 = 0, start: UInt64, divergence: UInt64) {
+    self.base = base
+    self.start = start
+    self.divergence = divergence
+  }
+}
+
+/// A host-signed root that no byte has met yet (W3).
 package struct Promise: Hashable, Sendable {
   package var key: FileKey
   package var length: UInt64

@@ -48,7 +48,7 @@ struct PendingLeaves<Key: Hashable> {
       guard known == hash else { throw .corrupt("leaf \(index) of \(key) differs from the stored one") }
       return
     }
-    guard hasPrevious || hashes[Address(key: key, index: index - 1)] != nil else {
+    guard hasPrevious || index > 0 && hashes[Address(key: key, index: index - 1)] != nil else {
       throw .failed("leaf \(index) of \(key) would leave a hole")
     }
     hashes[Address(key: key, index: index)] = hash

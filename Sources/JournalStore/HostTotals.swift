@@ -13,7 +13,7 @@ package struct HostTotals: Hashable, Sendable {
   /// Records of all journals, and their encoded bytes.
   package var records: UInt64 = 0
   package var recordBytes: UInt64 = 0
-  /// Signed lengths that payload has not reached.
+  /// Signed lengths and roots that no bytes have met.
   package var promises: UInt64 = 0
   /// Names of plain files.
   package var names: UInt64 = 0
@@ -32,7 +32,7 @@ extension HostTotals {
       branches += 1
     }
     if old == nil { names += 1 }
-    bytes = bytes.saturatingAdding(row.committed.saturatingSubtracting(old?.committed ?? 0))
+    bytes = bytes.saturatingAdding(row.committed.saturatingSubtracting(old?.committed ?? row.start))
   }
 
   package mutating func count(_ run: ServerBatch.RecordRun) {
@@ -40,8 +40,8 @@ extension HostTotals {
     recordBytes = recordBytes.saturatingAdding(run.encoded.saturatingSum { UInt64($0.count) })
   }
 
-  /// So many promises fewer.
-  package mutating func countMet(_ count: Int) { promises = promises.saturatingSubtracting(UInt64(count)) }
+  /// A promise fewer.
+  package mutating func countMet() { promises = promises.saturatingSubtracting(1) }
 }
 
 extension ServerHoldingsStore {

@@ -31,7 +31,11 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     fileprivate var strings: [StringKey: StoredString] = [:]
     /// Ordered by length, then root.
     fileprivate var promises: [FileKey: [Promise]] = [:]
-    fileprivate var leaves: [StringKey: [Digest]] = [:]
+    fileprivate struct Leaves: Sendable {
+      var first: UInt64
+      var hashes: [Digest] = []
+    }
+    fileprivate var leaves: [StringKey: Leaves] = [:]
     /// Ordered by offset.
     fileprivate var log: [StringKey: [LogEntry]] = [:]
     fileprivate var identities: [Owner: [FileUUID]] = [:]
@@ -144,12 +148,21 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
 
   package func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest] {
     try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
-      try firstLeaves(guarded.state.leaves[key] ?? [], count: count)
+      try guarded.state.leaves(of: key, count: count)
     }
   }
 
   package func files(host: HostName, identity: InodeIdentity) throws(StoreError) -> [FileUUID] {
     guarded.withLock { $0.state.identities[State.Owner(host: host, identity: identity)] ?? [] }
+  }
+}
+
+extension InMemoryServerStore.State {
+  fileprivate func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest] {
+    let own = leaves[key]
+    guard let base = strings[key]?.base else { return try firstLeaves(own?.hashes ?? [], count: count) }
+    let shared = min(count, own?.first ?? count)
+    return try leaves(of: base, count: shared) + firstLeaves(own?.hashes ?? [], count: count - shared)
   }
 }
 
@@ -159,6 +172,10 @@ extension InMemoryServerStore.State: StoreSnapshot {
     let all = promises[key] ?? []
     for promise in all[all.partitionPoint { $0.length > length }...] where !page.add(promise, upTo: count) { break }
     return page
+  }
+
+  package func branches(of key: FileKey) -> [StoredString] {
+    strings.values.filter { $0.key.key == key && $0.key.string > 0 }.sorted { $0.key < $1.key }
   }
 
   package func greatestPromise(of key: FileKey) -> UInt64? { promises[key]?.last?.length }
@@ -174,7 +191,11 @@ extension InMemoryServerStore.State: ServerHoldingsView {
   package func string(_ key: StringKey) -> StoredString? { strings[key] }
   package func isUnfinished(_ key: StringKey) -> Bool { unfinished.contains(key) }
   package func owner(ofName digest: Digest) -> StringKey? { names[digest] }
-  package func leaf(of key: StringKey, at index: UInt64) -> Digest? { leaves[key]?.element(at: index) }
+  package func hasLeaves(of key: StringKey) -> Bool { leaves[key] != nil }
+
+  package func leaf(of key: StringKey, at index: UInt64) -> Digest? {
+    leaves[key].flatMap { index < $0.first ? nil : $0.hashes.element(at: index - $0.first) }
+  }
 
   package func heldPayload(of key: StringKey, at offset: UInt64) -> [UInt8]? {
     guard let entries = log[key] else { return nil }
@@ -186,8 +207,11 @@ extension InMemoryServerStore.State: ServerHoldingsView {
     for run in batch.records { append(run) }
     for row in batch.strings { put(row) }
     for promise in batch.promises { put(promise) }
-    for met in batch.met { removePromises(met) }
-    for range in batch.leaves { leaves[range.key, default: []].extend(from: range.first, with: range.hashes) }
+    for promise in batch.met { remove(promise) }
+    for range in batch.leaves {
+      let first = leaves[range.key]?.first ?? range.first
+      leaves[range.key, default: Leaves(first: first)].hashes.extend(from: range.first - first, with: range.hashes)
+    }
     for payload in batch.log where !payload.bytes.isEmpty { put(payload) }
     for trim in batch.trims { self.trim(trim) }
     for file in batch.named {
@@ -229,11 +253,11 @@ extension InMemoryServerStore.State: ServerHoldingsView {
     if isNew { totals[promise.key.host, default: HostTotals()].promises += 1 }
   }
 
-  private mutating func removePromises(_ met: ServerBatch.MetLength) {
-    let count = min(promises[met.key]?.partitionPoint { $0.length > met.length } ?? 0, ServerBatch.mostMet)
-    promises[met.key]?.removeFirst(count)
-    totals[met.key.host]?.countMet(count)
-    if promises[met.key]?.isEmpty == true { promises[met.key] = nil }
+  private mutating func remove(_ promise: Promise) {
+    guard let position = promises[promise.key]?.firstIndex(of: promise) else { return }
+    promises[promise.key]?.remove(at: position)
+    totals[promise.key.host]?.countMet()
+    if promises[promise.key]?.isEmpty == true { promises[promise.key] = nil }
   }
 
   private mutating func put(_ payload: ServerBatch.LogPayload) {

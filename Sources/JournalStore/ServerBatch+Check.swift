@@ -23,6 +23,8 @@ package protocol ServerHoldingsView: ~Copyable {
   /// Whose plain file has the name with this digest.
   func owner(ofName digest: Digest) throws(StoreError) -> StringKey?
   func leaf(of key: StringKey, at index: UInt64) throws(StoreError) -> Digest?
+  /// Of its own.
+  func hasLeaves(of key: StringKey) throws(StoreError) -> Bool
   /// The log's payload that begins exactly at `offset`.
   func heldPayload(of key: StringKey, at offset: UInt64) throws(StoreError) -> [UInt8]?
 }
@@ -112,8 +114,11 @@ extension ServerBatch {
         guard row.path.isStorable, row.stored.isStorable else {
           throw .failed("\(row.key) has a path that can't be stored")
         }
-        guard row.isMade || row.committed == 0 else { throw .failed("\(row.key) commits bytes without a plain file") }
+        guard row.isMade || row.committed == row.start else {
+          throw .failed("\(row.key) commits bytes without a plain file")
+        }
         guard row.synced <= row.committed else { throw .failed("\(row.key) is synced beyond its committed length") }
+        try checkBranch(row, base: row.base.flatMap { rows[$0] }, in: view)
       }
     }
     for payload in log {
@@ -137,7 +142,26 @@ extension ServerBatch {
   }
 
   private static func logStart(of row: StoredString, after old: StoredString?) -> UInt64 {
-    max(old?.committed ?? 0, row.synced)
+    max(old?.committed ?? row.start, row.synced)
+  }
+
+  /// Strings above 0, and only they, leave an older one somewhere, where it has other bytes: what lies below is its.
+  private func checkBranch<View: ServerHoldingsView & ~Copyable>(
+    _ row: StoredString, base: StoredString?, in view: borrowing View
+  ) throws(StoreError) {
+    guard let branch = row.branch, let key = row.base else {
+      if row.key.string > 0 { throw .failed("\(row.key) leaves no string") }
+      return
+    }
+    guard branch.base < row.key.string else { throw .failed("\(row.key) leaves string \(branch.base)") }
+    guard branch.start <= branch.divergence, row.synced >= branch.start else {
+      throw .failed("\(row.key) has bytes before its start at \(branch.start)")
+    }
+    var base = base
+    if base == nil { base = try view.string(key) }
+    guard let base, branch.divergence < base.committed, base.start <= branch.start else {
+      throw .failed("\(row.key) leaves string \(branch.base) at \(branch.divergence), which that doesn't have")
+    }
   }
 
   /// No two strings share a plain file: their bytes would be written over one another (K5).
@@ -158,13 +182,35 @@ extension ServerBatch {
     var pending = PendingLeaves<StringKey>()
     for range in leaves {
       try StoreSubject.string(range.key).refusing { () throws(StoreError) in
+        let before = try leafBefore(range, in: view)
         for (position, hash) in range.hashes.enumerated() {
           let index = range.first + UInt64(position)
-          let previous = index == 0 ? hash : try view.leaf(of: range.key, at: index - 1)
+          let previous = position == 0 ? before : try view.leaf(of: range.key, at: index - 1)
           try pending.add(
             hash, to: range.key, at: index, held: try view.leaf(of: range.key, at: index), hasPrevious: previous != nil)
         }
       }
+    }
+  }
+
+  /// What its first leaf follows: another one, or nothing. The first one of a branch follows one of its base.
+  private func leafBefore<View: ServerHoldingsView & ~Copyable>(
+    _ range: Leaves, in view: borrowing View
+  ) throws(StoreError) -> Digest? {
+    let begins = range.key.string == 0 ? true : try !view.hasLeaves(of: range.key)
+    if range.first == 0 { return begins ? range.hashes.first : nil }
+    var key = range.key
+    if begins, key.string > 0 {
+      var row = strings.last { $0.key == key }
+      if row == nil { row = try view.string(key) }
+      guard let base = row?.base else { return nil }
+      key = base
+    }
+    // A base may have its own from further on: then its base has it.
+    while true {
+      if let leaf = try view.leaf(of: key, at: range.first - 1) { return leaf }
+      guard key != range.key, let base = try view.string(key)?.base else { return nil }
+      key = base
     }
   }
 
@@ -221,6 +267,7 @@ extension StoredString {
       throw .corrupt("\(key) has another root at its committed length \(committed)")
     }
     guard !old.isMade || isMade && stored == old.stored else { throw .failed("\(key) would change its plain file") }
+    guard branch == old.branch else { throw .failed("\(key) would leave its base elsewhere") }
   }
 
   /// The key of the plain file's name in the table of names: SHA-256 in a real store.

@@ -11,7 +11,7 @@ package protocol ServerHoldingsStore: AnyObject, Sendable {
   func journals() throws(StoreError) -> [HeldJournal]
   /// Every string of every file, ordered by (host, file, string).
   func strings() throws(StoreError) -> [StoredString]
-  /// Signed lengths that payload has not reached, ordered by length within a string.
+  /// Signed lengths and roots that no bytes have met, ordered by length within a file.
   func promises() throws(StoreError) -> [Promise]
   /// Strings whose plain file may hold bytes that are neither committed nor in the log (K2), in the strings' order.
   func unfinished() throws(StoreError) -> [StringKey]
@@ -83,12 +83,14 @@ package struct StoredString: Hashable, Sendable {
   package var recorded: UInt64
   package var closed: FileClosed.Reason?
   package var gap: StoredGap?
+  /// Where it leaves another string of its file; nil for string 0. It never changes.
+  package var branch: BranchPoint?
 
   package init(
     key: StringKey, identity: InodeIdentity, isDerived: Bool, path: BytePath, born: WallTime, received: WallTime,
     parent: Parent?, committed: UInt64, root: Digest, synced: UInt64, stored: BytePath, isMade: Bool = true,
     recorded: UInt64,
-    closed: FileClosed.Reason? = nil, gap: StoredGap? = nil
+    closed: FileClosed.Reason? = nil, gap: StoredGap? = nil, branch: BranchPoint? = nil
   ) {
     self.key = key
     self.identity = identity
@@ -105,7 +107,14 @@ package struct StoredString: Hashable, Sendable {
     self.recorded = recorded
     self.closed = closed
     self.gap = gap
+    self.branch = branch
   }
+
+  /// Of its bytes, those below are another string's, and stand in that one's plain file.
+  package var start: UInt64 { branch?.start ?? 0 }
+  package var segment: Segment { Segment(stored, from: start, base: branch?.base ?? 0) }
+  /// It holds something that no other string of its file does.
+  package var isDistinct: Bool { committed > branch?.divergence ?? 0 }
 
   /// From which offset on bytes are lacking that the host said it can't supply; nil once they came all the same.
   package var gapFrom: UInt64? {
@@ -172,10 +181,9 @@ package struct ServerBatch: Hashable, Sendable {
   /// New or changed rows.
   package var strings: [StoredString] = []
   package var promises: [Promise] = []
-  /// Promises up to and including this length are met, and go: the first `mostMet` of them. What is left then stays until
-  /// more is met, and is never used.
-  package var met: [MetLength] = []
-  package static var mostMet: Int { 4_096 }
+  /// Promises that bytes of the file have met: they go. Others stay, also of lengths that are held: other bytes may be
+  /// offered that meet them (K4).
+  package var met: [Promise] = []
   package var leaves: [Leaves] = []
   package var log: [LogPayload] = []
   /// Log payload of the string below this offset is in its plain file and synced.
@@ -188,14 +196,6 @@ package struct ServerBatch: Hashable, Sendable {
   package var finished: [StringKey] = []
   package init() {}
 
-  package struct MetLength: Hashable, Sendable {
-    package var key: FileKey
-    package var length: UInt64
-    package init(key: FileKey, length: UInt64) {
-      self.key = key
-      self.length = length
-    }
-  }
   package struct NamedFile: Hashable, Sendable {
     package var key: FileKey
     package var latest: BytePath
@@ -222,7 +222,7 @@ extension ServerBatch {
     var hosts = Set(records.map(\.after.host))
     for row in strings { hosts.insert(row.key.key.host) }
     for promise in promises { hosts.insert(promise.key.host) }
-    for length in met { hosts.insert(length.key.host) }
+    for promise in met { hosts.insert(promise.key.host) }
     return hosts
   }
 }

@@ -26,21 +26,35 @@ package struct StoreAnswer: Hashable, Sendable {
 /// A file as the store has it.
 package struct LoadedFile: Hashable, Sendable {
   package var key: FileKey
-  /// String 0, the only one until branches are kept; nil when no birth is recorded, and when only keys were asked for.
+  /// String 0; nil when no birth is recorded, and when only keys were asked for.
   /// Of one that was set apart the row may know of less than was promised: it has the greatest promised length here.
   package var row: StoredString?
-  /// Those beyond the committed length, or the one that was asked for, ordered by length.
+  /// Its other strings, in their order.
+  package var branches: [LoadedBranch] = []
+  /// Those beyond string 0's committed length, or the one that was asked for, ordered by length.
   package var promises: [Promise]
   /// Up to here they are all that there are; nil when there are no more.
   package var promisesEnd: UInt64?
   package var isUnfinished: Bool
   package init(
-    key: FileKey, row: StoredString?, promises: [Promise] = [], promisesEnd: UInt64? = nil, isUnfinished: Bool = false
+    key: FileKey, row: StoredString?, branches: [LoadedBranch] = [], promises: [Promise] = [],
+    promisesEnd: UInt64? = nil, isUnfinished: Bool = false
   ) {
     self.key = key
     self.row = row
+    self.branches = branches
     self.promises = promises
     self.promisesEnd = promisesEnd
+    self.isUnfinished = isUnfinished
+  }
+}
+
+/// A string beside the first one of its file.
+package struct LoadedBranch: Hashable, Sendable {
+  package var row: StoredString
+  package var isUnfinished: Bool
+  package init(row: StoredString, isUnfinished: Bool = false) {
+    self.row = row
     self.isUnfinished = isUnfinished
   }
 }
@@ -67,6 +81,8 @@ package struct PromisePage: Hashable, Sendable {
 package protocol StoreSnapshot: ~Copyable {
   var number: UInt64 { get }
   func string(_ key: StringKey) throws(StoreError) -> StoredString?
+  /// Its strings above 0, in their order.
+  func branches(of key: FileKey) throws(StoreError) -> [StoredString]
   /// At least so many, of a length all or none.
   func promises(of key: FileKey, beyond length: UInt64, count: Int) throws(StoreError) -> PromisePage
   func greatestPromise(of key: FileKey) throws(StoreError) -> UInt64?
@@ -82,7 +98,12 @@ extension StoreSnapshot where Self: ~Copyable {
     case .promises(let key, let length, let count):
       let page = try promises(of: key, beyond: length, count: count)
       files = [LoadedFile(key: key, row: nil, promises: page.promises, promisesEnd: page.end)]
-    case .rows(let keys): for key in keys { files.append(LoadedFile(key: key, row: try string(key.first))) }
+    case .rows(let keys):
+      for key in keys {
+        let row = try string(key.first)
+        let branches = row == nil ? [] : try self.branches(of: key)
+        files.append(LoadedFile(key: key, row: row, branches: branches.map { LoadedBranch(row: $0) }))
+      }
     case .keys(let after, let count):
       files = try keys(after: after, count: count).map { LoadedFile(key: $0, row: nil) }
     }
@@ -97,8 +118,12 @@ extension StoreSnapshot where Self: ~Copyable {
       row.recorded = greatest
       row.closed = nil
     }
+    var branches: [LoadedBranch] = []
+    for row in try self.branches(of: key) {
+      branches.append(LoadedBranch(row: row, isUnfinished: try isUnfinished(row.key)))
+    }
     return LoadedFile(
-      key: key, row: row, promises: page.promises, promisesEnd: page.end,
+      key: key, row: row, branches: branches, promises: page.promises, promisesEnd: page.end,
       isUnfinished: try isUnfinished(key.first))
   }
 }
@@ -109,6 +134,11 @@ extension ServerHoldingsStore {
     let keys = Set(try unfinished().map(\.key) + logRanges().map(\.key.key))
     return try answer(.files(keys.sorted(), promises: count)).files
   }
+}
+
+extension StoredString {
+  /// The string that it leaves.
+  package var base: StringKey? { branch.map { StringKey(key: key.key, string: $0.base) } }
 }
 
 extension FileKey {

@@ -179,6 +179,11 @@ extension ByteWriter {
       writer.write(gap.lower)
       writer.write(gap.upper)
     }
+    write(optional: row.branch) { writer, branch in
+      writer.write(branch.base)
+      writer.write(branch.start)
+      writer.write(branch.divergence)
+    }
   }
 }
 
@@ -267,6 +272,9 @@ extension ByteReader {
       isMade: try readFlag(), recorded: try read(), closed: try readClosed(),
       gap: try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
         StoredGap(lower: try reader.read(), upper: try reader.read())
+      },
+      branch: try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
+        BranchPoint(base: try reader.read(), start: try reader.read(), divergence: try reader.read())
       })
   }
 

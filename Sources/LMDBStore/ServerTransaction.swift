@@ -71,10 +71,8 @@ struct ServerTransaction: ~Copyable {
     for promise in batch.promises where try put(promise) {
       totals[promise.key.host, default: HostTotals()].promises += 1
     }
-    for met in batch.met {
-      try StoreSubject.string(StringKey(key: met.key, string: 0)).refusing { () throws(StoreError) in
-        totals[met.key.host]?.countMet(try removePromises(met))
-      }
+    for promise in batch.met where try transaction.remove(Self.key(of: promise), from: tables.promises) {
+      totals[promise.key.host]?.countMet()
     }
     for range in batch.leaves {
       try transaction.put(range.hashes, from: range.first, prefix: encoded { $0.write(range.key) }, in: tables.leaves)
@@ -139,20 +137,6 @@ struct ServerTransaction: ~Copyable {
     guard !isHeld, roots < Promise.mostRoots else { return false }
     try transaction.put([], at: Self.key(of: promise), in: tables.promises)
     return true
-  }
-
-  /// Returns how many went.
-  private func removePromises(_ met: ServerBatch.MetLength) throws(StoreError) -> Int {
-    let prefix = encoded { $0.write(met.key) }
-    var keys: [[UInt8]] = []
-    try transaction.scan(tables.promises, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
-      let promise = try Self.promise(entry)
-      guard promise.length <= met.length, keys.count < ServerBatch.mostMet else { return false }
-      keys.append(entry.key)
-      return true
-    }
-    for key in keys { try transaction.remove(key, from: tables.promises) }
-    return keys.count
   }
 
   private func trim(_ trim: ServerBatch.Trim) throws(StoreError) {
@@ -361,8 +345,30 @@ extension ServerTransaction {
     try transaction.page(of: tables.records, prefix: Self.key(of: journal), from: first, count: count, bytes: bytes)
   }
 
+  /// Of a branch, its base has those before its own.
   func leaves(of string: StringKey, count: UInt64) throws(StoreError) -> [Digest] {
-    try transaction.leaves(in: tables.leaves, prefix: encoded { $0.write(string) }, count: count)
+    let prefix = encoded { $0.write(string) }
+    guard string.string > 0, let base = try self.string(string)?.base else {
+      return try transaction.leaves(in: tables.leaves, prefix: prefix, count: count)
+    }
+    let first = min(count, try firstLeaf(of: string) ?? count)
+    let shared = try leaves(of: base, count: first)
+    return try shared + transaction.leaves(in: tables.leaves, prefix: prefix, from: first, count: count - first)
+  }
+
+  /// The index of the first leaf of its own.
+  private func firstLeaf(of string: StringKey) throws(StoreError) -> UInt64? {
+    let prefix = encoded { $0.write(string) }
+    var first: UInt64?
+    try transaction.scan(tables.leaves, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
+      var reader = ByteReader(entry.key)
+      do throws(DecodingFailure) {
+        _ = try reader.readStringKey()
+        first = try reader.read()
+      } catch { throw .corrupt("leaves of \(string): \(error.reason)") }
+      return false
+    }
+    return first
   }
 
   func files(_ host: HostName, _ identity: InodeIdentity) throws(StoreError) -> [FileUUID] {
@@ -427,6 +433,17 @@ extension ServerTransaction: StoreSnapshot {
     return page
   }
 
+  func branches(of key: FileKey) throws(StoreError) -> [StoredString] {
+    let prefix = encoded { $0.write(key) }
+    let first = encoded { $0.write(StringKey(key: key, string: 1)) }
+    var rows: [StoredString] = []
+    try transaction.scan(tables.strings, from: first, prefix: prefix) { (entry) throws(StoreError) in
+      rows.append(try Self.string(entry))
+      return true
+    }
+    return rows
+  }
+
   func greatestPromise(of key: FileKey) throws(StoreError) -> UInt64? {
     let prefix = encoded { $0.write(key) }
     let greatest = Promise(key: key, length: .max, root: Digest(words: .max, .max, .max, .max))
@@ -473,6 +490,8 @@ extension ServerTransaction: ServerHoldingsView {
       try reader.readStringKey()
     }
   }
+
+  func hasLeaves(of string: StringKey) throws(StoreError) -> Bool { try firstLeaf(of: string) != nil }
 
   func leaf(of string: StringKey, at index: UInt64) throws(StoreError) -> Digest? {
     try transaction.leaf(in: tables.leaves, prefix: encoded { $0.write(string) }, at: index)

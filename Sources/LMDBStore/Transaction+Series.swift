@@ -37,11 +37,13 @@ extension Transaction {
     }
   }
 
-  func leaves(in table: Table, prefix: [UInt8], count: UInt64) throws(StoreError) -> [Digest] {
+  func leaves(
+    in table: Table, prefix: [UInt8], from first: UInt64 = 0, count: UInt64
+  ) throws(StoreError) -> [Digest] {
     var leaves: [Digest] = []
     guard count > 0 else { return leaves }
-    try scan(table, from: numbered(prefix, 0), prefix: prefix) { (entry) throws(StoreError) in
-      guard entry.key == numbered(prefix, UInt64(leaves.count)) else {
+    try scan(table, from: numbered(prefix, first), prefix: prefix) { (entry) throws(StoreError) in
+      guard entry.key == numbered(prefix, first + UInt64(leaves.count)) else {
         throw .corrupt("\(table.name) \(entry.key.hex): a row before it is missing")
       }
       leaves.append(

@@ -81,11 +81,14 @@ struct Transaction: ~Copyable {
     if code != 0 { throw environment.noted(storeError(code, "write \(table.name)")) }
   }
 
-  func remove(_ key: [UInt8], from table: Table) throws(StoreError) {
+  /// False when there is no such row.
+  @discardableResult
+  func remove(_ key: [UInt8], from table: Table) throws(StoreError) -> Bool {
     // The pages that lose a row are copied too.
     environment.willWrite(0, to: table.handle)
     let code = withValue(of: key) { mdb_del(handle, table.handle, &$0, nil) }
     if code != 0 && code != MDB_NOTFOUND { throw environment.noted(storeError(code, "write \(table.name)")) }
+    return code == 0
   }
 
   /// A row under a cursor.

@@ -76,24 +76,39 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
   package func drop(_ id: PayloadID) { state.withLock { _ = $0.frames.removeValue(forKey: id) } }
 
   package func compare(
-    _ id: PayloadID, with key: StringKey, stored: BytePath, offset: UInt64, count: Int
+    _ id: PayloadID, with key: StringKey, in segment: Segment, offset: UInt64, count: Int
   ) -> Bool? {
     guard let frame = state.withLock({ $0.frames[id] }), frame.count >= count,
-      let held = try? heldBytes(string(key), stored: stored, offset: offset, count: count)
+      let held = try? heldBytes(string(key), segment, offset: offset, count: count)
     else { return nil }
     return held.elementsEqual(frame.prefix(count))
   }
 
+  package func probe(
+    _ id: PayloadID, against key: StringKey, in segment: Segment, offset: UInt64, count: Int
+  ) -> ProbeAnswer {
+    guard var frame = state.withLock({ $0.frames[id] }), frame.count >= count else { return .unreadable }
+    let string = string(key)
+    let answer = string.probe.withLock { probe in
+      try? probe.answer(
+        &frame, offset: offset, count: count, storedLeaves: { try storedLeaves(key, $0) },
+        held: { offset, count in try heldBytes(string, segment, offset: offset, count: count) })
+    }
+    guard let answer else { return .unreadable }
+    state.withLock { state in if state.frames[id] != nil { state.frames[id] = frame } }
+    return answer
+  }
+
   package func verify(
-    _ key: StringKey, stored: BytePath, from: UInt64, root: Digest, promises: [Promise]
+    _ key: StringKey, in segment: Segment, from: UInt64, root: Digest, promises: [Promise]
   ) -> VerifyAnswer {
     let string = string(key)
     return string.verifier.withLock { verifier in
       verifier.verify(
         file: key.key.file, from: from, root: root, promises: promises,
         received: { range in string.state.withLock { $0.queue.pieces(range) } },
-        storedLeaves: { try storedLeaves(key, $0) },
-        held: { offset, count in try heldBytes(string, stored: stored, offset: offset, count: count) })
+        storedLeaves: { try storedLeaves(segment.holder(of: key, at: from), $0) },
+        held: { offset, count in try heldBytes(string, segment, offset: offset, count: count) })
     }
   }
 
@@ -116,10 +131,11 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
   package func forget(_ key: StringKey) { state.withLock { _ = $0.strings.removeValue(forKey: key) } }
 
   /// Committed bytes: from the queue what isn't folded yet, else from the plain file, else from the store's log.
-  private func heldBytes(_ string: HeldString, stored: BytePath, offset: UInt64, count: Int) throws -> [UInt8] {
+  private func heldBytes(_ string: HeldString, _ segment: Segment, offset: UInt64, count: Int) throws -> [UInt8] {
     let queue = string.state.withLock { $0.queue }
     return try queue.bytes(offset: offset, count: count) { offset, count in
-      let plain = try files.open(stored).bytes(at: offset, count: count)
+      guard offset >= segment.start else { throw SourceFailure("bytes before the plain file's first") }
+      let plain = try files.open(segment.path).bytes(at: offset - segment.start, count: count)
       if plain.count == count { return plain }
       return plain + (try loggedBytes(string.key, offset + UInt64(plain.count), count - plain.count))
     }
@@ -140,8 +156,9 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     return (try? files.pave(&paving)) == false
   }
 
-  package func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome {
+  package func create(_ key: StringKey, _ segment: Segment, adopts: Bool) -> CreateOutcome {
     if let failure = files.failure { return .failedSync(failure) }
+    let stored = segment.path
     do {
       let directory = try files.makeDirectories(stored.directory)
       guard let file = try made(stored, adopts: adopts) else { return .taken }
@@ -150,7 +167,7 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
         try directory.sync()
       }
       files.keep(file, stored)
-      string(key).settle(stored, length: 0)
+      string(key).settle(segment, length: segment.start)
       return .created
     } catch {
       return CreateOutcome(error)
@@ -173,9 +190,10 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
   }
 
   package func write(
-    _ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool
+    _ key: StringKey, _ segment: Segment, from: UInt64, upTo: UInt64, sync: Bool
   ) -> DiskOutcome {
     if let failure = files.failure { return .failedSync(failure) }
+    let stored = segment.path
     do {
       let file = try files.open(stored)
       let facts = try file.facts()
@@ -183,10 +201,10 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
         files.forget(stored)
         throw Misplaced.removed
       }
-      let pieces = try string(key).pieces(from..<upTo, stored: stored, size: facts.size)
+      let pieces = try string(key).pieces(from..<upTo, segment, size: facts.size)
       files.touch(stored)
       defer { files.touch(stored) }
-      var position = from
+      var position = from - segment.start
       for piece in pieces {
         try file.writeFully(piece, at: position)
         position += UInt64(piece.count)
@@ -212,16 +230,21 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
   }
 
   package func repair(
-    _ key: StringKey, _ stored: BytePath, synced: UInt64, committed: UInt64,
+    _ key: StringKey, _ segment: Segment, synced: UInt64, committed: UInt64,
     log: [(offset: UInt64, bytes: [UInt8])], mayCut: Bool, slice: UInt64
   ) -> RepairOutcome {
+    let start = segment.start
+    guard start <= synced, synced <= committed, log.allSatisfy({ $0.offset >= start }) else {
+      return .failed("bytes before the plain file's first")
+    }
     let repair = PlainFileRepair(
-      files: files, stored: stored, synced: synced, committed: committed, log: log, mayCut: mayCut, slice: slice)
+      files: files, stored: segment.path, synced: synced - start, committed: committed - start,
+      log: log.map { ($0.offset - start, $0.bytes) }, mayCut: mayCut, slice: slice)
     do {
       // What is open may be a file that lost this name.
-      files.forget(stored)
+      files.forget(segment.path)
       let aside = try repair.perform()
-      string(key).settle(stored, length: committed)
+      string(key).settle(segment, length: committed)
       return aside.map { .setAside($0) } ?? .done
     } catch {
       return RepairOutcome(error)

@@ -55,6 +55,8 @@ struct Session {
   var unfinished: Set<Int> = []
   /// Files whose payload is dropped until the host asks for them anew.
   var refused: Set<FileUUID> = []
+  /// Files of which it doesn't go on with string 0, the oldest first.
+  var courses = Courses()
   var queries: [ResumeQuery] = []
   /// What came, and waits for what it is about.
   var inbox = Inbox()
@@ -68,7 +70,7 @@ struct Session {
 struct ResumeQuery {
   var files: [FileUUID]
   var waiting: Set<Int> = []
-  /// What the store has of files that aren't in memory: nil where it knows none.
-  var looked: [FileUUID: HeldString?] = [:]
+  /// What the store has of files that aren't in memory.
+  var looked: [FileUUID: [HeldString]] = [:]
   var isLooking = false
 }

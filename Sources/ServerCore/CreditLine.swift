@@ -8,6 +8,8 @@ struct CreditLine {
   private(set) var consumed: UInt64 = 0
   /// Committed or dropped.
   private(set) var released: UInt64 = 0
+  /// Bytes that were put to what it sent: of a branch's first leaf, those that it shares.
+  private var added: UInt64 = 0
   /// What frames that wait occupy beside their bytes.
   var overhead: UInt64 = 0
 
@@ -18,11 +20,11 @@ struct CreditLine {
 
   var window: UInt64 { base + allotment }
   /// Sent, and neither committed nor dropped.
-  var held: UInt64 { consumed - released }
+  var held: UInt64 { consumed + added - released }
   /// What the host may still send.
   var unused: UInt64 { granted - consumed }
   /// All that the host was granted beyond its base is committed or dropped.
-  var isDrained: Bool { granted - released <= base }
+  var isDrained: Bool { granted + added - released <= base }
   /// Whether what it has in memory fits into so much room: all of it, where more than a few frames wait.
   func fits(_ room: UInt64) -> Bool { held <= room && (overhead <= 4_096 || held + overhead <= room) }
 
@@ -35,6 +37,7 @@ struct CreditLine {
   }
 
   mutating func release(_ bytes: UInt64) { released += bytes }
+  mutating func add(_ bytes: UInt64) { added += bytes }
 
   /// The new total with which the host has `target` bytes left, when that is worth a frame: a quarter of what it may send
   /// of long extents, which leave half of the base to others.

@@ -2,9 +2,7 @@ import JournalModel
 
 /// The next few signed lengths of one file that payload has not reached (W3), by length. The store has them all (K4).
 ///
-/// Of one length the first few roots are kept, and bytes may have any of them. A promise that bytes failed to meet is
-/// *doubted*: bytes that fail it again are kept as long as a later one is known, so that a root that nobody can meet
-/// blocks nothing for ever (J4).
+/// Of one length the first few roots are kept, and bytes may have any of them.
 struct PromiseWindow {
   struct Item: Hashable {
     var length: UInt64
@@ -36,10 +34,6 @@ struct PromiseWindow {
   private(set) var horizon: UInt64
   /// While the store is asked for what lies beyond the horizon: up to here, what came since then is in memory too.
   private var readingUpTo: UInt64?
-  /// Lengths that bytes failed, the latest last.
-  private var doubted: [UInt64] = []
-
-  private static var mostDoubted: Int { 64 }
 
   /// `promises` are what lies beyond `base`, up to `end`, or all when that is nil.
   init(beyond base: UInt64 = 0, _ promises: [Promise] = [], end: UInt64? = nil) {
@@ -50,7 +44,6 @@ struct PromiseWindow {
   }
 
   var count: Int { items.count }
-  var hasDoubts: Bool { !doubted.isEmpty }
   var isReading: Bool { readingUpTo != nil }
 
   mutating func insert(_ length: UInt64, _ root: Digest) -> Insertion {
@@ -77,7 +70,6 @@ struct PromiseWindow {
     base = length
     pass(length)
     items.removeSubrange(..<position(after: length))
-    doubted.removeAll { $0 <= length }
   }
 
   /// Keeps `count` items beyond `length` when there are twice as many; a length isn't split.
@@ -108,14 +100,6 @@ struct PromiseWindow {
     guard length > 0 else { return nil }
     let index = position(after: length - 1)
     return index > 0 ? items[index - 1].length : nil
-  }
-
-  /// Bytes failed to meet this length. Returns whether some did before.
-  mutating func doubt(_ length: UInt64) -> Bool {
-    guard length > base, !doubted.contains(length) else { return length > base }
-    if doubted.count == Self.mostDoubted { doubted.removeFirst() }
-    doubted.append(length)
-    return false
   }
 
   /// What bytes `from ..< received` can be verified against: of a length all roots; beyond `from + span` only the first

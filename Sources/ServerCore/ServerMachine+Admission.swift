@@ -69,6 +69,7 @@ extension ServerMachine where H.Value == Digest {
   mutating func take(_ frame: Frame, _ decoded: [Record?], on id: ConnectionID) {
     switch frame {
     case .records(let records): take(records, decoded, on: id)
+    case .extend(let base): if charge(1, to: id) { extend(base, on: id) }
     case .resumeQuery(let files): if charge(1 + files.count / Self.filesAsked, to: id) { query(files, on: id) }
     case .ping(let nonce): if charge(1, to: id) { send(.pong(nonce: nonce), to: id) }
     case .pong: charge(1, to: id)
@@ -162,6 +163,7 @@ extension ServerMachine where H.Value == Digest {
     leave(id, connection.peer)
     guard let session = connection.session else { return }
     drop(session.inbox, tally: session.facts.tally)
+    endCourses(session)
     for index in session.owned.sorted() { abandon(index, of: id) }
     let facts = session.facts
     forgetCredit(of: id, session.credit)

@@ -138,15 +138,25 @@ extension ServerMachine where H.Value == Digest {
     if row.synced > strings[index].row.synced, strings[index].logged > 0 {
       next.batch.trims.append(ServerBatch.Trim(key: row.key, below: row.synced))
     }
-    next.batch.promises += strings[index].newPromises.lazy.filter { $0.length > row.committed }
+    gatherPromises(index, through: point, &next.batch)
     next.batch.strings.append(row)
-    if strings[index].plain == .made { next.batch.named.append(namedFile(row)) }
+    if strings[index].plain == .made, row.key.string == 0 { next.batch.named.append(namedFile(row)) }
     strings[index].isInFlight = true
     next.group.rows.append(
       GroupCommit.Row(
         index: index, row: row, end: point == nil ? nil : row.committed, isBulk: strings[index].bulk != nil,
         newPromises: strings[index].newPromises.count))
     gatherUnfinished(index, row, &next.batch)
+  }
+
+  /// Those that are met go; one that is met by the time when it comes needs no row.
+  private func gatherPromises(_ index: Int, through point: Int?, _ batch: inout ServerBatch) {
+    let key = strings[index].row.key.key
+    let met = point.map { Set(strings[index].points[...$0].lazy.flatMap(\.met)) } ?? []
+    for item in met { batch.met.append(Promise(key: key, length: item.length, root: item.root)) }
+    batch.promises += strings[index].newPromises.lazy.filter {
+      !met.contains(PromiseWindow.Item(length: $0.length, root: $0.root))
+    }
   }
 
   /// The row that says 'unfinished' comes with the birth, or before the first byte of which it speaks, and goes in a commit
@@ -219,7 +229,6 @@ extension ServerMachine where H.Value == Digest {
     row.committed = strings[index].points[point].end
     row.root = strings[index].points[point].root
     if strings[index].bulk != nil { row.synced = row.committed }
-    batch.met.append(ServerBatch.MetLength(key: row.key.key, length: row.committed))
   }
 
   // MARK: The answer

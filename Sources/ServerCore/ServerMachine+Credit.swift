@@ -75,9 +75,11 @@ extension ServerMachine where H.Value == Digest {
   /// Keeps the sum of what a host promised and hasn't sent, and the list of what its connection has begun.
   mutating func noteOwed(_ index: Int) {
     let received = strings[index].received
-    // What lies in a gap isn't expected; but when some of it came, the rest may.
+    // What lies in a gap isn't expected; but when some of it came, the rest may. Of a branch no more than of what comes: who
+    // is on its way to one has the first string's part.
     let gap = strings[index].row.gap.map { $0.lower < received ? .max : $0.lower } ?? .max
-    let end = min(strings[index].row.recorded, gap)
+    let isExpected = strings[index].row.key.string == 0 || strings[index].owner != nil
+    let end = isExpected ? min(strings[index].row.recorded, gap) : 0
     let owed = strings[index].isSetAside || end <= received ? 0 : end - received
     let tally = strings[index].tally
     tallies[tally].owed = tallies[tally].owed - strings[index].owed + owed

@@ -57,7 +57,7 @@ struct Inbox {
 extension ServerMachine where H.Value == Digest {
   mutating func arrive(_ content: Arrival.Content, about files: [FileKey], on id: ConnectionID) {
     let isFirst = connections[id]?.session?.inbox.arrivals.isEmpty ?? true
-    if isFirst, areKnown(files) { return take(content, on: id) }
+    if isFirst, areKnown(files), !isProbing(content, on: id) { return take(content, on: id) }
     for file in files { need(file) }
     connections[id]?.session?.inbox.append(Arrival(content: content, files: files))
     if isFirst { heldUp.append(id) }
@@ -94,7 +94,9 @@ extension ServerMachine where H.Value == Digest {
     while let session = connections[id]?.session, let first = session.inbox.arrivals.first {
       let known = first.files[session.inbox.known...].firstIndex { !isKnown($0) } ?? first.files.endIndex
       connections[id]?.session?.inbox.known = known
-      guard known == first.files.endIndex, mayTake(first, tally: session.facts.tally) else { return }
+      guard known == first.files.endIndex, mayTake(first, tally: session.facts.tally),
+        !isProbing(first.content, on: id)
+      else { return }
       _ = connections[id]?.session?.inbox.popFirst()
       take(first.content, on: id)
       for file in first.files { release(file) }
@@ -126,9 +128,11 @@ extension ServerMachine where H.Value == Digest {
   // MARK: What a frame is about
 
   mutating func arrive(_ frame: Frame, on id: ConnectionID) {
-    guard let session = connections[id]?.session?.facts, case .records(let records) = frame else {
-      return arrive(.frame(frame, []), about: [], on: id)
+    guard let session = connections[id]?.session?.facts else { return }
+    if case .extend(let base) = frame {
+      return arrive(.frame(frame, []), about: [FileKey(host: session.host, file: base.file)], on: id)
     }
+    guard case .records(let records) = frame else { return arrive(.frame(frame, []), about: [], on: id) }
     let decoded = records.encoded.map { try? Record(decoding: $0) }
     var files: Set<FileUUID> = []
     for record in decoded { record?.visitFiles { files.insert($0) } }

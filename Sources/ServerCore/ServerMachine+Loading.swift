@@ -24,8 +24,8 @@ struct Wanted {
 struct Reading {
   enum Purpose: Hashable {
     case wanted, survey
-    /// The next promises of a file.
-    case window(FileKey)
+    /// The next promises for a string.
+    case window(StringKey)
     case resume(ConnectionID)
   }
   var query: StoreQuery
@@ -156,7 +156,7 @@ extension ServerMachine where H.Value == Digest {
       wanted[file.key] = nil
     } else if let index = addLoaded(file) {
       wanted[file.key]?.state = .inMemory
-      if strings[index].plain == .claiming { create(index) }
+      for index in all(index) where strings[index].plain == .claiming { create(index) }
     } else {
       wanted[file.key]?.state = .nowhere
     }
@@ -179,18 +179,21 @@ extension ServerMachine where H.Value == Digest {
       guard stringIndex[strings[hand].row.key.key] == hand else { continue }
       if strings[hand].isRecent {
         strings[hand].isRecent = false
-      } else if mayLeave(hand) {
-        leave(hand)
+      } else if wanted[strings[hand].row.key.key] == nil, all(hand).allSatisfy({ mayLeave($0) }), !hasGivenUp(hand) {
+        for index in all(hand).reversed() { leave(index) }
       }
     }
   }
 
-  /// Nothing is going on about it, and its row says all that there is to know. Roots that bytes failed to meet once are
-  /// known as long as its host may send them again (J4).
+  /// A connection may still name a branch of it that came to nothing: its number isn't given again meanwhile.
+  private func hasGivenUp(_ first: Int) -> Bool {
+    let greatest = strings[first].branches.map { strings[$0].row.key.string }.max() ?? 0
+    return strings[first].lastBranch > greatest && !tallies[strings[first].tally].sessions.isEmpty
+  }
+
+  /// Nothing is going on about it, and its row says all that there is to know.
   private func mayLeave(_ index: Int) -> Bool {
-    let string = strings[index]
-    return string.isAtRest && wanted[string.row.key.key] == nil
-      && !string.promises.isReading && (!string.promises.hasDoubts || tallies[string.tally].sessions.isEmpty)
+    strings[index].isAtRest && !strings[index].promises.isReading
   }
 
   private mutating func leave(_ index: Int) {
@@ -198,7 +201,8 @@ extension ServerMachine where H.Value == Digest {
     tallies[strings[index].tally].owed -= strings[index].owed
     if strings[index].owed > 0 { tallies[strings[index].tally].mayOweMore = true }
     strings[index].promises = PromiseWindow()
-    stringIndex[key.key] = nil
+    strings[index].branches = []
+    if key.string == 0 { stringIndex[key.key] = nil }
     freeStrings.append(index)
     out.append(.forget(key))
   }
@@ -212,6 +216,6 @@ extension StringIntake {
       (plain == .named || plain == .unproven) && (unfinished == .absent || unfinished == .durable)
       && newPromises.isEmpty && row.synced == committed && written == committed && syncedUpTo <= committed
     return isAsItsRow && !isQueued && isDrained && points.isEmpty && writing == nil && bulk == nil && owner == nil
-      && resumers.isEmpty && failure == nil && apart == nil && refusal == nil
+      && resumers.isEmpty && probers.isEmpty && probes == 0 && failure == nil && apart == nil && refusal == nil
   }
 }

@@ -23,7 +23,8 @@ extension ServerMachine where H.Value == Digest {
   private mutating func claim(_ index: Int, attempt: Int) {
     let row = strings[index].row
     strings[index].row.stored = StoredName<H>.plain(
-      host: row.key.key.host, path: row.path, born: row.born, file: row.key.key.file, attempt: attempt)
+      host: row.key.key.host, path: row.path, born: row.born, file: row.key.key.file, string: row.key.string,
+      attempt: attempt)
     strings[index].attempt = attempt
     strings[index].adopts = false
     if strings[index].plain != .none { strings[index].plain = .claiming }
@@ -56,7 +57,7 @@ extension ServerMachine where H.Value == Digest {
   /// Makes the plain file of a string whose row, with this name, is durable.
   mutating func create(_ index: Int) {
     strings[index].plain = .creating
-    out.append(.create(strings[index].row.key, strings[index].row.stored, adopts: strings[index].adopts))
+    out.append(.create(strings[index].row.key, strings[index].row.segment, adopts: strings[index].adopts))
   }
 
   /// After a failure.
@@ -71,13 +72,18 @@ extension ServerMachine where H.Value == Digest {
       strings[index].plain = .made
       strings[index].row.isMade = true
       markRowDirty(index)
-      out.append(.report(.born(key.key, stored: strings[index].row.stored)))
+      out.append(.report(made(strings[index].row)))
       advance(index)
     case .taken: claimNext(index)
     case .failed(let text): creationFailed(index, .diskFull, text)
     case .unusable(let text): creationFailed(index, .unstorable, text)
     case .failedSync(let text): halt("syncing the new plain file of \(key.key.file) of \(key.key.host): \(text)")
     }
+  }
+
+  private func made(_ row: StoredString) -> ServerReport {
+    guard let branch = row.branch else { return .born(row.key.key, stored: row.stored) }
+    return .branched(row.key.key, stored: row.stored, at: branch.divergence)
   }
 
   private mutating func creationFailed(_ index: Int, _ code: RefusalCode, _ text: String) {
@@ -95,6 +101,7 @@ extension ServerMachine where H.Value == Digest {
   }
 
   mutating func link(_ row: StoredString) {
+    guard row.key.string == 0 else { return }
     out.append(.link(host: row.key.key.host, path: StoredName<H>.latest(row.path)))
   }
 }

@@ -37,12 +37,30 @@ extension ServerMachine where H.Value == Digest {
       if blocked == nil { charge(1, to: id) }
       return
     }
-    guard let index = stringIndex[FileKey(host: session.host, file: header.file)] else {
-      return refuseUnknown(frame, session)
+    guard let first = stringIndex[FileKey(host: session.host, file: header.file)] else {
+      drop(frame, tally: session.tally)
+      return refuseUnknown(header.file, session, on: id)
     }
     if !hasRoom(id) {
-      refuse(frame, index, .busy, "too much payload is on its way")
-    } else if strings[index].comparing == nil, strings[index].waiting.isEmpty {
+      refuse(frame, first, .busy, "too much payload is on its way")
+      return advance(first)
+    }
+    switch connections[id]?.session?.courses[header.file] {
+    case nil: deliver(frame, to: first)
+    case .string(let number):
+      if let index = index(of: StringKey(key: strings[first].row.key.key, string: number)) {
+        deliver(frame, to: index)
+      } else {
+        refuse(frame, first, .busy, "nothing that was sent of this string before is left")
+      }
+    case .beside: probe(frame, first)
+    }
+  }
+
+  /// Payload of a string that is known.
+  mutating func deliver(_ frame: StringIntake.Waiting, to index: Int) {
+    let id = frame.connection
+    if strings[index].comparing == nil, strings[index].waiting.isEmpty {
       take(frame, to: index)
     } else if strings[index].owner != id {
       refuse(frame, index, .busy, "another connection is delivering this file")
@@ -76,7 +94,9 @@ extension ServerMachine where H.Value == Digest {
       strings[index].received = end
       unholdFrame(frame.connection)
       out.append(.admit(frame.payload, strings[index].row.key, offset: offset))
-    } else if offset > received, strings[index].row.gap.map({ $0.lower < end }) ?? false {
+    } else if offset < strings[index].row.start {
+      refuse(frame, index, .protocolViolation, "payload at \(offset), which is another string's")
+    } else if offset > received, strings[first(index)].row.gap.map({ $0.lower < end }) ?? false {
       // What came before it was given up when the gap was recorded; this was on its way by then (J4).
       refuse(frame, index, .busy, "earlier payload was given up with a gap")
     } else if offset > received {
@@ -97,7 +117,7 @@ extension ServerMachine where H.Value == Digest {
       comparisons[frame.payload] = index
       let count = Int(min(end, committed) - offset)
       let row = strings[index].row
-      out.append(.compare(frame.payload, row.key, row.stored, offset: offset, count: count))
+      out.append(.compare(frame.payload, row.key, row.segment, offset: offset, count: count))
     }
     return true
   }
@@ -169,7 +189,7 @@ extension ServerMachine where H.Value == Digest {
   // MARK: Refusals
 
   /// Drops the frame and all that comes of this file on its connection, until the host asks for it anew.
-  private mutating func refuse(
+  mutating func refuse(
     _ frame: StringIntake.Waiting, _ index: Int, _ code: RefusalCode, _ text: String
   ) {
     drop(frame, tally: strings[index].tally)
@@ -195,19 +215,17 @@ extension ServerMachine where H.Value == Digest {
     out.append(.report(.refused(strings[index].row.key.key, strings[index].row.path, code, text)))
   }
 
-  private mutating func refuseUnknown(_ frame: StringIntake.Waiting, _ session: SessionFacts) {
-    drop(frame, tally: session.tally)
-    let file = frame.header.file
-    guard charge(Self.unknownFileCost, to: frame.connection) else { return }
-    guard connections[frame.connection]?.session?.refused.count ?? 0 < Self.unknownFiles else {
-      return violated(frame.connection, "payload of too many unknown files")
+  mutating func refuseUnknown(_ file: FileUUID, _ session: SessionFacts, on id: ConnectionID) {
+    guard charge(Self.unknownFileCost, to: id) else { return }
+    guard connections[id]?.session?.refused.count ?? 0 < Self.unknownFiles else {
+      return violated(id, "payload of too many unknown files")
     }
-    connections[frame.connection]?.session?.refused.insert(file)
-    connections[frame.connection]?.session?.isReported = true
+    connections[id]?.session?.refused.insert(file)
+    connections[id]?.session?.isReported = true
     refusals += 1
     let text = "the file's birth isn't recorded"
     out.append(.report(.refused(FileKey(host: session.host, file: file), nil, .unknownFile, text)))
-    send(.refusal(Refusal(file: file, code: .unknownFile, length: 0, text: text)), to: frame.connection)
+    send(.refusal(Refusal(file: file, code: .unknownFile, length: 0, text: text)), to: id)
   }
 
   /// What is durable of a string, as it is stated to its host.
@@ -226,16 +244,31 @@ extension ServerMachine where H.Value == Digest {
 
   /// Strings became longer: each session of their hosts is told, whoever supplied the bytes, in one frame. A session that
   /// supplied none of them is told so often and no more as its host bears with unasked frames; what it misses, it hears
-  /// when it asks, or when it sends what is held.
+  /// when it asks, or when it sends what is held. Of a file with several strings a session is told of its own only.
   mutating func acknowledge(_ strings: [Int]) {
     let byHost = Dictionary(grouping: strings) { self.strings[$0].tally }
-    for (tally, indices) in byHost.sorted(by: { $0.key < $1.key }) {
-      let held = indices.map { durablePrefix($0) }
+    for (tally, all) in byHost.sorted(by: { $0.key < $1.key }) {
       for id in tallies[tally].sessions {
+        let indices = all.filter { concerns($0, id) }
         let isSupplier = indices.contains { self.strings[$0].owner == id }
+        let held = indices.map { durablePrefix($0) }
+        if held.isEmpty { continue }
         let (now, cost) = (self.now, 1 + held.count / 64)
         if isSupplier || connections[id]?.session?.courtesy.take(cost, at: now) == true { acknowledge(held, to: id) }
       }
+    }
+  }
+
+  private func concerns(_ index: Int, _ id: ConnectionID) -> Bool {
+    if strings[index].owner == id { return true }
+    let key = strings[index].row.key
+    // It doesn't know which bytes it has.
+    let isRefused = connections[id]?.session?.refused.contains(key.key.file) != false
+    if isRefused, !strings[first(index)].branches.isEmpty { return false }
+    switch connections[id]?.session?.courses[key.key.file] {
+    case nil: return key.string == 0 && strings[index].branches.isEmpty
+    case .string(let number): return number == key.string
+    case .beside: return false
     }
   }
 
@@ -261,19 +294,30 @@ extension ServerMachine where H.Value == Digest {
     }
     var query = ResumeQuery(files: files)
     for file in files {
-      connections[id]?.session?.refused.remove(file)
-      guard let index = stringIndex[FileKey(host: session.host, file: file)] else { continue }
-      strings[index].isSetAside = false
-      noteOwed(index)
-      // The host begins anew: what it sent and no promise reaches is void.
-      if strings[index].owner == id { abandon(index, of: id) }
-      guard mustSettle(index, before: id) else { continue }
-      if query.waiting.insert(index).inserted { strings[index].resumers.append(id) }
+      beginAnew(file, on: id)
+      guard let first = stringIndex[FileKey(host: session.host, file: file)] else { continue }
+      for index in all(first) where mustSettle(index, before: id) {
+        if query.waiting.insert(index).inserted { strings[index].resumers.append(id) }
+      }
     }
     connections[id]?.session?.queries.append(query)
     // Files that were set aside are owed again.
     willSend(id)
     answerQueries(id)
+  }
+
+  /// The host begins anew with a file: what it sent and no promise reaches is void.
+  mutating func beginAnew(_ file: FileUUID, on id: ConnectionID) {
+    connections[id]?.session?.refused.remove(file)
+    endCourse(of: file, on: id)
+    guard let host = connections[id]?.session?.facts.host,
+      let first = stringIndex[FileKey(host: host, file: file)]
+    else { return }
+    for index in all(first) {
+      strings[index].isSetAside = false
+      noteOwed(index)
+      if strings[index].owner == id { abandon(index, of: id) }
+    }
   }
 
   /// Whether verified bytes of this or of a former connection are about to be committed. While they can't be, and while
@@ -297,9 +341,9 @@ extension ServerMachine where H.Value == Digest {
       }
       connections[id]?.session?.queries.removeFirst()
       let answer = query.files.map { file in
-        let index = stringIndex[FileKey(host: host, file: file)]
-        let held = index.map { HeldString(strings[$0].row) } ?? query.looked[file, default: nil]
-        return HeldFile(file: file, strings: held.map { [$0] } ?? [])
+        let first = stringIndex[FileKey(host: host, file: file)]
+        let held = first.map { all($0).compactMap { HeldString(strings[$0].row) } } ?? query.looked[file] ?? []
+        return HeldFile(file: file, strings: Array(held.prefix(FrameBounds.stringsPerFile)))
       }
       send(.resumeAnswer(answer), to: id)
     }
@@ -310,8 +354,8 @@ extension ServerMachine where H.Value == Digest {
     guard connections[id]?.session?.queries.first?.isLooking == true else { return }
     connections[id]?.session?.queries[0].isLooking = false
     for file in files {
-      connections[id]?.session?.queries[0].looked.updateValue(
-        file.row.flatMap { HeldString($0) }, forKey: file.key.file)
+      let rows = [file.row].compactMap { $0 } + file.branches.map(\.row)
+      connections[id]?.session?.queries[0].looked[file.key.file] = rows.compactMap { HeldString($0) }
     }
     answerQueries(id)
   }
@@ -330,9 +374,9 @@ extension ServerMachine where H.Value == Digest {
 }
 
 extension HeldString {
-  /// Nil while nothing is held.
+  /// Nil while nothing is held of its own.
   fileprivate init?(_ row: StoredString) {
-    guard row.committed > 0 else { return nil }
+    guard row.isDistinct else { return nil }
     self.init(length: row.committed, root: row.root)
   }
 }

@@ -14,6 +14,7 @@ extension ServerMachine where H.Value == Digest {
   mutating func advance(_ index: Int) {
     guard phase == .serving || phase == .repairing else { return }
     takeWaiting(index)
+    goOnProbing(index)
     verifyNext(index)
     writeNext(index)
     if nextPoint(index, logged: logged) != nil { enqueue(index) }
@@ -45,14 +46,18 @@ extension ServerMachine where H.Value == Digest {
       if strings[index].nextPromise(after: strings[index].examined) == .unread { return }
       if strings[index].tail == .ending { return discardTail(index) }
       guard isHopeless(index) else { return }
-      refuseRoot(index, at: strings[index].passedOver)
+      if strings[index].passedOver > strings[index].verified {
+        refuseRoot(index, at: strings[index].passedOver)
+      } else {
+        giveUp(index, .busy, "no signed length is left that these bytes may have")
+      }
       return discardTail(index)
     }
     let key = strings[index].row.key
     strings[index].verifying = next
     let promises = next.map { Promise(key: key.key, length: $0.length, root: $0.root) }
     out.append(
-      .verify(key, strings[index].row.stored, from: from, root: strings[index].verifiedRoot, promises: promises))
+      .verify(key, strings[index].row.segment, from: from, root: strings[index].verifiedRoot, promises: promises))
   }
 
   mutating func verified(_ key: StringKey, _ answer: VerifyAnswer) {
@@ -69,17 +74,18 @@ extension ServerMachine where H.Value == Digest {
       && asked.contains(PromiseWindow.Item(length: answer.upTo, root: answer.root))
     if isMet {
       strings[index].points.append(
-        StringIntake.VerifiedPoint(end: answer.upTo, root: answer.root, leaves: answer.leaves))
+        StringIntake.VerifiedPoint(
+          end: answer.upTo, root: answer.root,
+          met: answer.met.map { PromiseWindow.Item(length: $0.length, root: $0.root) }, leaves: answer.leaves))
       strings[index].verified = answer.upTo
       strings[index].verifiedRoot = answer.root
       strings[index].promises.pass(answer.upTo)
+      if strings[index].row.branch != nil, strings[index].plain == .none { markRowDirty(index) }
     }
-    if let failed = answer.failedAt, strings[index].promises.doubt(failed),
-      failed < strings[index].row.recorded
-    {
-      strings[index].passedOver = failed
-    } else if answer.failedAt != nil || !isMet {
-      refuseRoot(index, at: answer.failedAt ?? answer.upTo)
+    if let failed = answer.failedAt {
+      strings[index].passedOver = max(strings[index].passedOver, failed)
+    } else if !isMet {
+      refuseRoot(index, at: answer.upTo)
     }
     advance(index)
   }
@@ -103,14 +109,14 @@ extension ServerMachine where H.Value == Digest {
     let (ahead, count) = (strings[index].examined, max(1, limits.promiseWindow))
     let wanted = ahead < strings[index].row.recorded ? (count + 1) / 2 : 0
     guard strings[index].promises.isShort(of: wanted, beyond: ahead) else { return }
-    strings[index].promises.beginReading(strings[index].newPromises)
+    strings[index].promises.beginReading(strings[first(index)].newPromises)
     trimWindow(index)
-    let key = strings[index].row.key.key
-    read(.promises(key, beyond: strings[index].promises.horizon, count: count), for: .window(key))
+    let key = strings[index].row.key
+    read(.promises(key.key, beyond: strings[index].promises.horizon, count: count), for: .window(key))
   }
 
-  mutating func windowRead(_ key: FileKey, _ file: LoadedFile?) {
-    guard let index = stringIndex[key], let file else { return }
+  mutating func windowRead(_ key: StringKey, _ file: LoadedFile?) {
+    guard let index = index(of: key), let file else { return }
     strings[index].promises.endReading(file.promises, end: file.promisesEnd)
     trimWindow(index)
     noteOwed(index)
@@ -121,13 +127,15 @@ extension ServerMachine where H.Value == Digest {
     strings[index].promises.trim(beyond: strings[index].examined, to: limits.promiseWindow)
   }
 
-  /// A promise was passed over, and the next one lies further off than an extent: the credit needn't reach there, and
-  /// what the file holds of it until then would be missing to all others of this connection (W1).
+  /// Bytes failed a promise, and there is no later one that they may meet (other bytes may be meant by it, J4), or it lies
+  /// further off than an extent: the credit needn't reach there, and what the file holds of it until then would be missing
+  /// to all others of this connection (W1).
   private func isHopeless(_ index: Int) -> Bool {
     let string = strings[index]
-    guard string.passedOver > string.verified, string.tail == .kept else { return false }
-    switch string.nextPromise(after: string.passedOver) {
-    case .at(let next): return next - string.verified > UInt64(max(0, limits.extentSize))
+    guard string.tail == .kept else { return false }
+    switch string.nextPromise(after: string.examined) {
+    case .at(let next):
+      return string.passedOver > string.verified && next - string.verified > UInt64(max(0, limits.extentSize))
     case .none: return true
     case .unread: return false
     }
@@ -189,11 +197,13 @@ extension ServerMachine where H.Value == Digest {
     guard strings[index].isDrained else { return }
     if let owner = strings[index].owner {
       strings[index].owner = nil
+      noteOwed(index)
       connections[owner]?.session?.owned.remove(index)
       if let refusal = strings[index].refusal { sendRefusal(index, refusal.code, refusal.text, to: owner) }
     }
     strings[index].refusal = nil
     releaseResumers(index)
+    removeIfNothing(index)
   }
 
   // MARK: Writing (P2)
@@ -244,7 +254,7 @@ extension ServerMachine where H.Value == Digest {
     strings[index].writing = end
     strings[index].attempted = max(strings[index].attempted, end)
     let row = strings[index].row
-    out.append(.write(row.key, row.stored, from: strings[index].written, upTo: end, sync: sync))
+    out.append(.write(row.key, row.segment, from: strings[index].written, upTo: end, sync: sync))
   }
 
   mutating func written(_ key: StringKey, upTo: UInt64, _ outcome: DiskOutcome) {

@@ -185,34 +185,43 @@ extension ServerMachine where H.Value == Digest {
     strings[index].row.gap = StoredGap(
       lower: min(known?.lower ?? gap.lower, gap.lower), upper: max(known?.upper ?? gap.upper, gap.upper))
     markDue(index)
-    strings[index].gapAhead = min(strings[index].gapAhead ?? .max, gap.lower)
-    advance(index)
+    for index in all(index) {
+      strings[index].gapAhead = min(strings[index].gapAhead ?? .max, gap.lower)
+      advance(index)
+    }
   }
 
-  /// The host signed that the file's first `length` bytes have this root (W3, J4).
+  /// The host signed that the file's first `length` bytes have this root (W3, J4). Bytes of any of its strings may meet it.
   private mutating func promise(_ key: FileKey, _ length: UInt64, _ root: Digest) {
-    guard let index = stringIndex[key], length > 0 else { return }
-    if length > strings[index].row.recorded {
-      strings[index].row.recorded = length
+    guard let first = stringIndex[key], length > 0, !isMet(length, root, first) else { return }
+    if length > strings[first].row.recorded {
+      for index in all(first) { strings[index].row.recorded = length }
       // Whatever closed it, it goes on.
-      noteClosed(index, nil)
+      noteClosed(first, nil)
     }
-    let isContradicted: Bool
-    if length <= strings[index].committed {
-      isContradicted = length == strings[index].committed && root != strings[index].row.root
-    } else {
-      let insertion = strings[index].promises.insert(length, root)
-      isContradicted = insertion == .conflict || insertion == .surplus
-      if insertion == .new { announceBulk(index, upTo: length) }
-      if insertion != .known, insertion != .surplus { keep(Promise(key: key, length: length, root: root), of: index) }
+    var insertion = PromiseWindow.Insertion.outside
+    if length > strings[first].committed {
+      insertion = strings[first].promises.insert(length, root)
+      if insertion == .new { announceBulk(first, upTo: length) }
     }
-    if isContradicted { report(index, .conflict, "the host signed another root for its first \(length) bytes") }
+    let isOther = length == strings[first].committed
+    if isOther || insertion == .conflict || insertion == .surplus {
+      report(first, .conflict, "the host signed another root for its first \(length) bytes")
+    }
+    guard insertion != .known, insertion != .surplus else { return }
+    for index in strings[first].branches { _ = strings[index].promises.insert(length, root) }
+    strings[first].newPromises.append(Promise(key: key, length: length, root: root))
+    markDue(first)
+    for index in all(first) { promised(index) }
   }
 
-  private mutating func keep(_ promise: Promise, of index: Int) {
-    strings[index].newPromises.append(promise)
+  /// The bytes that are held have it.
+  private func isMet(_ length: UInt64, _ root: Digest, _ first: Int) -> Bool {
+    all(first).contains { strings[$0].committed == length && strings[$0].row.root == root }
+  }
+
+  private mutating func promised(_ index: Int) {
     trimWindow(index)
-    markDue(index)
     noteOwed(index)
     // Bytes may have come first; and one that isn't met may be passed over now.
     if strings[index].received > strings[index].verified { advance(index) }

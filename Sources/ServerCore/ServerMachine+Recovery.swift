@@ -41,25 +41,39 @@ extension ServerMachine where H.Value == Digest {
       _ = addJournal(journal)
     }
     for file in left {
-      guard let index = addLoaded(file) else { continue }
-      if strings[index].plain == .unproven { repair(index) } else { create(index) }
+      guard let first = addLoaded(file) else { continue }
+      for index in all(first) { if strings[index].plain == .unproven { repair(index) } else { create(index) } }
     }
     serveWhenRepaired()
   }
 
-  /// Adds what the store has of a file; nil when it has no birth, or when that row can't be.
+  /// Adds what the store has of a file, and returns its string 0; nil when it has no birth, or when a row can't be.
   mutating func addLoaded(_ file: LoadedFile) -> Int? {
     guard let row = file.row else { return nil }
-    guard row.synced <= row.committed, row.committed == 0 || row.isMade else {
+    let promises = PromiseWindow(beyond: row.committed, file.promises, end: file.promisesEnd)
+    guard let first = addLoaded(row, promises, isUnfinished: file.isUnfinished) else { return nil }
+    for branch in file.branches {
+      var branch = branch
+      branch.row.recorded = max(row.recorded, branch.row.committed)
+      // What it may meet is read when bytes of it come.
+      let none = PromiseWindow(beyond: branch.row.committed, end: branch.row.committed)
+      guard addLoaded(branch.row, none, isUnfinished: branch.isUnfinished) != nil else { return nil }
+    }
+    return first
+  }
+
+  private mutating func addLoaded(_ row: StoredString, _ promises: PromiseWindow, isUnfinished: Bool) -> Int? {
+    guard row.synced <= row.committed, row.start <= row.synced, row.committed == row.start || row.isMade,
+      (row.branch == nil) == (row.key.string == 0)
+    else {
       halt("corrupt: the row of \(row.key.key.file) of \(row.key.key.host)")
       return nil
     }
     let tally = tally(of: row.key.key.host)
-    let promises = PromiseWindow(beyond: row.committed, file.promises, end: file.promisesEnd)
     var string = StringIntake(
       row: row, plain: row.isMade ? .unproven : .claiming, tally: tally, promises: promises)
     string.adopts = !row.isMade
-    if file.isUnfinished { string.unfinished = .durable }
+    if isUnfinished { string.unfinished = .durable }
     string.isSetAside = tallies[tally].sessions.contains {
       connections[$0]?.session?.refused.contains(row.key.key.file) == true
     }
@@ -79,7 +93,11 @@ extension ServerMachine where H.Value == Digest {
       index = strings.count
       strings.append(string)
     }
-    stringIndex[string.row.key.key] = index
+    if string.row.key.string == 0 {
+      stringIndex[string.row.key.key] = index
+    } else if let first = stringIndex[string.row.key.key] {
+      strings[first].branches.append(index)
+    }
     newcomers += 1
     return index
   }
@@ -166,9 +184,9 @@ extension ServerMachine where H.Value == Digest {
   /// One of those under way is in memory, or something became of it.
   mutating func look(at key: FileKey) {
     guard survey.underWay.contains(key), isKnown(key) else { return }
-    if let index = stringIndex[key] {
-      prove(index)
-      if strings[index].plain == .proving { return }
+    if let first = stringIndex[key] {
+      for index in all(first) { prove(index) }
+      if all(first).contains(where: { strings[$0].plain == .proving }) { return }
     }
     survey.underWay.remove(key)
     release(key)

@@ -24,7 +24,7 @@ extension ServerMachine where H.Value == Digest {
       out.append(.report(.fileSetApart(key.key, strings[index].row.path, why)))
       files = [index]
       // Its birth must not be durable without its row: the host would never tell of it again.
-      if strings[index].plain == .none {
+      if strings[index].plain == .none, key.string == 0 {
         for run in group.runs where run.after.host == key.key.host { files += setApart(journal: run.index, why) }
       }
     case .file: return halt("the store refuses what it wasn't given: \(why)")
@@ -52,7 +52,7 @@ extension ServerMachine where H.Value == Digest {
     if let id = journals[index].connection { cut(id, .other, Self.apart(why)) }
     return stringIndex.values.sorted().filter {
       strings[$0].row.key.key.host == key.host && (!strings[$0].newPromises.isEmpty || strings[$0].plain == .none)
-    }
+    }.flatMap { all($0) }
   }
 
   static func apart(_ why: String) -> String { "set apart until the server's restart, its store refuses it: \(why)" }

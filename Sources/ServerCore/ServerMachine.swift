@@ -29,6 +29,9 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var tallies: [HostTally] = []
   var tallyIndex: [HostName: Int] = [:]
   var comparisons: [PayloadID: Int] = [:]
+  var probing: [PayloadID: ProbedFrame] = [:]
+  /// Of some connection the next frame may be compared.
+  var hasProbed = false
 
   // Recovery
   var repairsOutstanding = 0
@@ -112,6 +115,11 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     take(input)
     fireDeadlines()
     if commitIfDue() { takeWhatWaited() }
+    while hasProbed {
+      hasProbed = false
+      takeWhatWaited()
+      if commitIfDue() { takeWhatWaited() }
+    }
     loadWanted()
     evict()
     pauseIntakes()
@@ -140,6 +148,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .broken(let id, let text): arrive(.broken(text), about: [], on: id)
     case .closed(let id): arrive(.closed, about: [], on: id)
     case .compared(let payload, let isEqual): compared(payload, isEqual)
+    case .probed(let payload, let answer): probed(payload, answer)
     case .verified(let key, let answer): verified(key, answer)
     case .created(let key, let outcome): created(key, outcome)
     case .written(let key, let upTo, let outcome): written(key, upTo: upTo, outcome)
@@ -184,9 +193,20 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     out.append(.halt(reason))
   }
 
-  /// Index of string 0 of a file, the only one until branches are kept; nil when it isn't in memory. As long as an answer
-  /// about it is awaited it is, but for a background sync's.
-  func index(of key: StringKey) -> Int? { key.string == 0 ? stringIndex[key.key] : nil }
+  /// Index of a string; nil when its file isn't in memory. As long as an answer about it is awaited it is, but for a
+  /// background sync's.
+  func index(of key: StringKey) -> Int? {
+    guard let first = stringIndex[key.key] else { return nil }
+    return key.string == 0 ? first : strings[first].branches.first { strings[$0].row.key == key }
+  }
+
+  /// String 0 of the same file.
+  func first(_ index: Int) -> Int {
+    strings[index].row.key.string == 0 ? index : stringIndex[strings[index].row.key.key] ?? index
+  }
+
+  /// All strings of a file, by string 0.
+  func all(_ first: Int) -> [Int] { [first] + strings[first].branches }
 
   /// Index of a host's sums.
   mutating func tally(of host: HostName) -> Int {

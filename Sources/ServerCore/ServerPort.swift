@@ -43,6 +43,7 @@ package enum ServerInput: Hashable, Sendable {
   case broken(ConnectionID, String)
   case closed(ConnectionID)
   case compared(PayloadID, isEqual: Bool?)
+  case probed(PayloadID, ProbeAnswer)
   case verified(StringKey, VerifyAnswer)
   case created(StringKey, CreateOutcome)
   case written(StringKey, upTo: UInt64, DiskOutcome)
@@ -65,9 +66,9 @@ package enum ServerInput: Hashable, Sendable {
 }
 
 package enum ServerEffect: Hashable, Sendable {
-  /// Makes the plain file hold exactly `row.committed` bytes: cut at `row.synced` unless that would cut more than one
+  /// Makes the plain file hold exactly the bytes `row.start ..< row.committed`: cut at `row.synced` unless that would cut more than one
   /// slice or `mayCut` is false (then it is set aside), rebuilt from the log, synced. Makes it if missing and
-  /// `row.synced` is 0. Tried again after a failure, while others are served. -> repaired
+  /// `row.synced` is `row.start`. Tried again after a failure, while others are served. -> repaired
   case repair(StoredString, mayCut: Bool)
   /// What was unfinished is repaired: accept connections.
   case serve
@@ -83,19 +84,21 @@ package enum ServerEffect: Hashable, Sendable {
   case drop(PayloadID)
   /// Are the first `count` bytes of the frame equal to the held ones from `offset` on? `count` never goes beyond the
   /// committed length. The frame stays held. -> compared
-  case compare(PayloadID, StringKey, BytePath, offset: UInt64, count: Int)
+  case compare(PayloadID, StringKey, Segment, offset: UInt64, count: Int)
+  /// The same of bytes that are offered beside the string: where do they leave it? The frame stays held, and begins at that
+  /// leaf then. -> probed
+  case probe(PayloadID, StringKey, Segment, offset: UInt64, count: Int)
   /// Drops the first `dropping` bytes of the frame, which begins at `offset`, and appends the rest to the queue.
   case admitTail(PayloadID, StringKey, offset: UInt64, dropping: Int)
-  /// Hashes queued bytes from `from` (where the tree stands, with `root`) to each promise in turn, up to the first that
-  /// isn't met; the tree then stands at the greatest one met. The path is that of the plain file. -> verified
-  case verify(StringKey, BytePath, from: UInt64, root: Digest, promises: [Promise])
+  /// Hashes queued bytes from `from` (where the tree stands, with `root`) to each promise in turn; the tree then stands at the greatest one met. -> verified
+  case verify(StringKey, Segment, from: UInt64, root: Digest, promises: [Promise])
   /// Forgets queued bytes from `from` on.
   case discard(StringKey, from: UInt64)
   /// Makes the plain file with O_EXCL (directories as needed, synced). Comes again after a start for a string whose row
   /// says 'being made'; then only an empty file of that name is adopted. -> created
-  case create(StringKey, BytePath, adopts: Bool)
+  case create(StringKey, Segment, adopts: Bool)
   /// Writes queued bytes to the plain file, and syncs it when `sync`. -> written
-  case write(StringKey, BytePath, from: UInt64, upTo: UInt64, sync: Bool)
+  case write(StringKey, Segment, from: UInt64, upTo: UInt64, sync: Bool)
   /// Frees queued bytes below `below`.
   case free(StringKey, below: UInt64)
   /// Syncs plain files. -> synced
@@ -132,6 +135,8 @@ package enum ServerReport: Hashable, Sendable {
   case hostDisconnected(HostName, String)
   case peerRefused(Peer, RefusalCode, String)
   case born(FileKey, stored: BytePath)
+  /// Other bytes than string 0's are kept, from here on.
+  case branched(FileKey, stored: BytePath, at: UInt64)
   case gap(HostName, Gap)
   /// The path is nil when the file's birth isn't known.
   case refused(FileKey, BytePath?, RefusalCode, String)

@@ -12,10 +12,14 @@ package enum StoredName<H: TreeHasher> where H.Value == Digest {
   static var pathLimit: Int { 3_072 }
 
   /// The plain file relative to the log root: `files/<host>/<path>@<birth>-<short uuid>`. `attempt` counts the names
-  /// that were taken: 0 is the short one, 1 has the full uuid, later ones a number besides.
-  package static func plain(host: HostName, path: BytePath, born: WallTime, file: FileUUID, attempt: Int) -> BytePath {
+  /// that were taken: 0 is the short one, 1 has the full uuid, later ones a number besides. Those of branches have the
+  /// full uuid and the string's number.
+  package static func plain(
+    host: HostName, path: BytePath, born: WallTime, file: FileUUID, string: UInt32 = 0, attempt: Int
+  ) -> BytePath {
     var suffix = [UInt8(ascii: "@")] + UTCTime(born).basic + [UInt8(ascii: "-")]
-    suffix += attempt == 0 ? Array(hex(file.bytes.high).prefix(8)) : canonical(file.bytes)
+    suffix += attempt == 0 && string == 0 ? Array(hex(file.bytes.high).prefix(8)) : canonical(file.bytes)
+    if string > 0 { suffix += Array("-branch\(string)".utf8) }
     if attempt > 1 { suffix += Array(".\(attempt)".utf8) }
     return BytePath(Array("files/\(host.text)/".utf8) + relative(path, suffix: suffix))
   }

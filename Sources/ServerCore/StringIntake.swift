@@ -51,6 +51,8 @@ struct StringIntake {
   struct VerifiedPoint {
     var end: UInt64
     var root: Digest
+    /// The promises that were met up to here since the last point.
+    var met: [PromiseWindow.Item]
     var leaves: LeafRange
   }
 
@@ -61,6 +63,14 @@ struct StringIntake {
   }
 
   let tally: Int
+  /// Of string 0: its file's other strings.
+  var branches: [Int] = []
+  /// The number that was last given to one of them.
+  var lastBranch: UInt32 = 0
+  /// Connections whose payload beside it waits until it can be compared.
+  var probers: [ConnectionID] = []
+  /// Payload beside it, or of one that it may be, is being compared with it.
+  var probes = 0
   /// The newest image; `committed`, `root`, `synced` are the durable ones, `stored` as soon as the file is made.
   var row: StoredString
   var plain: PlainFile
@@ -69,7 +79,7 @@ struct StringIntake {
   /// It was being made when the process started: an empty file of the row's name is its own.
   var adopts = false
   var promises: PromiseWindow
-  /// Promises that no commit has made durable.
+  /// Of string 0: promises about its file that no commit has made durable.
   var newPromises: [Promise] = []
 
   var received: UInt64
@@ -159,7 +169,7 @@ struct StringIntake {
   }
   /// An answer about its bytes is awaited. Nothing is discarded meanwhile.
   var isWorkedOn: Bool {
-    plain == .creating || isVerifying || writing != nil || comparing != nil
+    plain == .creating || isVerifying || writing != nil || comparing != nil || probes > 0
   }
   /// No commit has made its present name durable.
   var lacksName: Bool { plain == .none || plain == .claiming }

@@ -20,6 +20,7 @@ extension Frame {
     case .resumeAnswer: .resumeAnswer(try reader.readHeldFiles(limit: limits.resumePage))
     case .payload: .payload(try PayloadHeader(from: &reader, length: 1))
     case .payloadDurable: .payloadDurable(try reader.readPrefixes(limit: FrameBounds.acknowledgements))
+    case .extend: .extend(try reader.readPrefix())
     case .credit: .credit(total: try reader.readLength())
     case .refusal: .refusal(try Refusal(from: &reader))
     case .ping: .ping(nonce: try reader.read())
@@ -100,9 +101,11 @@ extension ByteReader {
   }
 
   fileprivate mutating func readPrefixes(limit: Int) throws(DecodingFailure) -> [DurablePrefix] {
-    try readList(limit: limit) { (reader) throws(DecodingFailure) in
-      DurablePrefix(file: try reader.readFile(), length: try reader.readLength(), root: try reader.readDigest())
-    }
+    try readList(limit: limit) { (reader) throws(DecodingFailure) in try reader.readPrefix() }
+  }
+
+  fileprivate mutating func readPrefix() throws(DecodingFailure) -> DurablePrefix {
+    DurablePrefix(file: try readFile(), length: try readLength(), root: try readDigest())
   }
 
   /// A code of a later version is `.other` (W4: an old peer must not fail on a new reason).

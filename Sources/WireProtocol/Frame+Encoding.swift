@@ -18,6 +18,7 @@ extension Frame {
     case .ping: .ping
     case .pong: .pong
     case .goodbye: .goodbye
+    case .extend: .extend
     }
   }
 
@@ -68,11 +69,8 @@ extension Frame {
       writer.write(header.file)
       writer.write(header.offset)
     case .payloadDurable(let held):
-      writer.write(list: held) {
-        $0.write($1.file)
-        $0.write($1.length)
-        $0.write($1.root)
-      }
+      writer.write(list: held) { $1.write(to: &$0) }
+    case .extend(let base): base.write(to: &writer)
     case .credit(let total): writer.write(total)
     case .refusal(let refusal): refusal.write(to: &writer)
     case .ping(let nonce), .pong(let nonce): writer.write(nonce)
@@ -121,6 +119,14 @@ extension HeldFile {
       $0.write($1.length)
       $0.write($1.root)
     }
+  }
+}
+
+extension DurablePrefix {
+  fileprivate func write(to writer: inout ByteWriter) {
+    writer.write(file)
+    writer.write(length)
+    writer.write(root)
   }
 }
 

@@ -1,7 +1,7 @@
 package import JournalModel
 
 /// What travels between a host and a server. Layout, limits and rules: `design/protocol.md`. A host sends `hello`,
-/// `records`, `resumeQuery`, `payload`; a server answers with the others; `ping`, `pong` and `goodbye` go both ways.
+/// `records`, `resumeQuery`, `extend`, `payload`; a server answers with the others; `ping`, `pong` and `goodbye` go both ways.
 package enum Frame: Hashable, Sendable {
   case hello(Hello)
   case welcome(Welcome)
@@ -10,6 +10,9 @@ package enum Frame: Hashable, Sendable {
   case recordsDurable(Checkpoint)
   case resumeQuery([FileUUID])
   case resumeAnswer([HeldFile])
+  /// What follows of this file goes on from these bytes, of several strings that the server holds; of length 0: from the
+  /// beginning, and its bytes are others than those held.
+  case extend(DurablePrefix)
   /// The header; `length` payload bytes follow it in the same frame and never pass through the core.
   case payload(PayloadHeader)
   /// What the server durably holds of each file, whoever supplied it.
@@ -120,6 +123,11 @@ package struct DurablePrefix: Hashable, Sendable {
     self.file = file
     self.length = length
     self.root = root
+  }
+
+  /// Length 0; the root says nothing, and is written as zeros.
+  package static func nothing(of file: FileUUID) -> DurablePrefix {
+    DurablePrefix(file: file, length: 0, root: Digest(words: 0, 0, 0, 0))
   }
 }
 

@@ -15,6 +15,7 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
   case ping = 11
   case pong = 12
   case goodbye = 13
+  case extend = 14
 
   /// The least and the greatest body, in bytes, that a frame of this type can have. A frame outside is refused by its
   /// header, before anything of it is held.
@@ -26,6 +27,7 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     case .records: return 142...Self.recordsBodySize(limits)
     case .recordsDurable: return 126...Checkpoint.maximumByteCount
     case .credit, .ping, .pong: return 8...8
+    case .extend: return 56...56
     case .resumeQuery: return 4...(4 + limits.resumePage * 16)
     case .resumeAnswer: return 4...(4 + limits.resumePage * (20 + FrameBounds.stringsPerFile * 40))
     case .payload:
@@ -42,7 +44,8 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     switch (self, side) {
     case (.hello, .host), (.welcome, .server): isFirst
     case (.goodbye, .server), (.refusal, .server): true
-    case (.records, .host), (.resumeQuery, .host), (.payload, .host), (.goodbye, .host), (.recordsDurable, .server),
+    case (.records, .host), (.resumeQuery, .host), (.extend, .host), (.payload, .host), (.goodbye, .host),
+      (.recordsDurable, .server),
       (.resumeAnswer, .server), (.payloadDurable, .server), (.credit, .server), (.ping, _), (.pong, _):
       !isFirst
     default: false

@@ -66,12 +66,19 @@ import Testing
     }
   }
 
-  @Test func `The first root that isn't met ends it, and the tree stands at the last one that is (W3)`() throws {
+  @Test func `A root that isn't met is passed over, and the tree stands at the last one that is (W3, J4)`() throws {
     var string = try Receiving(pattern(300))
     string.admit(0..<300, in: 50)
-    var wrong = string.promise(150)
-    wrong.root = TestTree.empty
-    let answer = string.verify(from: 0, [string.promise(70), wrong, string.promise(300)])
+    func wrong(_ length: Int) -> Promise {
+      Promise(key: string.key.key, length: UInt64(length), root: TestTree.empty)
+    }
+    let (first, last) = (string.promise(70), string.promise(140))
+    let all = string.verify(from: 0, [wrong(10), first, wrong(70), wrong(135), last, wrong(150), wrong(151)])
+    #expect(all.upTo == 140 && all.root == string.root(140) && all.failedAt == 151)
+    #expect(all.met == [first, last])
+    #expect(all.leaves.hashes.count == 2)
+    #expect(string.verify(from: 140, [wrong(290), string.promise(300)]).failedAt == nil)
+    let answer = string.verify(from: 0, [string.promise(70), wrong(150)])
     #expect(answer.upTo == 70 && answer.root == string.root(70) && answer.failedAt == 150)
     #expect(answer.leaves.hashes.count == 1)
     // The host sends the range again; nothing held is asked for.
@@ -174,5 +181,75 @@ import Testing
     queue.discard(from: 50)
     #expect(queue.footprint <= 300)
     #expect(queue.bytes(0..<50) == [UInt8](repeating: 1, count: 44) + [UInt8](repeating: 2, count: 6))
+  }
+}
+
+@Suite struct StringProbeTests {
+  private let own = pattern(500)
+
+  private func root(_ length: Int) -> Digest { TestTree.tree(own[..<length], leafSize: 64).root }
+
+  /// Compares `bytes` in frames of a size, and returns what comes of the last one, with that frame and how often leaves were
+  /// read.
+  private func probe(
+    _ bytes: [UInt8], _ piece: Int, _ probe: inout StringProbe<TestTree>
+  ) throws -> (ProbeAnswer, frame: [UInt8], leavesRead: Int) {
+    var (offset, reads) = (0, 0)
+    while true {
+      var frame = Array(bytes[offset..<min(bytes.count, offset + piece)])
+      let count = min(frame.count, own.count - offset)
+      let answer = try probe.answer(
+        &frame, offset: UInt64(offset), count: count,
+        storedLeaves: { count in
+          reads += count > 0 ? 1 : 0
+          return Array(TestTree.tree(own, leafSize: 64).leaves[..<Int(count)])
+        }, held: { Array(own[Int($0)..<(Int($0) + $1)]) })
+      offset += count
+      if offset == bytes.count { return (answer, frame, reads) }
+      if case .differs = answer { return (answer, frame, reads) }
+      #expect(answer == .same(root: root(offset)))
+    }
+  }
+
+  @Test(arguments: [1, 7, 63, 64, 65, 200, 500])
+  func `Bytes leave a string at the first that differs, with their leaf and the root before it (W3)`(piece: Int) throws
+  {
+    var one = StringProbe<TestTree>(leafSize: 64)
+    let same = try probe(own, piece, &one)
+    #expect(same.0 == .same(root: root(500)) && same.leavesRead == 0)
+    for divergence in [0, 1, 63, 64, 127, 128, 300, 499] {
+      var other = own
+      other[divergence] ^= 1
+      let start = divergence / 64 * 64
+      let (answer, frame, reads) = try probe(other, piece, &one)
+      #expect(answer == .differs(at: UInt64(divergence), start: UInt64(start), root: root(start)))
+      #expect(frame == Array(other[start..<(start + frame.count)]))
+      #expect(reads == 0)
+    }
+  }
+
+  @Test func `Who goes on alternately makes no leaves be read again (P6)`() throws {
+    var probe = StringProbe<TestTree>(leafSize: 64)
+    var reads = 0
+    func ask(_ offset: Int, _ count: Int) throws {
+      var frame = Array(own[offset..<(offset + count)])
+      let answer = try probe.answer(
+        &frame, offset: UInt64(offset), count: count,
+        storedLeaves: { count in
+          reads += count > 0 ? 1 : 0
+          return Array(TestTree.tree(own, leafSize: 64).leaves[..<Int(count)])
+        }, held: { Array(own[Int($0)..<(Int($0) + $1)]) })
+      #expect(answer == .same(root: root(offset + count)))
+    }
+    try ask(0, 400)
+    try ask(0, 130)
+    for step in 0..<50 {
+      try ask(400 + step, 1)
+      try ask(130 + step, 1)
+    }
+    #expect(reads == 0)
+    // After a start, and where so many were compared since.
+    try ask(300, 10)
+    #expect(reads == 1)
   }
 }

@@ -19,7 +19,7 @@ TYPES = {
     name: number
     for number, name in enumerate(
         "hello welcome records recordsDurable resumeQuery resumeAnswer payload payloadDurable credit refusal ping pong "
-        "goodbye".split(),
+        "goodbye extend".split(),
         start=1,
     )
 }
@@ -195,11 +195,21 @@ class Peer:
 
     # Payload
 
-    def resume(self, file):
+    def strings(self, file):
+        """What the server says that it holds: (length, root) of each string."""
         self.send("resumeQuery", struct.pack(">I", 1) + file)
         _, body = self.expect("resumeAnswer")
-        strings = struct.unpack(">I", body[20:24])[0]
-        return struct.unpack(">Q", body[24:32])[0] if strings else 0
+        count = struct.unpack(">I", body[20:24])[0]
+        held = [body[24 + 40 * at : 64 + 40 * at] for at in range(count)]
+        return [(struct.unpack(">Q", string[:8])[0], string[8:]) for string in held]
+
+    def resume(self, file):
+        strings = self.strings(file)
+        return strings[0][0] if strings else 0
+
+    def extend(self, file, length=0, root=bytes(32)):
+        """Goes on with the string that has this root there; of length 0 with one of its own."""
+        self.send("extend", file + struct.pack(">Q", length) + root)
 
     def send_payload(self, file, offset, data):
         self.spent += len(data)
@@ -225,12 +235,22 @@ class Peer:
         self.send_records([self.born(file, path), self.appended(file, 0, data, data)])
         assert self.records_durable()
         self.resume(file)
-        at = 0
+        self.send_range(file, data, 0)
+        assert self.payload_durable(file, len(data)) == 0
+        return file
+
+    def send_range(self, file, data, at):
         while at < len(data):
             while self.credit <= self.spent:
                 self.expect("credit")
-            count = min(200_000, self.credit - self.spent)
+            count = min(200_000, self.credit - self.spent, len(data) - at)
             self.send_payload(file, at, data[at : at + count])
             at += count
-        assert self.payload_durable(file, len(data)) == 0
-        return file
+
+    def deliver_beside(self, file, data):
+        """As a host does it whose bytes may be others than those held."""
+        own = [(length, root) for length, root in self.strings(file) if root == file_root(data[:length])]
+        length, root = max(own, default=(0, bytes(32)))
+        self.extend(file, length, root)
+        self.send_range(file, data, length)
+        return length == len(data) or self.payload_durable(file, len(data), limit=30) == 0

@@ -35,6 +35,10 @@ import WireProtocol
     host.give(.received(connection, .payloadDurable([prefix])))
   }
 
+  private func isBeside(_ uuid: FileUUID, _ host: FakeHost) -> Bool {
+    host.reports.count { if case .beside(ServerIndex(1), uuid, _) = $0 { true } else { false } } == 1
+  }
+
   private func isWaiting(_ uuid: FileUUID, _ host: FakeHost) -> Bool {
     host.status.servers[1].waiting.contains { $0.file == uuid }
   }
@@ -61,22 +65,46 @@ import WireProtocol
     files.remove("/log/a.log")
     host.pass(.seconds(5))
     #expect(host.openDescriptors == 1)
+    if !isEqual { b.lies = { if case .resumeAnswer = $0 { nil } else { $0 } } }
     heal(uuid, Self.content, host, root: isEqual ? nil : Digest(words: 1, 2, 3, 4))
     host.pass(.seconds(5))
     #expect(host.openDescriptors == (isEqual ? 0 : 1))
   }
 
-  @Test func anotherRootMakesThatFileWaitAloneW2() throws {
-    let (host, uuid, connection) = try started()
+  @Test func anotherRootIsAskedAboutW2() throws {
+    let (host, uuid, _) = try started()
+    let asked = b.questions.count
     heal(uuid, Self.content, host, root: Digest(words: 1, 2, 3, 4))
-    #expect(isWaiting(uuid, host))
+    #expect(b.questions.count == asked + 1)
+    // The answer has the root that is the file's.
+    #expect(host.status.servers[1].lagBytes == 0)
+    #expect(!isBeside(uuid, host))
+  }
+
+  @Test func otherBytesOfThatLengthAreLeftAndTheFileIsDeliveredBesideThemW3() throws {
+    let (host, uuid, connection) = try started()
+    let other = String(Self.content.reversed())
+    heal(uuid, other, host)
+    #expect(isBeside(uuid, host))
     #expect(host.status.servers[1].lagBytes > 0)
     host.give(.received(connection, .credit(total: 10_000)))
     files.create("/log/b.log", "b")
     host.pass(.seconds(1))
     #expect(b.contents("/log/b.log") == ["b"])
     #expect(host.connection(to: 1) == connection, "no other file and no record suffers")
-    #expect(!host.status.isSettled)
+    #expect(b.contents("/log/a.log") == [other])
+    #expect(b.beside(uuid) == Self.content)
+    #expect(host.status.isSettled)
+    // On the next connection it says with which of the two it goes on.
+    host.cut(1)
+    files.append("/log/a.log", "!")
+    b.creditStep = 10_000
+    host.pass(.seconds(60))
+    #expect(b.contents("/log/a.log") == [other])
+    #expect(b.beside(uuid) == Self.content + "!")
+    #expect(b.payloadFrames.last == PayloadHeader(file: uuid, offset: 200, length: 1))
+    #expect(isBeside(uuid, host), "and is said once")
+    #expect(host.status.isSettled)
   }
 
   @Test(arguments: [64, 70, 128, 180]) func aPartFromAPeerIsAskedAboutW2(length: Int) throws {
@@ -93,21 +121,23 @@ import WireProtocol
     #expect(host.status.isSettled)
   }
 
-  @Test func aPartWithOtherBytesMakesThatFileWaitAloneW2() throws {
+  @Test func aPartWithOtherBytesIsLeftAndTheFileIsDeliveredBesideItW3() throws {
     let (host, uuid, connection) = try started()
     heal(uuid, String(Self.content.prefix(99)) + "?", host)
-    #expect(isWaiting(uuid, host))
+    #expect(isBeside(uuid, host))
     host.give(.received(connection, .credit(total: 10_000)))
     files.create("/log/b.log", "b")
     host.pass(.seconds(1))
     #expect(b.contents("/log/b.log") == ["b"])
+    #expect(b.beside(uuid) == Self.content)
     #expect(host.connection(to: 1) == connection)
   }
 
   @Test func moreThanIsJournaledIsFollowedWhereTheInodeAgreesW2() throws {
     let (host, uuid, connection) = try started()
     heal(uuid, Self.content + "next", host)
-    #expect(isWaiting(uuid, host))
+    // All that the file has is compared: it may be the beginning of what the server has.
+    #expect(isBeside(uuid, host))
     files.append("/log/a.log", "next")
     host.pass(.seconds(1))
     #expect(!isWaiting(uuid, host))

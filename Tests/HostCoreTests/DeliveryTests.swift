@@ -298,7 +298,7 @@ import WireProtocol
   }
 
   @Test(arguments: [4, 14, 17, 18])
-  func serverWithOtherBytesMakesThatFileWaitAloneW2S60(held: Int) throws {
+  func besideOtherBytesTheFileIsDeliveredFromItsBeginningW3S60(held: Int) throws {
     files.create("/log/a.log", "what the host has")
     files.create("/log/b.log", "b")
     let host = try FakeHost(files, servers: servers)
@@ -316,11 +316,11 @@ import WireProtocol
     host.pass(.seconds(60))
     #expect(b.contents("/log/b.log") == ["b!"])
     #expect(b.contents("/log/a.log") == [other])
-    #expect(b.payloadFrames.count { $0.file == uuid } == 1)
+    #expect(b.beside(uuid) == "what the host has!")
     #expect(a.contents("/log/a.log") == ["what the host has!"])
-    #expect(host.reports.contains { if case .waiting(uuid, _, _) = $0 { true } else { false } })
-    #expect(host.status.servers[1].waiting.map(\.file) == [uuid])
-    #expect(!host.status.isSettled)
+    #expect(host.reports.count { if case .beside(_, uuid, _) = $0 { true } else { false } } == 1)
+    #expect(host.status.servers[1].waiting.isEmpty)
+    #expect(host.status.isSettled)
   }
 
   @Test func serverAheadOfTheJournalIsFollowedWhereTheInodeAgreesW2() throws {
@@ -339,7 +339,7 @@ import WireProtocol
     #expect(sent == 4 + 5)
   }
 
-  @Test func serverAheadOfTheFileWaitsAloneAndIsReportedW2() throws {
+  @Test func serverAheadOfTheFileIsSentItToBeComparedW2() throws {
     files.create("/log/a.log", "one")
     b.isUp = false
     let host = try FakeHost(files, servers: servers)
@@ -348,12 +348,13 @@ import WireProtocol
     b.files[uuid] = FakeServer.Held(bytes: Array("one two".utf8), durable: 7)
     b.isUp = true
     host.pass(.seconds(60))
-    #expect(host.reports.contains { if case .waiting(uuid, _, _) = $0 { true } else { false } })
+    #expect(host.reports.contains { if case .beside(_, uuid, _) = $0 { true } else { false } })
+    #expect(b.payloadFrames == [PayloadHeader(file: uuid, offset: 0, length: 3)])
+    #expect(host.status.isSettled)
     files.append("/log/a.log", " two")
     host.pass(.seconds(1))
-    #expect(host.reports.contains { if case .resumed(uuid, _) = $0 { true } else { false } })
     expectBoth("/log/a.log", ["one two"])
-    #expect(b.payloadFrames.isEmpty)
+    #expect(host.status.isSettled)
   }
 
   @Test func headBeyondOursIsReportedAndTriedAgainJ6() throws {

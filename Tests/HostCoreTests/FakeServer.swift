@@ -18,6 +18,10 @@ final class FakeServer {
   var records: [[UInt8]] = []
   var bodies: [RecordBody] = []
   var files: [FileUUID: Held] = [:]
+  /// Other bytes of files, beside what `files` has.
+  private var branches: [FileUUID: Held] = [:]
+  /// Files whose payload goes there.
+  private var isBeside: Set<FileUUID> = []
   var lastCheckpoint: Checkpoint?
 
   // How it behaves.
@@ -48,11 +52,14 @@ final class FakeServer {
     connection = id
     received = 0
     credit = creditStep
-    files = files.mapValues { file in
+    isBeside = []
+    func durable(_ file: Held) -> Held {
       var file = file
       file.bytes.removeLast(file.bytes.count - file.durable)
       return file
     }
+    files = files.mapValues(durable)
+    branches = branches.mapValues(durable)
   }
 
   func hangUp() { connection = nil }
@@ -86,7 +93,9 @@ final class FakeServer {
     case .records(let records): receive(records)
     case .resumeQuery(let uuids):
       questions.append(uuids)
+      isBeside.subtract(uuids)
       say(.resumeAnswer(uuids.map { HeldFile(file: $0, strings: held($0)) }))
+    case .extend(let base): extend(base)
     case .ping(let nonce): say(.pong(nonce: nonce))
     case .pong: break
     case .goodbye: connection = nil
@@ -95,9 +104,22 @@ final class FakeServer {
   }
 
   private func held(_ uuid: FileUUID) -> [HeldString] {
-    guard let file = files[uuid], file.durable > 0 else { return [] }
-    let root = CheapHash.root(of: Array(file.bytes.prefix(file.durable)), leafSize: leafSize)
-    return [HeldString(length: UInt64(file.durable), root: root)]
+    [files[uuid], branches[uuid]].compactMap { $0 }.filter { $0.durable > 0 }.map { file in
+      let root = CheapHash.root(of: Array(file.bytes.prefix(file.durable)), leafSize: leafSize)
+      return HeldString(length: UInt64(file.durable), root: root)
+    }
+  }
+
+  private func extend(_ base: DurablePrefix) {
+    let strings = held(base.file)
+    #expect(!strings.isEmpty, "of one that isn't held nothing has to be said")
+    guard base.length > 0 else {
+      branches[base.file] = Held(promises: files[base.file]?.promises ?? [:])
+      return _ = isBeside.insert(base.file)
+    }
+    let place = strings.firstIndex(of: HeldString(length: base.length, root: base.root))
+    #expect(place != nil, "what it goes on with was stated")
+    if place == 1 { isBeside.insert(base.file) } else { isBeside.remove(base.file) }
   }
 
   private func receive(_ frame: Records) {
@@ -115,6 +137,7 @@ final class FakeServer {
         #expect(files[appended.file] != nil, "born before it grows")
         #expect(files[appended.file]?.greatest == appended.offset, "extents join")
         files[appended.file, default: Held()].promises[appended.end] = appended.root
+        branches[appended.file]?.promises[appended.end] = appended.root
       default: break
       }
     }
@@ -136,7 +159,7 @@ final class FakeServer {
         .refusal(
           Refusal(file: header.file, code: code, length: UInt64(files[header.file]?.durable ?? 0), text: "as told")))
     }
-    guard var file = files[header.file] else {
+    guard var file = isBeside.contains(header.file) ? branches[header.file] : files[header.file] else {
       Issue.record("payload before the file's birth (W1)")
       return
     }
@@ -148,7 +171,12 @@ final class FakeServer {
     }
     file.bytes += bytes
     commit(header.file, &file)
-    files[header.file] = file
+    if isBeside.contains(header.file) { branches[header.file] = file } else { files[header.file] = file }
+  }
+
+  /// What it holds beside the first bytes of a file.
+  func beside(_ uuid: FileUUID) -> String? {
+    branches[uuid].map { String(decoding: $0.bytes.prefix($0.durable), as: UTF8.self) }
   }
 
   /// Payload commits only up to a recorded root (W3).

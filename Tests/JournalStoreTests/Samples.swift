@@ -33,13 +33,15 @@ func stringKey(_ host: HostName, _ file: UInt64, _ string: UInt32 = 0) -> String
 
 /// A row that is wholly synced unless `synced` says otherwise.
 func storedString(
-  _ key: StringKey, committed: UInt64 = 0, synced: UInt64? = nil, identity: InodeIdentity = plainIdentity
+  _ key: StringKey, committed: UInt64 = 0, synced: UInt64? = nil, identity: InodeIdentity = plainIdentity,
+  branch: BranchPoint? = nil
 ) -> StoredString {
   StoredString(
     key: key, identity: identity, isDerived: true, path: BytePath("/var/log/a b"), born: WallTime(nanoseconds: 1),
     received: WallTime(nanoseconds: 2), parent: nil, committed: committed, root: digest(committed),
     synced: synced ?? committed,
-    stored: BytePath("files/\(key.key.host)/x@\(key.key.file.bytes.high).\(key.string)"), recorded: committed)
+    stored: BytePath("files/\(key.key.host)/x@\(key.key.file.bytes.high).\(key.string)"), recorded: committed,
+    branch: key.string == 0 ? nil : branch ?? BranchPoint(start: 0, divergence: 0))
 }
 
 func logPayload(_ key: StringKey, at offset: UInt64, _ bytes: [UInt8]) -> ServerBatch.LogPayload {

@@ -108,8 +108,9 @@ import Testing
     var rows: [StoredString] = []
     for name in ["a", "a-b", "a.b", "a1", "aa", "b"] {
       rows.append(storedString(stringKey(try host(name), 1)))
-      rows.append(storedString(stringKey(try host(name), 2), identity: poorIdentity))
+      rows.append(storedString(stringKey(try host(name), 2), committed: 3, identity: poorIdentity))
       rows.append(storedString(stringKey(try host(name), 2, 1), committed: 5, identity: btrfsIdentity))
+      rows[rows.count - 1].branch = BranchPoint(start: 1, divergence: 2)
     }
     rows[3].parent = Parent(file: uuid(8), length: 4, root: digest(3), why: .truncated)
     rows[3].closed = .vanished
@@ -194,7 +195,7 @@ import Testing
     closed.closed = .deleted
     let met = ServerBatch {
       $0.strings = [closed, storedString(stringKey(web2, 1))]
-      $0.met = [.init(key: key.key, length: 9)]
+      $0.met = [Promise(key: key.key, length: 9, root: digest(9)), Promise(key: key.key, length: 9, root: digest(8))]
     }
     (totals.open, totals.bytes, totals.promises) = (0, 16, 1)
     var other = HostTotals()
@@ -233,22 +234,22 @@ import Testing
     let test = try ServerStoreUnderTest(backend)
     let (web1, web2) = (try host("web1"), try host("web2"))
     var rows = [
-      storedString(stringKey(web1, 1), committed: 5), storedString(stringKey(web1, 2)),
+      storedString(stringKey(web1, 1), committed: 5), storedString(stringKey(web1, 2), committed: 1),
       storedString(stringKey(web1, 2, 1)), storedString(stringKey(web2, 1)),
     ]
     rows[0].synced = 0
-    (rows[0].recorded, rows[1].recorded) = (6, 1)
+    (rows[0].recorded, rows[1].recorded) = (6, 2)
     func promise(_ row: StoredString, _ length: UInt64, _ root: UInt64) -> Promise {
       Promise(key: row.key.key, length: length, root: digest(root))
     }
-    let promises = [promise(rows[0], 4, 1), promise(rows[0], 6, 2), promise(rows[0], 6, 3), promise(rows[1], 1, 4)]
+    let promises = [promise(rows[0], 4, 1), promise(rows[0], 6, 2), promise(rows[0], 6, 3), promise(rows[1], 2, 4)]
     let before = test.store.number
     try test.store.commit(
       ServerBatch {
         $0.strings = rows
         $0.promises = promises
         $0.log = [logPayload(rows[0].key, at: 0, [1, 2, 3, 4, 5])]
-        $0.unfinished = [rows[1].key]
+        $0.unfinished = [rows[1].key, rows[2].key]
       })
     try test.reopen()
     let nobody = FileKey(host: web2, file: uuid(9))
@@ -257,7 +258,9 @@ import Testing
     #expect(answer.number == test.store.number && answer.number > before)
     #expect(
       answer.files == [
-        LoadedFile(key: asked[0], row: rows[1], promises: [promises[3]], isUnfinished: true),
+        LoadedFile(
+          key: asked[0], row: rows[1], branches: [LoadedBranch(row: rows[2], isUnfinished: true)],
+          promises: [promises[3]], isUnfinished: true),
         LoadedFile(key: nobody, row: nil), LoadedFile(key: asked[2], row: rows[0], promises: Array(promises[1...2])),
       ])
     #expect(try test.store.answer(.rows(asked)).files.map(\.row) == [rows[1], nil, rows[0]])
@@ -328,7 +331,9 @@ import Testing
       #expect(try ServerStoreContents(test.store) == before, sourceLocation: location)
     }
     let first = stringKey(web1, 1)
-    let others = [stringKey(web1, 2), stringKey(web1, 1, 1), stringKey(web2, 1)]
+    let others = [stringKey(web1, 2), stringKey(web1, 3, 1), stringKey(web2, 1)]
+    let branched = storedString(stringKey(web1, 3), committed: 1)
+    try test.store.commit(ServerBatch { $0.strings = [branched] })
     // In one batch, and in two; also after a restart.
     try refuse(row(first, "files/a"), row(others[0], "files/a"), for: others[0])
     try test.store.commit(ServerBatch { $0.strings = [row(first, "files/a")] })
@@ -343,7 +348,7 @@ import Testing
     try refuse(row(first, "files/a"), for: first)
     try test.store.commit(ServerBatch { $0.strings = [row(first, "files/b", isMade: true)] })
     try refuse(row(others[1], "files/b"), for: others[1])
-    #expect(try test.store.strings().map(\.stored) == [BytePath("files/b"), BytePath("files/a")])
+    #expect(try test.store.strings().map(\.stored) == [BytePath("files/b"), BytePath("files/a"), branched.stored])
   }
 
   @Test(arguments: Backend.allCases) func `G2: bytes become committed only out of the log or a synced file`(
@@ -448,15 +453,91 @@ import Testing
     try test.store.commit(ServerBatch { $0.promises = all.reversed() })
     try test.store.commit(ServerBatch { $0.promises = [all[1]] })
     #expect(try test.store.promises() == all)
-    try test.store.commit(ServerBatch { $0.met = [ServerBatch.MetLength(key: all[0].key, length: 300)] })
+    // Of two roots the one that was met goes.
+    try test.store.commit(ServerBatch { $0.met = [all[2], promise(1, 300, 4)] })
     try test.reopen()
-    #expect(try test.store.promises() == [all[3], all[4]])
+    #expect(try test.store.promises() == [all[0], all[1], all[3], all[4]])
     try test.store.commit(
       ServerBatch {
         $0.promises = [promise(1, 6, 6)]
-        $0.met = [ServerBatch.MetLength(key: all[0].key, length: .max)]
+        $0.met = [all[0], all[1], all[3], promise(1, 6, 6)]
       })
     #expect(try test.store.promises() == [all[4]])
+  }
+
+  @Test(arguments: Backend.allCases) func `M1: a branch leaves string 0 where that has other bytes, once and for all`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let (first, branch) = (stringKey(try host("web1"), 1), stringKey(try host("web1"), 1, 1))
+    func put(_ row: StoredString, leaves: [ServerBatch.Leaves] = []) throws(StoreError) {
+      try test.store.commit(
+        ServerBatch {
+          $0.strings = [row]
+          $0.leaves = leaves
+        })
+    }
+    let point = BranchPoint(start: 32, divergence: 40)
+    let begun = storedString(branch, committed: 32, branch: point)
+    try put(
+      storedString(first, committed: 40), leaves: [.init(key: first, first: 0, hashes: (0..<4).map { digest($0) })])
+    expect(.failed) { () throws(StoreError) in try put(begun) }
+    try put(storedString(first, committed: 41))
+    var wrong = begun
+    wrong.synced = 31
+    expect(.failed) { () throws(StoreError) in try put(wrong) }
+    wrong = begun
+    wrong.branch = nil
+    expect(.failed) { () throws(StoreError) in try put(wrong) }
+    wrong.key = first
+    wrong.branch = point
+    expect(.failed) { () throws(StoreError) in try put(wrong) }
+    try put(begun)
+    #expect(try test.store.totals()[first.key.host]?.bytes == 41)
+    for point in [BranchPoint(start: 16, divergence: 40), BranchPoint(base: 1, start: 32, divergence: 40)] {
+      var moved = begun
+      moved.branch = point
+      expect(.failed) { () throws(StoreError) in try put(moved) }
+    }
+    // Its leaves go on behind string 0's.
+    let leaves = ServerBatch.Leaves(key: branch, first: 2, hashes: [digest(12), digest(13)])
+    expect(.failed) { () throws(StoreError) in
+      try put(begun, leaves: [.init(key: branch, first: 5, hashes: [digest(15)])])
+    }
+    try put(storedString(branch, committed: 41, branch: point))
+    try put(storedString(branch, committed: 64, branch: point), leaves: [leaves])
+    expect(.failed) { () throws(StoreError) in
+      try put(
+        storedString(branch, committed: 65, branch: point), leaves: [.init(key: branch, first: 1, hashes: [digest(11)])]
+      )
+    }
+    try test.reopen()
+    #expect(try test.store.leaves(of: branch, count: 4) == [digest(0), digest(1), digest(12), digest(13)])
+    #expect(try test.store.leaves(of: branch, count: 1) == [digest(0)])
+    expect(.outOfRange) { () throws(StoreError) in _ = try test.store.leaves(of: branch, count: 5) }
+    #expect(try test.store.totals()[first.key.host]?.bytes == 41 + 32)
+    #expect(try test.store.totals() == test.store.recount())
+    // One may leave another, and has the leaves of both before its own.
+    let twig = stringKey(first.key.host, 1, 2)
+    let higher = BranchPoint(base: 1, start: 48, divergence: 50)
+    try put(
+      storedString(twig, committed: 64, branch: higher), leaves: [.init(key: twig, first: 3, hashes: [digest(23)])])
+    #expect(try test.store.leaves(of: twig, count: 4) == [digest(0), digest(1), digest(12), digest(23)])
+    let third = stringKey(first.key.host, 1, 3)
+    try put(
+      storedString(third, committed: 64, branch: BranchPoint(base: 2, start: 48, divergence: 60)),
+      leaves: [.init(key: third, first: 3, hashes: [digest(33)])])
+    #expect(try test.store.leaves(of: third, count: 4) == [digest(0), digest(1), digest(12), digest(33)])
+    expect(.failed) { () throws(StoreError) in
+      try put(
+        storedString(stringKey(first.key.host, 1, 4), branch: BranchPoint(base: 2, start: 32, divergence: 60)))
+    }
+    let loaded = try #require(try test.store.answer(.files([first.key], promises: 1)).files.first)
+    #expect(loaded.row?.committed == 41)
+    #expect(loaded.branches.first == LoadedBranch(row: storedString(branch, committed: 64, branch: point)))
+    #expect(loaded.branches.map(\.row.key.string) == [1, 2, 3])
+    #expect(try test.store.answer(.rows([first.key])).files.first?.branches == loaded.branches)
+    #expect(try test.store.answer(.keys(after: nil, count: 9)).files.map(\.key) == [first.key])
   }
 
   @Test(arguments: Backend.allCases)
@@ -501,26 +582,6 @@ import Testing
     #expect(last.row?.recorded == 8 && last.promisesEnd == nil)
   }
 
-  @Test(arguments: Backend.allCases) func `K4: a commit removes a bounded number of promises, and later ones go on`(
-    _ backend: Backend
-  ) throws {
-    let test = try ServerStoreUnderTest(backend)
-    let key = FileKey(host: try host("web1"), file: uuid(1))
-    let most = UInt64(ServerBatch.mostMet)
-    func meet(_ length: UInt64) throws {
-      try test.store.commit(ServerBatch { $0.met = [ServerBatch.MetLength(key: key, length: length)] })
-    }
-    try test.store.commit(
-      ServerBatch {
-        $0.promises = (1...(most + 2)).map { Promise(key: key, length: $0, root: digest(1)) }
-      })
-    try meet(most + 1)
-    #expect(try test.store.promises().map(\.length) == [most + 1, most + 2])
-    #expect(try test.store.totals()[key.host]?.promises == 2)
-    try meet(most + 1)
-    #expect(try test.store.promises().map(\.length) == [most + 2])
-  }
-
   @Test(arguments: Backend.allCases) func `Leaves are kept for each string, without holes, and never changed`(
     _ backend: Backend
   ) throws {
@@ -551,7 +612,8 @@ import Testing
     try test.store.commit(
       ServerBatch {
         $0.strings = [
-          storedString(stringKey(web1, 3)), storedString(stringKey(web1, 1)), storedString(stringKey(web1, 1, 1)),
+          storedString(stringKey(web1, 3)), storedString(stringKey(web1, 1), committed: 1),
+          storedString(stringKey(web1, 1, 1)),
           storedString(stringKey(web1, 2), identity: poorIdentity), storedString(stringKey(web2, 4)),
         ]
       })
@@ -566,18 +628,19 @@ import Testing
     let test = try ServerStoreUnderTest(backend)
     let long = try host(String(repeating: "x", count: HostName.maximumByteCount))
     let key = stringKey(long, .max >> 8, .max)
+    let first = storedString(key.key.first, committed: 1, identity: btrfsIdentity)
     let row = storedString(key, committed: 1, synced: 0, identity: btrfsIdentity)
     try test.store.commit(
       ServerBatch {
         $0.records = [run(long, [record(1)])]
-        $0.strings = [row]
+        $0.strings = [first, row]
         $0.log = [logPayload(key, at: 0, [7])]
         $0.promises = [Promise(key: key.key, length: .max, root: digest(1))]
         $0.leaves = [ServerBatch.Leaves(key: key, first: 0, hashes: [digest(1)])]
       })
     let contents = try ServerStoreContents(test.store, leaves: [key: 1])
-    #expect(contents.strings == [row])
+    #expect(contents.strings == [first, row])
     #expect(contents.payload == [[7]])
-    #expect(contents.owned == [[key.key.file]])
+    #expect(contents.owned == [[key.key.file], [key.key.file]])
   }
 }

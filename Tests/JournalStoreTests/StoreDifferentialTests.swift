@@ -137,7 +137,10 @@ private struct ServerHistory {
         batch.promises.append(Promise(key: key, length: length, root: digest(UInt64(number(0..<12)))))
       }
     }
-    if chance(of: 3) { batch.met.append(ServerBatch.MetLength(key: string().key, length: UInt64(number(0..<50)))) }
+    for _ in 0..<number(0..<3) {
+      let length = UInt64(number(0..<50))
+      batch.met.append(Promise(key: string().key, length: length, root: digest(UInt64(number(0..<3)))))
+    }
     if chance(of: 2) { batch.leaves.append(nextLeaves()) }
     return batch
   }
@@ -153,6 +156,12 @@ private struct ServerHistory {
 
   private mutating func extend(_ key: StringKey, in batch: inout ServerBatch) {
     var row = rows[key] ?? storedString(key, identity: chance(of: 2) ? plainIdentity : poorIdentity)
+    if key.string > 0, rows[key] == nil {
+      let divergence = Int(rows[key.key.first]?.committed ?? 0) - (chance(of: 15) ? 0 : 1)
+      let start = UInt64(divergence < 1 ? 0 : number(0..<divergence))
+      row.branch = BranchPoint(start: start, divergence: UInt64(max(0, divergence)))
+      (row.committed, row.synced) = (start, start)
+    }
     let old = row.committed
     switch number(0..<10) {
     case 0..<5:
@@ -186,7 +195,9 @@ private struct ServerHistory {
 
   private mutating func nextLeaves() -> ServerBatch.Leaves {
     let key = string()
-    let first = max(0, Int(leaves[key] ?? 0) + number(-2..<(chance(of: 10) ? 3 : 1)))
+    // A branch begins where string 0 has leaves.
+    let begin = leaves[key] ?? (key.string == 0 ? 0 : UInt64(number(0..<1 + Int(leaves[key.key.first] ?? 0))))
+    let first = max(0, Int(begin) + number(-2..<(chance(of: 10) ? 3 : 1)))
     let odd = chance(of: 10)
     let hashes = (first..<(first + number(1..<4))).map { digest(UInt64($0) + (odd ? 100 : 0)) }
     return ServerBatch.Leaves(key: key, first: UInt64(first), hashes: hashes)

@@ -29,7 +29,8 @@ private enum Vectors {
     + "17979cfe362a00000100112233445546778899aabbccddeeff0000000000001000202122232425262728292a2b2c2d2e"
     + "2f303132333435363738393a3b3c3d3e3f010000000000011000a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5"
     + "b6b7b8b9babbbcbdbebf00000000000100000000001666696c65732f776562312f7661722f6c6f672f61407801000000"
-    + "0000011170000100000000000101d00000000000011170"
+    + "0000011170000100000000000101d0000000000001117001000000020000000000010000"
+    + "0000000000010040"
   static let stringKey = "77656231000f0e0d0c0b0a8908870605040302010000000000"
   static let logKey = "77656231000f0e0d0c0b0a89088706050403020100000000000000000000010000"
   static let promiseKey =
@@ -89,7 +90,7 @@ private enum Vectors {
       received: WallTime(nanoseconds: 1_700_000_000_000_000_000),
       parent: Parent(file: FileUUID(journal.bytes), length: 4096, root: tail, why: .truncated), committed: 69_632,
       root: root, synced: 65_536, stored: BytePath("files/web1/var/log/a@x"), recorded: 70_000,
-      gap: StoredGap(lower: 66_000, upper: 70_000))
+      gap: StoredGap(lower: 66_000, upper: 70_000), branch: BranchPoint(base: 2, start: 65_536, divergence: 65_600))
     #expect(encoded { $0.write(string) }.hex == Vectors.storedString)
     #expect(encoded { $0.write(key) }.hex == Vectors.stringKey, "the value in names")
     var totals = HostTotals()

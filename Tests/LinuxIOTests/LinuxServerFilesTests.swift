@@ -162,12 +162,12 @@ import Testing
   // MARK: Which bytes may be written over
 
   @Test func `Only what this process wrote and nobody committed is written over (G5)`() throws {
-    let name = BytePath("a")
+    let name = Segment(BytePath("a"))
     let string = HeldString(key: try key(), limits: smallLimits)
     string.settle(name, length: 100)
     string.state.withLock { $0.queue.append(pattern(300)[...], at: 100) }
     func allowed(_ range: Range<UInt64>, size: UInt64) -> Bool {
-      (try? string.pieces(range, stored: name, size: size)) != nil
+      (try? string.pieces(range, name, size: size)) != nil
     }
     #expect(!allowed(100..<200, size: 101))  // not ours: nothing was written yet
     #expect(allowed(100..<200, size: 100))

@@ -107,6 +107,60 @@ final class ServerUnderTest {
     #expect(server.content == bytes)
   }
 
+  @Test(arguments: World.allCases) func `M1: a branch's plain file begins with the leaf in which it leaves another`(
+    _ world: World
+  ) throws {
+    let server = try ServerUnderTest(world)
+    let (bytes, leaf) = (pattern(300), smallLimits.leafSize)
+    _ = server.plane.create(server.key, server.stored, adopts: false)
+    server.admit(bytes, at: 0)
+    let first = server.plane.verify(
+      server.key, stored: server.stored, from: 0, root: server.root([]), promises: [server.promise(bytes)])
+    #expect(server.write(0..<300, sync: true) == .done)
+    server.leaves.withLock { $0 = first.leaves.hashes }
+    // Two frames beside it: the first is its own, the second leaves it.
+    let start = 3 * leaf
+    let other = Array(bytes[..<(start + 10)]) + pattern(200, 7)
+    let whole = Segment(server.stored)
+    let same = server.hold(Array(other[..<100]))
+    #expect(
+      server.plane.probe(same, against: server.key, in: whole, offset: 0, count: 100)
+        == .same(root: server.root(Array(bytes[..<100]))))
+    server.plane.drop(same)
+    let frame = server.hold(Array(other[100...]))
+    let divergence = zip(bytes, other).prefix { $0 == $1 }.count
+    #expect(
+      server.plane.probe(frame, against: server.key, in: whole, offset: 100, count: 200)
+        == .differs(at: UInt64(divergence), start: UInt64(start), root: server.root(Array(bytes[..<start]))))
+    let branch = StringKey(key: server.key.key, string: 1)
+    let segment = Segment(BytePath("files/web1/var/log/a.log@branch1"), from: UInt64(start))
+    #expect(server.plane.create(branch, segment, adopts: false) == .created)
+    server.plane.admit(frame, to: branch, offset: UInt64(start))
+    let answer = server.plane.verify(
+      branch, in: segment, from: UInt64(start), root: server.root(Array(bytes[..<start])),
+      promises: [server.promise(other)])
+    #expect(answer.upTo == UInt64(other.count) && answer.root == server.root(other))
+    #expect(answer.leaves.first == 3)
+    #expect(server.plane.write(branch, segment, from: UInt64(start), upTo: UInt64(start + 20), sync: false) == .done)
+    #expect(
+      server.plane.write(branch, segment, from: UInt64(start + 20), upTo: UInt64(other.count), sync: true) == .done)
+    server.plane.free(branch, below: UInt64(other.count))
+    #expect(server.acts.content(server.path(segment.path)) == Array(other[start...]))
+    #expect(server.content == bytes)
+    let again = server.hold(Array(other[start..<(start + 40)]))
+    #expect(server.plane.compare(again, with: branch, in: segment, offset: UInt64(start), count: 40) == true)
+    #expect(server.plane.compare(again, with: branch, in: segment, offset: UInt64(start - 1), count: 40) == nil)
+    server.plane.drop(again)
+    // A crash left more of it than is committed.
+    try server.restart()
+    let end = UInt64(start + 30)
+    let log = [(offset: UInt64(start + 20), bytes: Array(other[(start + 20)..<(start + 30)]))]
+    #expect(
+      server.plane.repair(
+        branch, segment, synced: UInt64(start + 20), committed: end, log: log, mayCut: true, slice: 1 << 20) == .done)
+    #expect(server.acts.content(server.path(segment.path)) == Array(other[start..<(start + 30)]))
+  }
+
   @Test(arguments: World.allCases) func `K5: what has a name keeps it, an empty file is adopted at a start only`(
     _ world: World
   ) throws {

@@ -190,3 +190,29 @@ private final class SimulatedWriter: Writer {
   func append(_ bytes: [UInt8]) throws { try disk.append(descriptor, bytes) }
   func close() { disk.close(descriptor) }
 }
+
+/// Plain files that have the whole of their strings.
+extension ServerDataPlane {
+  func compare(_ id: PayloadID, with key: StringKey, stored: BytePath, offset: UInt64, count: Int) -> Bool? {
+    compare(id, with: key, in: Segment(stored), offset: offset, count: count)
+  }
+
+  func verify(_ key: StringKey, stored: BytePath, from: UInt64, root: Digest, promises: [Promise]) -> VerifyAnswer {
+    verify(key, in: Segment(stored), from: from, root: root, promises: promises)
+  }
+
+  func create(_ key: StringKey, _ stored: BytePath, adopts: Bool) -> CreateOutcome {
+    create(key, Segment(stored), adopts: adopts)
+  }
+
+  func write(_ key: StringKey, _ stored: BytePath, from: UInt64, upTo: UInt64, sync: Bool) -> DiskOutcome {
+    write(key, Segment(stored), from: from, upTo: upTo, sync: sync)
+  }
+
+  func repair(
+    _ key: StringKey, _ stored: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
+    mayCut: Bool, slice: UInt64
+  ) -> RepairOutcome {
+    repair(key, Segment(stored), synced: synced, committed: committed, log: log, mayCut: mayCut, slice: slice)
+  }
+}

@@ -20,10 +20,11 @@ final class FakeWorld {
   /// An effect that is answered, and everything about the same string stays behind it.
   private enum Operation {
     case repair(StoredString, mayCut: Bool)
-    case create(StringKey, BytePath, adopts: Bool)
+    case create(StringKey, Segment, adopts: Bool)
     case verify(StringKey, from: UInt64, root: Digest, promises: [Promise])
-    case compare(PayloadID, StringKey, BytePath, offset: UInt64, count: Int)
-    case write(StringKey, BytePath, from: UInt64, upTo: UInt64, sync: Bool)
+    case compare(PayloadID, StringKey, Segment, offset: UInt64, count: Int)
+    case probe(PayloadID, StringKey, Segment, offset: UInt64, count: Int)
+    case write(StringKey, Segment, from: UInt64, upTo: UInt64, sync: Bool)
     case sync([ServerEffect.SyncTarget])
     case commit(ServerBatch, log: [LogRange])
     case load(ReadID, StoreQuery)
@@ -46,7 +47,7 @@ final class FakeWorld {
 
   private var lanes: [(lane: Lane, queue: [Operation])] = []
   private var queues: [StringKey: ReceiveQueue<MixHasher>] = [:]
-  private var stored: [StringKey: BytePath] = [:]
+  private var stored: [StringKey: Segment] = [:]
   private var held: [PayloadID: [UInt8]] = [:]
   private var toHosts: [(ConnectionID, Frame)] = []
   private var links: [ConnectionID: Int] = [:]
@@ -369,6 +370,8 @@ final class FakeWorld {
       if held.removeValue(forKey: payload) == nil { complaints.append("dropped twice") }
     case .compare(let payload, let key, let path, let offset, let count):
       enqueue(.compare(payload, key, path, offset: offset, count: count), in: .string(key))
+    case .probe(let payload, let key, let segment, let offset, let count):
+      enqueue(.probe(payload, key, segment, offset: offset, count: count), in: .string(key))
     case .admitTail(let payload, let key, let offset, let dropping):
       guard let bytes = held.removeValue(forKey: payload) else { return complaints.append("admitted twice") }
       queue(of: key) { $0.admit(bytes, offset: offset, dropping: dropping) }
@@ -380,7 +383,7 @@ final class FakeWorld {
         complaints.append("discarded while worked on")
       }
       queue(of: key) { $0.discard(from: from) }
-    case .create(let key, let path, let adopts): enqueue(.create(key, path, adopts: adopts), in: .string(key))
+    case .create(let key, let segment, let adopts): enqueue(.create(key, segment, adopts: adopts), in: .string(key))
     case .write(let key, let path, let from, let upTo, let sync):
       enqueue(.write(key, path, from: from, upTo: upTo, sync: sync), in: .string(key))
     case .free(let key, let below): queue(of: key) { $0.free(below: below) }
@@ -429,7 +432,8 @@ final class FakeWorld {
       if isLost { disk.failSync(row.stored) }
       feed(
         .repaired(row.key, isFailing ? .failed("EMFILE") : isLost ? .failedSync("EIO") : repair(row, mayCut: mayCut)))
-    case .create(let key, let path, let adopts):
+    case .create(let key, let segment, let adopts):
+      let path = segment.path
       let isFailing = isFaulty(.createFails)
       let isTaken = isFaulty(.nameTaken)
       let isLost = isFaulty(.syncIsLost)
@@ -441,17 +445,29 @@ final class FakeWorld {
       feed(.created(key, outcome))
     case .verify(let key, let from, let root, let promises):
       feed(.verified(key, verify(key, from: from, root: root, promises: promises)))
-    case .compare(let payload, let key, let path, let offset, let count):
-      let range = Int(offset)..<(Int(offset) + count)
-      let isFailing = isFaulty(.compareFails)
-      if let row = store.snapshot().string(key), row.committed < UInt64(range.upperBound) {
-        complaints.append("compared beyond the committed length")
-      }
-      let bytes = isFailing ? nil : disk[path].flatMap { range.upperBound <= $0.cache.count ? $0.cache[range] : nil }
-      if bytes == nil, !isFailing { complaints.append("compared with bytes that aren't in the plain file") }
+    case .compare(let payload, let key, let segment, let offset, let count):
+      let bytes = comparable(key, segment, offset: offset, count: count)
       let frame = held[payload] ?? []
       feed(.compared(payload, isEqual: bytes.map { $0.elementsEqual(frame.prefix(count)) }))
-    case .write(let key, let path, let from, let upTo, let sync):
+    case .probe(let payload, let key, let segment, let offset, let count):
+      guard comparable(key, segment, offset: offset, count: count) != nil, var frame = held[payload] else {
+        return feed(.probed(payload, .unreadable))
+      }
+      var probe = StringProbe<MixHasher>(leafSize: settings.limits.leafSize)
+      let answer = try? probe.answer(
+        &frame, offset: offset, count: count, storedLeaves: { try self.store.leaves(of: key, count: $0) },
+        held: { offset, count in
+          let queue = self.queues[key]?.queue ?? ByteQueue()
+          return try queue.bytes(offset: offset, count: count) { Array(self.plainBytes(segment, $0, $1) ?? []) }
+        })
+      guard let answer else {
+        complaints.append("what is compared can't be read")
+        return feed(.probed(payload, .unreadable))
+      }
+      held[payload] = frame
+      feed(.probed(payload, answer))
+    case .write(let key, let segment, let from, let upTo, let sync):
+      let path = segment.path
       let state = store.snapshot()
       if upTo > state.string(key)?.committed ?? 0, !state.isUnfinished(key) {
         complaints.append("K2: bytes ahead of their commit, and no row says so")
@@ -461,7 +477,7 @@ final class FakeWorld {
       let isFailing = isFaulty(.writeFails)
       let count = isFailing ? Int.random(in: 0...bytes.count, using: &generator) : bytes.count
       let isLost = sync && !isFailing && isFaulty(.syncIsLost)
-      disk.write(path, from: from, Array(bytes.prefix(count)), sync: sync && !isFailing && !isLost)
+      disk.write(path, from: from - segment.start, Array(bytes.prefix(count)), sync: sync && !isFailing && !isLost)
       if isLost { disk.failSync(path) }
       feed(.written(key, upTo: upTo, isLost ? .failedSync("EIO") : isFailing ? .failed("ENOSPC") : .done))
     case .sync(let targets):
@@ -486,6 +502,29 @@ final class FakeWorld {
       read(id, query)
       answerReads()
     }
+  }
+
+  private func plainBytes(_ segment: Segment, _ offset: UInt64, _ count: Int) -> ArraySlice<UInt8>? {
+    guard offset >= segment.start, let file = disk[segment.path] else { return nil }
+    let place = Int(offset - segment.start)
+    return place + count <= file.cache.count ? file.cache[place..<(place + count)] : nil
+  }
+
+  /// The plain file's bytes, for a comparison that doesn't fail.
+  private func comparable(
+    _ key: StringKey, _ segment: Segment, offset: UInt64, count: Int
+  ) -> ArraySlice<UInt8>? {
+    if isFaulty(.compareFails) { return nil }
+    if let row = store.snapshot().string(key), row.committed < offset + UInt64(count) {
+      complaints.append("compared beyond the committed length")
+    }
+    let queue = queues[key]?.queue ?? ByteQueue()
+    let bytes = try? queue.bytes(offset: offset, count: count) { offset, count in
+      guard let bytes = plainBytes(segment, offset, count) else { throw SourceFailure("not in the plain file") }
+      return Array(bytes)
+    }
+    if bytes == nil { complaints.append("compared with bytes that aren't in the plain file") }
+    return bytes.map { $0[...] }
   }
 
   private func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals] {
@@ -521,9 +560,9 @@ final class FakeWorld {
 
   private func repair(_ row: StoredString, mayCut: Bool) -> RepairOutcome {
     let ranges = (try? store.logRanges())?.filter { $0.key == row.key } ?? []
-    let log = ranges.map { ($0.offset, (try? store.logPayload(of: row.key, offset: $0.offset)) ?? []) }
+    let log = ranges.map { ($0.offset - row.start, (try? store.logPayload(of: row.key, offset: $0.offset)) ?? []) }
     return disk.repair(
-      row.stored, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut,
+      row.stored, synced: row.synced - row.start, committed: row.committed - row.start, log: log, mayCut: mayCut,
       slice: UInt64(settings.limits.syncSlice))
   }
 
@@ -532,14 +571,15 @@ final class FakeWorld {
       let leaves = LeafRange(file: key.key.file, first: 0, hashes: [])
       return VerifyAnswer(upTo: from, root: root, leaves: leaves, failedAt: nil, unreadable: "EIO")
     }
-    let path = stored[key]
+    let segment = stored[key]
+    let holder = segment?.holder(of: key, at: from) ?? key
     let answer = queues[key]!.verify(
-      from: from, root: root, promises: promises, storedLeaves: { try self.store.leaves(of: key, count: $0) },
+      from: from, root: root, promises: promises, storedLeaves: { try self.store.leaves(of: holder, count: $0) },
       held: { offset, count in
-        guard let file = path.flatMap({ self.disk[$0] }), file.cache.count >= Int(offset) + count else {
+        guard let bytes = segment.flatMap({ self.plainBytes($0, offset, count) }) else {
           throw SourceFailure("not in the plain file")
         }
-        return Array(file.cache[Int(offset)..<(Int(offset) + count)])
+        return Array(bytes)
       })
     if let reason = answer.unreadable { complaints.append("unreadable: \(reason)") }
     return answer
@@ -549,7 +589,9 @@ final class FakeWorld {
 
   /// What would be left of a string after a power cut at this moment.
   func durableBytes(_ row: StoredString) -> [UInt8] {
-    var bytes = Array(disk[row.stored]?.durable.prefix(Int(row.synced)) ?? [])
+    let base = row.base.flatMap { store.snapshot().string($0) }
+    var bytes = Array(base.map { durableBytes($0) }?.prefix(Int(row.start)) ?? [])
+    bytes += disk[row.stored]?.durable.prefix(Int(row.synced - row.start)) ?? []
     let ranges = (try? store.logRanges())?.filter { $0.key == row.key } ?? []
     for range in ranges where range.offset + UInt64(range.length) > UInt64(bytes.count) {
       guard range.offset <= UInt64(bytes.count), let log = try? store.logPayload(of: row.key, offset: range.offset)
@@ -559,17 +601,34 @@ final class FakeWorld {
     return bytes
   }
 
-  private func original(_ key: FileKey) -> [UInt8]? {
-    for host in hosts where host.name == key.host {
-      if let file = host.files.first(where: { $0.uuid == key.file }) { return file.bytes }
-    }
-    return nil
+  /// What a file's bytes are by each of the hosts that have its name: clones have other ones.
+  private func originals(_ key: FileKey) -> [[UInt8]] {
+    hosts.filter { $0.name == key.host }.flatMap(\.files).filter { $0.uuid == key.file }.map(\.bytes)
+  }
+
+  private func strings(_ key: FileKey) -> [StoredString] {
+    let holdings = store.snapshot()
+    return [holdings.string(key.first)].compactMap { $0 } + holdings.branches(of: key)
+  }
+
+  /// Whether the first `length` bytes that are durable of a string have this root.
+  private func has(_ row: StoredString, _ root: Digest, at length: UInt64) -> Bool {
+    row.committed == length ? row.root == root : self.root(durableBytes(row).prefix(Int(length))) == root
+  }
+
+  private func root(_ bytes: some Sequence<UInt8>) -> Digest {
+    var tree = FileTree<MixHasher>(leafSize: settings.limits.leafSize)
+    tree.append(Array(bytes).span.bytes)
+    return tree.root
   }
 
   private func judge(_ row: StoredString) {
     let bytes = durableBytes(row)
     if UInt64(bytes.count) != row.committed { complaints.append("committed \(row.committed), durable \(bytes.count)") }
-    if let original = original(row.key.key), !original.starts(with: bytes) { complaints.append("other bytes durable") }
+    let originals = originals(row.key.key)
+    if !originals.isEmpty, !originals.contains(where: { $0.starts(with: bytes) }) {
+      complaints.append("other bytes durable")
+    }
   }
 
   /// G2: whatever tells a host of a length is checked against the durable image.
@@ -577,16 +636,14 @@ final class FakeWorld {
     guard let index = links[id] else { return }
     let host = hosts[index]
     let holdings = store.snapshot()
-    func row(_ file: FileUUID) -> StoredString? {
-      holdings.string(StringKey(key: FileKey(host: host.name, file: file), string: 0))
-    }
-    func check(_ file: FileUUID, _ length: UInt64) {
+    func check(_ file: FileUUID, _ length: UInt64, _ root: Digest? = nil) {
       acknowledgements += 1
       guard length > 0 else { return }
-      guard let row = row(file), row.committed >= length else {
-        return complaints.append("\(length) bytes stated that aren't committed")
+      let rows = strings(FileKey(host: host.name, file: file)).filter {
+        $0.committed >= length && (root == nil || has($0, root!, at: length))
       }
-      judge(row)
+      if rows.isEmpty { return complaints.append("\(length) bytes stated that aren't committed") }
+      for row in rows { judge(row) }
     }
     switch frame {
     case .recordsDurable, .welcome:
@@ -597,8 +654,9 @@ final class FakeWorld {
       acknowledgements += 1
       let held = holdings.journal(HostJournal(host: host.name, journal: host.journal))
       if (held?.length ?? 0) < length { complaints.append("\(length) records stated that aren't durable") }
-    case .payloadDurable(let prefixes): for held in prefixes { check(held.file, held.length) }
-    case .resumeAnswer(let files): for file in files { check(file.file, file.strings.first?.length ?? 0) }
+    case .payloadDurable(let prefixes): for held in prefixes { check(held.file, held.length, held.root) }
+    case .resumeAnswer(let files):
+      for file in files { for string in file.strings { check(file.file, string.length, string.root) } }
     case .refusal(let refusal): if let file = refusal.file { check(file, refusal.length) }
     default: break
     }
@@ -610,16 +668,29 @@ final class FakeWorld {
     let holdings = store.snapshot()
     for host in hosts {
       for file in host.files {
-        let key = FileKey(host: host.name, file: file.uuid)
-        guard let row = holdings.string(StringKey(key: key, string: 0)) else {
-          wrong.append("no row of \(file.path)")
-          continue
+        let rows = strings(FileKey(host: host.name, file: file.uuid))
+        let own = rows.filter { durableBytes($0).starts(with: file.bytes) }
+        if own.isEmpty {
+          wrong.append("\(file.path) is held by none of \(rows.map { "\($0.committed) of \($0.recorded)" })")
         }
-        if row.committed != UInt64(file.bytes.count) || row.root != file.tree.root || row.synced != row.committed {
-          wrong.append("row of \(file.path): committed \(row.committed) synced \(row.synced) of \(file.bytes.count)")
+        if rows.count == 1, own.first?.root != file.tree.root, hosts.count(where: { $0.name == host.name }) == 1 {
+          wrong.append("root of \(file.path)")
         }
-        if disk[row.stored]?.cache != file.bytes { wrong.append("bytes of \(file.path)") }
-        if disk[row.stored]?.durable != file.bytes { wrong.append("durable bytes of \(file.path)") }
+      }
+    }
+    for row in (try? store.strings()) ?? [] {
+      let bytes = durableBytes(row)
+      if row.committed != UInt64(bytes.count) || row.root != root(bytes) || row.synced != row.committed {
+        wrong.append("row of \(row.path): committed \(row.committed) synced \(row.synced) of \(bytes.count)")
+      }
+      if disk[row.stored]?.cache != Array(bytes.dropFirst(Int(row.start))) { wrong.append("bytes of \(row.path)") }
+      if let branch = row.branch, let base = row.base.flatMap({ holdings.string($0) }) {
+        let shared = zip(durableBytes(base), bytes).prefix { $0 == $1 }.count
+        if shared != Int(branch.divergence), row.isDistinct { wrong.append("\(row.path) leaves elsewhere") }
+      }
+      let originals = originals(row.key.key)
+      if originals.count > 1, !originals.contains(where: { $0 == bytes }) {
+        wrong.append("\(row.path): a string of nobody")
       }
     }
     // K3: counted once, whatever was repeated, and known to the machine.
@@ -630,7 +701,8 @@ final class FakeWorld {
     }
     let names = ((try? store.strings()) ?? []).map(\.stored)
     if Set(names).count != names.count { wrong.append("two strings share a plain file") }
-    if (try? store.promises()) != [] { wrong.append("promises are left") }
+    let isCloned = Set(hosts.map(\.name)).count < hosts.count
+    if !isCloned, (try? store.promises()) != [] { wrong.append("promises are left") }
     if (try? store.logRanges()) != [] { wrong.append("log payload is left") }
     return wrong
   }

@@ -48,22 +48,6 @@ import Testing
     #expect(window.insert(20, root(8)) == .outside)
   }
 
-  @Test func `J4 a promise knows whether bytes failed it before, also when it was out of memory`() {
-    var window = PromiseWindow()
-    for length in 1...40 as ClosedRange<UInt64> { _ = window.insert(10 * length, root(length)) }
-    let answers = [300, 300, 10].map { window.doubt($0) }
-    #expect(answers == [false, true, false])
-    window.trim(beyond: 0, to: 2)
-    #expect(window.count == 2 && window.hasDoubts)
-    let again = [300, 10].map { window.doubt($0) }
-    #expect(again == [true, true])
-    window.removeThrough(300)
-    #expect(!window.hasDoubts)
-    for length in 31...200 as ClosedRange<UInt64> { _ = window.doubt(10 * length) }
-    let forgotten = [310, 2_000].map { window.doubt($0) }
-    #expect(forgotten == [false, true])
-  }
-
   @Test func `K4 a window splits no length`() {
     var window = PromiseWindow()
     for length in [10, 20, 30, 40] as [UInt64] {

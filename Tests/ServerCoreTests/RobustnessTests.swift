@@ -59,7 +59,7 @@ import WireProtocol
 
     mutating func frame(_ host: FakeHost) -> Frame {
       let count = UInt64(host.records.count)
-      switch number(12) {
+      switch number(15) {
       case 0: return host.hello
       case 1...5:
         let first = number(3) == 0 ? UInt64(number(Int(count))) : sent[host.journal] ?? 0
@@ -71,6 +71,8 @@ import WireProtocol
       case 7: return .records(Records(first: length(), encoded: [[1]], checkpoint: host.checkpoint(at: 0)))
       case 8: return .credit(total: length())
       case 9: return .goodbye(code: .other, text: "")
+      case 10, 11: return .extend(.nothing(of: host.files.randomElement(using: &generator)?.uuid ?? uuid()))
+      case 12: return .extend(DurablePrefix(file: uuid(), length: signedLength(), root: root()))
       default: return .pong(nonce: length())
       }
     }
@@ -105,6 +107,11 @@ import WireProtocol
         var bytes = Array(file.bytes[start..<end])
         if number(10) == 0 { bytes[0] ^= 1 }
         reached[file.uuid] = UInt64(end)
+        if number(12) == 0 {
+          // Its bytes are others, it says: from the beginning.
+          reached[file.uuid] = 0
+          return world.send(.extend(.nothing(of: file.uuid)), on: id)
+        }
         world.send(PayloadHeader(file: file.uuid, offset: UInt64(start), length: bytes.count), bytes, on: id)
       case 4:
         let size = 1 + number(60)
@@ -130,7 +137,12 @@ import WireProtocol
       case 1: return .written(key, upTo: length(), number(2) == 0 ? .done : .failedSync("EIO"))
       case 2: return .created(key, number(2) == 0 ? .created : .taken)
       case 3: return .repaired(key, .failed("EIO"))
-      case 4: return .compared(PayloadID(length()), isEqual: number(2) == 0)
+      case 4:
+        let answers = [
+          ProbeAnswer.unreadable, .same(root: root()), .differs(at: length(), start: length(), root: root()),
+        ]
+        return number(2) == 0
+          ? .compared(PayloadID(length()), isEqual: number(2) == 0) : .probed(PayloadID(length()), answers[number(3)])
       case 5: return .closed(ConnectionID(length()))
       case 6: return .received(ConnectionID(length()), .ping(nonce: 0))
       default: return .tick

@@ -52,7 +52,7 @@ import WireProtocol
     }
   }
 
-  @Test("An unknown type is refused by its header", arguments: [0, 14, 255] as [UInt8])
+  @Test("An unknown type is refused by its header", arguments: [0, 15, 255] as [UInt8])
   func unknownType(type: UInt8) {
     #expect(decodeAll([0, 0, 0, 0, type]).error == .unknownType(type, at: 0))
   }
@@ -141,7 +141,7 @@ import WireProtocol
   func unexpectedFrames() throws {
     let firsts: [FrameSender: Set<FrameType>] = [.host: [.hello], .server: [.welcome, .refusal, .goodbye]]
     let later: [FrameSender: Set<FrameType>] = [
-      .host: [.records, .resumeQuery, .payload, .ping, .pong, .goodbye],
+      .host: [.records, .resumeQuery, .extend, .payload, .ping, .pong, .goodbye],
       .server: [
         .recordsDurable, .resumeAnswer, .payloadDurable, .credit, .refusal, .ping, .pong, .goodbye,
       ],
@@ -182,6 +182,7 @@ import WireProtocol
       .payload(PayloadHeader(file: file, offset: beyond, length: 1)),
       .payload(PayloadHeader(file: file, offset: beyond - 1, length: 1)),
       .payloadDurable([DurablePrefix(file: file, length: beyond, root: Samples.root)]),
+      .extend(DurablePrefix(file: file, length: beyond, root: Samples.root)),
       .resumeAnswer([HeldFile(file: file, strings: [HeldString(length: beyond, root: Samples.root)])]),
       .hello(Hello(oldest: 2, newest: 1, host: Samples.host, journal: Samples.journal, publicKey: Samples.key)),
       .records(Records(first: 0, encoded: [], checkpoint: Samples.checkpoint)),

@@ -48,6 +48,8 @@ enum Samples {
       .payload(PayloadHeader(file: file, offset: 65_536, length: 6), Array("hello\n".utf8))
     ),
     (FrameVectors.payloadDurable, .frame(.payloadDurable([DurablePrefix(file: file, length: 65_542, root: root)]))),
+    (FrameVectors.extend, .frame(.extend(DurablePrefix(file: file, length: 65_542, root: root)))),
+    (FrameVectors.extendNothing, .frame(.extend(.nothing(of: file)))),
     (FrameVectors.credit, .frame(.credit(total: 33_554_438))),
     (
       FrameVectors.refusal,

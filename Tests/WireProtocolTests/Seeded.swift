@@ -95,6 +95,7 @@ extension Seeded {
     case 9: .frame(.ping(nonce: next()))
     case 10: .frame(.pong(nonce: next()))
     case 11: .frame(.goodbye(code: code(), text: text()))
+    case 12: .frame(.extend(DurablePrefix(file: file(), length: length(), root: digest())))
     default: payload(bytes(1...Samples.limits.payloadFrameSize))
     }
   }

@@ -81,6 +81,11 @@ extension HostReport {
       ReportEvent(
         .notice, "resumed", "a file that waited goes on", of: .directory(of: path), subject: file.text,
         ["file": file.text, "path": path.escaped])
+    case .beside(let server, let file, let path):
+      ReportEvent(
+        .warning, "beside", "a server holds other bytes under this file's uuid, this one's are delivered beside them",
+        of: .directory(of: path), subject: "\(file) \(Self.name(server, servers))",
+        ["file": file.text, "path": path.escaped, "server": Self.name(server, servers)])
     case .unreadable(let path, let why):
       ReportEvent(
         .warning, "unreadable", "can't be read, tried again until it can: check its permissions",
@@ -197,6 +202,11 @@ extension ServerReport {
       ReportEvent(
         .debug, "born", "a new file", of: .host(key.host), subject: key.file.text,
         ["host": key.host.text, "file": key.file.text, "stored": stored.escaped])
+    case .branched(let key, let stored, let offset):
+      ReportEvent(
+        .warning, "branch", "other bytes than those held came for a file: both are kept", of: .host(key.host),
+        subject: "\(key.file.text) \(offset)",
+        ["host": key.host.text, "file": key.file.text, "stored": stored.escaped, "from": "\(offset)"])
     case .gap(let host, let gap):
       gap.event(of: host)
     case .refused(let key, let path, let code, let why):

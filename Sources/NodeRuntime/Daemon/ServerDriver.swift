@@ -97,7 +97,7 @@ final class ServerDriver: @unchecked Sendable {
     case .resume(let connection): links[connection]?.resume()
     case .close(let connection, let code, let text): links[connection]?.close(code, text)
     case .drop(let id): files.drop(id)
-    case .admit, .admitTail, .discard, .free, .compare, .verify, .create, .write: performOnString(effect)
+    case .admit, .admitTail, .discard, .free, .compare, .probe, .verify, .create, .write: performOnString(effect)
     case .sync(let targets): syncAll(targets)
     case .link(let host, let path): link(host, path)
     case .load(let id, let query): load(id, query)
@@ -127,20 +127,24 @@ final class ServerDriver: @unchecked Sendable {
       workers.submit(.received, .string(key)) { files.admitTail(id, to: key, offset: offset, dropping: dropping) }
     case .discard(let key, let from): workers.submit(.received, .string(key)) { files.discard(key, from: from) }
     case .free(let key, let below): workers.submit(.received, .string(key)) { files.free(key, below: below) }
-    case .compare(let id, let key, let stored, let offset, let count):
+    case .compare(let id, let key, let segment, let offset, let count):
       ask(.plainFiles, .string(key)) {
-        .compared(id, isEqual: files.compare(id, with: key, stored: stored, offset: offset, count: count))
+        .compared(id, isEqual: files.compare(id, with: key, in: segment, offset: offset, count: count))
       }
-    case .verify(let key, let stored, let from, let root, let promises):
+    case .probe(let id, let key, let segment, let offset, let count):
+      ask(.plainFiles, .string(key)) {
+        .probed(id, files.probe(id, against: key, in: segment, offset: offset, count: count))
+      }
+    case .verify(let key, let segment, let from, let root, let promises):
       ask(.received, .string(key)) {
-        .verified(key, files.verify(key, stored: stored, from: from, root: root, promises: promises))
+        .verified(key, files.verify(key, in: segment, from: from, root: root, promises: promises))
       }
-    case .create(let key, let stored, let adopts):
-      pave(files.paving(for: stored), .plainFiles, .string(key))
-      ask(.plainFiles, .string(key)) { .created(key, files.create(key, stored, adopts: adopts)) }
-    case .write(let key, let stored, let from, let end, let sync):
+    case .create(let key, let segment, let adopts):
+      pave(files.paving(for: segment.path), .plainFiles, .string(key))
+      ask(.plainFiles, .string(key)) { .created(key, files.create(key, segment, adopts: adopts)) }
+    case .write(let key, let segment, let from, let end, let sync):
       ask(.plainFiles, .string(key)) {
-        .written(key, upTo: end, files.write(key, stored, from: from, upTo: end, sync: sync))
+        .written(key, upTo: end, files.write(key, segment, from: from, upTo: end, sync: sync))
       }
     default: break
     }
@@ -185,7 +189,7 @@ final class ServerDriver: @unchecked Sendable {
         return .repaired(
           row.key,
           files.repair(
-            row.key, row.stored, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut, slice: slice))
+            row.key, row.segment, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut, slice: slice))
       } catch {
         return .repaired(row.key, .failed("\(error)"))
       }

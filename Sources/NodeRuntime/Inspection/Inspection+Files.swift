@@ -24,7 +24,7 @@ package struct InspectedFile: Encodable, Sendable, Hashable {
   @Null package var stored: String?
   /// Size of the plain file now; the journal's log holds what is not in it yet. Null on a host, or without log root.
   @Null package var plainBytes: UInt64?
-  /// Of this version none.
+  /// Its other strings, which disagree with this one.
   package var branches: [InspectedString] = []
   @Null package var parent: InspectedParent?
   /// From which offset on bytes are in a gap.
@@ -74,11 +74,25 @@ package struct InspectedParent: Codable, Sendable, Hashable {
   }
 }
 
+/// A string beside the first one of its file.
 package struct InspectedString: Codable, Sendable, Hashable {
+  /// Of the first byte in its plain file; those before are those of the string whose plain file `base` is.
   package var offset: UInt64
+  @Null package var base: String?
+  /// Durable bytes, those before `offset` included, and the root there.
   package var length: UInt64
   package var root: String
   package var stored: String
+  /// The host said itself that it had other bytes. Not yet.
+  package var declared = false
+
+  init(_ row: StoredString, base: String?) {
+    offset = row.start
+    self.base = base
+    length = row.committed
+    root = row.root.hex
+    stored = row.isMade ? String(decoding: row.stored.bytes, as: UTF8.self) : ""
+  }
 }
 
 extension Parent.Why {
@@ -134,9 +148,19 @@ extension Inspection {
     let hosts = Set(journals.map(\.host))
     let told = try FileHistory(of: journals, in: self)
     var rows: [StoredString] = []
+    var branches: [FileKey: [InspectedString]] = [:]
+    var stored: [UInt32: String] = [:]
     damage.note(
       try server.listStrings { row in
-        if hosts.contains(row.key.key.host), row.key.string == 0 { rows.append(row) }
+        guard hosts.contains(row.key.key.host) else { return true }
+        // Ordered by file, then by string.
+        if row.key.string == 0 { stored = [:] }
+        stored[row.key.string] = String(decoding: row.stored.bytes, as: UTF8.self)
+        if row.key.string == 0 {
+          rows.append(row)
+        } else if row.isDistinct {
+          branches[row.key.key, default: []].append(InspectedString(row, base: row.branch.flatMap { stored[$0.base] }))
+        }
         return true
       }, in: "holdings")
     return rows.map { row in
@@ -150,7 +174,7 @@ extension Inspection {
         length: row.recorded, durable: .here(row.committed),
         root: (isWhole ? row.root : story?.root ?? row.root).hex, stored: stored,
         plainBytes: row.isMade ? logs.flatMap { SmallFile.size($0 + "/" + stored) } : nil,
-        parent: row.parent.map(InspectedParent.init), gapFrom: row.gapFrom)
+        branches: branches[row.key.key] ?? [], parent: row.parent.map(InspectedParent.init), gapFrom: row.gapFrom)
     }
   }
 }

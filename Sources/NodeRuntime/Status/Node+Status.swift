@@ -167,6 +167,9 @@ extension Node: NodeControl {
         name: host.name.text, connected: host.connections > 0, lastSeen: lastSeen,
         files: Int(clamping: host.totals.files), bytes: host.totals.bytes)
     }
+    status.branches = seen.hosts.filter { $0.totals.branches > 0 }.map {
+      .init(host: $0.name.text, count: Int(clamping: $0.totals.branches))
+    }
     if configuration.host == nil {
       status.files = .init(
         followed: seen.hosts.saturatingSum { Int(clamping: $0.totals.files) },

@@ -27,8 +27,8 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   /// `setApartCount` counts all.
   package var setApart: [SetApart] = []
   package var setApartCount = 0
-  /// Strings that disagree about the same file. This version refuses them, so there are none.
-  package var branches: [Branch] = []
+  /// Hosts of whose files a server holds several strings that disagree.
+  package var branches: [Branches] = []
   /// Payload bytes since the start: handed to servers (host), received and committed (server).
   package var sentBytes: UInt64 = 0
   package var receivedBytes: UInt64 = 0
@@ -212,10 +212,14 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     }
   }
 
-  package struct Branch: Codable, Sendable, Hashable {
+  package struct Branches: Codable, Sendable, Hashable {
     package var host: String
-    package var file: String
-    package var offset: UInt64
+    /// Strings beside the first one of their file: `inspect files` lists them.
+    package var count: Int
+    package init(host: String, count: Int) {
+      self.host = host
+      self.count = count
+    }
   }
 }
 

@@ -36,6 +36,9 @@ enum StatusMetrics {
       status.hosts.map { (label("host", $0.name), value($0)) }
     }
     page.gauge("host_connected", "1 when connected", each { $0.connected ? 1 : 0 })
+    page.gauge(
+      "host_branches", "Strings held of the host beside other bytes of the same file",
+      status.branches.map { (label("host", $0.host), Double($0.count)) })
     page.gauge("host_files", "Files held of the host", each { Double($0.files) })
     page.gauge("host_bytes", "Bytes held of the host", each { Double($0.bytes) })
   }

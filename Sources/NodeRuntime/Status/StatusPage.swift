@@ -57,13 +57,14 @@ enum StatusPage {
   }
 
   private static func hosts(_ status: NodeStatus) -> String {
-    table(
-      ["Host", "", "Last seen", "#Files", "#Bytes"],
+    let branches = Dictionary(status.branches.map { ($0.host, $0.count) }, uniquingKeysWith: +)
+    return table(
+      ["Host", "", "Last seen", "#Files", "#Bytes", "#Branches"],
       status.hosts.prefix(listed).map { host in
         [
           "<td>\(text(host.name))", "<td>\(host.connected ? "connected" : "away")",
           "<td>\(text(host.lastSeen ?? "not since the start"))", "<td class=n>\(host.files)",
-          "<td class=n>\(host.bytes)",
+          "<td class=n>\(host.bytes)", "<td class=n>\(branches[host.name] ?? 0)",
         ]
       })
   }

@@ -22,6 +22,9 @@ package struct StatusText {
         "\(Self.count(status.files.unprobed, "deleted file")) kept open since nobody can tell whether a writer has them: "
           + "the node lacks CAP_LEASE")
     }
+    lines += status.branches.prefix(Self.listed).map {
+      "\($0.host): \(Self.count($0.count, "string")) beside other bytes of the same file, kept (inspect files --json)"
+    }
     if status.gapCount > 0 { lines.append("\(Self.count(status.gapCount, "gap")):") }
     lines += status.gaps.prefix(Self.listed).map { "  \($0.line)" }
     if status.waitingCount > 0 { lines.append("\(Self.count(status.waitingCount, "file")) waiting alone:") }
