@@ -1,25 +1,26 @@
 /// Appends big-endian integers and length-prefixed byte strings: the building blocks of every encoding.
-package struct ByteWriter: Sendable {
-  package private(set) var bytes: [UInt8] = []
+/// Public, as `Fifo` is.
+public struct ByteWriter: Sendable {
+  public var bytes: [UInt8] = []
 
-  package init(reserving capacity: Int = 0) { bytes.reserveCapacity(capacity) }
+  @inlinable public init(reserving capacity: Int = 0) { bytes.reserveCapacity(capacity) }
 
   /// Goes on behind bytes that are already there; give the array away to have it not copied.
-  package init(appendingTo bytes: consuming [UInt8]) { self.bytes = bytes }
+  @inlinable public init(appendingTo bytes: consuming [UInt8]) { self.bytes = bytes }
 
-  package mutating func write<I: FixedWidthInteger & BitwiseCopyable>(_ value: I) {
+  @inlinable public mutating func write<I: FixedWidthInteger & BitwiseCopyable>(_ value: I) {
     withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) }
   }
 
   /// Fills in what was not known when the bytes at `offset` were written: a length, in most cases.
-  package mutating func overwrite<I: FixedWidthInteger & BitwiseCopyable>(_ value: I, at offset: Int) {
+  @inlinable public mutating func overwrite<I: FixedWidthInteger & BitwiseCopyable>(_ value: I, at offset: Int) {
     withUnsafeBytes(of: value.bigEndian) { bytes.replaceSubrange(offset..<(offset + $0.count), with: $0) }
   }
 
-  package mutating func write(raw: some Collection<UInt8>) { bytes.append(contentsOf: raw) }
+  @inlinable public mutating func write(raw: some Collection<UInt8>) { bytes.append(contentsOf: raw) }
 
   /// A 32-bit count, then the bytes.
-  package mutating func write(counted value: some Collection<UInt8>) {
+  @inlinable public mutating func write(counted value: some Collection<UInt8>) {
     write(UInt32(value.count))
     write(raw: value)
   }
@@ -37,16 +38,16 @@ package struct ByteWriter: Sendable {
   }
 
   /// A 32-bit count, then the values.
-  package mutating func write<T>(list values: [T], _ element: (inout ByteWriter, T) -> Void) {
+  @inlinable public mutating func write<T>(list values: [T], _ element: (inout ByteWriter, T) -> Void) {
     write(UInt32(values.count))
     for value in values { element(&self, value) }
   }
 
   /// 0 or 1.
-  package mutating func write(flag: Bool) { write(UInt8(flag ? 1 : 0)) }
+  @inlinable public mutating func write(flag: Bool) { write(UInt8(flag ? 1 : 0)) }
 
   /// 0, or 1 and the value.
-  package mutating func write<T>(optional value: T?, _ body: (inout ByteWriter, T) -> Void) {
+  @inlinable public mutating func write<T>(optional value: T?, _ body: (inout ByteWriter, T) -> Void) {
     write(flag: value != nil)
     if let value { body(&self, value) }
   }

@@ -1,18 +1,21 @@
 /// First in, first out, in constant time (amortised). What was taken out isn't kept alive.
-package struct Fifo<Element> {
-  private var items: [Element?] = []
-  private var head = 0
+///
+/// Public, since it is specialized where it is used: what is `package` never is across modules (Swift 6.3), and looked up at
+/// run time in each call.
+public struct Fifo<Element> {
+  @usableFromInline var items: [Element?] = []
+  @usableFromInline var head = 0
 
-  package init() {}
+  @inlinable public init() {}
 
-  package var count: Int { items.count - head }
-  package var isEmpty: Bool { count == 0 }
-  package var first: Element? { isEmpty ? nil : items[head] }
+  @inlinable public var count: Int { items.count - head }
+  @inlinable public var isEmpty: Bool { count == 0 }
+  @inlinable public var first: Element? { isEmpty ? nil : items[head] }
 
-  package mutating func append(_ element: Element) { items.append(element) }
+  @inlinable public mutating func append(_ element: Element) { items.append(element) }
 
   /// Before all others; costs time in proportion to their number, unless something was taken out.
-  package mutating func prepend(_ element: Element) {
+  @inlinable public mutating func prepend(_ element: Element) {
     if head > 0 {
       head -= 1
       items[head] = element
@@ -21,7 +24,7 @@ package struct Fifo<Element> {
     }
   }
 
-  package mutating func popFirst() -> Element? {
+  @inlinable public mutating func popFirst() -> Element? {
     guard head < items.count else { return nil }
     defer {
       items[head] = nil
@@ -36,34 +39,41 @@ package struct Fifo<Element> {
     return items[head]
   }
 
-  package mutating func removeAll() {
+  @inlinable public mutating func removeAll() {
     items.removeAll(keepingCapacity: true)
     head = 0
   }
 }
 
 /// A binary heap: least key first, equal keys in the order in which they came, so that runs repeat exactly.
-package struct Heap<Key: Comparable, Value> {
-  private struct Node {
-    var key: Key
-    var order: UInt64
-    var value: Value
+/// Public, as `Fifo` is.
+public struct Heap<Key: Comparable, Value> {
+  @usableFromInline struct Node {
+    @usableFromInline var key: Key
+    @usableFromInline var order: UInt64
+    @usableFromInline var value: Value
 
-    static func before(_ l: Node, _ r: Node) -> Bool {
+    @inlinable init(key: Key, order: UInt64, value: Value) {
+      self.key = key
+      self.order = order
+      self.value = value
+    }
+
+    @inlinable static func before(_ l: Node, _ r: Node) -> Bool {
       l.key < r.key || (!(r.key < l.key) && l.order < r.order)
     }
   }
-  private var nodes: [Node] = []
-  private var order: UInt64 = 0
+  @usableFromInline var nodes: [Node] = []
+  @usableFromInline var order: UInt64 = 0
 
-  package init() {}
+  @inlinable public init() {}
 
-  package var count: Int { nodes.count }
-  package var leastKey: Key? { nodes.first?.key }
+  @inlinable public var count: Int { nodes.count }
+  @inlinable public var leastKey: Key? { nodes.first?.key }
 
-  package mutating func push(_ key: Key, _ value: Value) {
+  @inlinable public mutating func push(_ key: Key, _ value: Value) {
     nodes.append(Node(key: key, order: order, value: value))
-    order = order.saturatingAdding(1)
+    order += 1
     var child = nodes.count - 1
     while child > 0 {
       let parent = (child - 1) / 2
@@ -74,7 +84,7 @@ package struct Heap<Key: Comparable, Value> {
   }
 
   /// Removes the least key if `isDue` holds for it.
-  package mutating func pop(if isDue: (Key) -> Bool) -> (key: Key, value: Value)? {
+  @inlinable public mutating func pop(if isDue: (Key) -> Bool) -> (key: Key, value: Value)? {
     guard let least = nodes.first, isDue(least.key) else { return nil }
     let last = nodes.removeLast()
     if !nodes.isEmpty {
@@ -84,9 +94,9 @@ package struct Heap<Key: Comparable, Value> {
     return (least.key, least.value)
   }
 
-  package mutating func removeAll() { nodes.removeAll(keepingCapacity: true) }
+  @inlinable public mutating func removeAll() { nodes.removeAll(keepingCapacity: true) }
 
-  private mutating func sink() {
+  @inlinable mutating func sink() {
     var parent = 0
     while true {
       var child = 2 * parent + 1

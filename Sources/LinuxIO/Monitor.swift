@@ -1,13 +1,13 @@
-import Glibc
+public import Glibc
 package import JournalModel
 
-/// A value behind a mutex, with one condition to wait for. `pthread_mutex(3)`.
-package final class Monitor<Value>: @unchecked Sendable {
-  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-  private var value: Value
+/// A value behind a mutex, with one condition to wait for. `pthread_mutex(3)`. Public, as `Fifo` is.
+public final class Monitor<Value>: @unchecked Sendable {
+  @usableFromInline let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  @usableFromInline let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+  @usableFromInline var value: Value
 
-  package init(_ value: Value) {
+  @inlinable public init(_ value: Value) {
     self.value = value
     pthread_mutex_init(mutex, nil)
     var attributes = pthread_condattr_t()
@@ -24,7 +24,7 @@ package final class Monitor<Value>: @unchecked Sendable {
     condition.deallocate()
   }
 
-  package func withLock<R, E: Error>(_ body: (inout Value) throws(E) -> R) throws(E) -> R {
+  @inlinable public func withLock<R, E: Error>(_ body: (inout Value) throws(E) -> R) throws(E) -> R {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     return try body(&value)
@@ -32,7 +32,7 @@ package final class Monitor<Value>: @unchecked Sendable {
 
   /// Waits until `body` gives a value; it is asked again after each `wakeAll`, and one of those that wait after each
   /// `wakeOne`.
-  package func waiting<R>(_ body: (inout Value) -> R?) -> R {
+  @inlinable public func waiting<R>(_ body: (inout Value) -> R?) -> R {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     while true {
@@ -55,6 +55,6 @@ package final class Monitor<Value>: @unchecked Sendable {
     }
   }
 
-  package func wakeAll() { pthread_cond_broadcast(condition) }
-  package func wakeOne() { pthread_cond_signal(condition) }
+  @inlinable public func wakeAll() { pthread_cond_broadcast(condition) }
+  @inlinable public func wakeOne() { pthread_cond_signal(condition) }
 }

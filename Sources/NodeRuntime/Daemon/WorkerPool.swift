@@ -1,8 +1,9 @@
 import Glibc
-package import JournalModel
+import JournalModel
+import LinuxIO
 
 /// What work waits for: work of one lane never takes the threads of another.
-package protocol WorkLane: Hashable, Sendable {
+protocol WorkLane: Hashable, Sendable {
   /// How much of it runs at once.
   var width: Int { get }
   /// There may be any number of such lanes (one for each file system, one for each server): together they are bounded.
@@ -14,21 +15,23 @@ package protocol WorkLane: Hashable, Sendable {
 /// those whom the work is for, and for each of them keys first come, first served: however much one of them submits,
 /// another one's work waits for a piece of work of each.
 ///
+/// It stands in the module that uses it, so that it is specialized there.
+///
 /// Work that takes longer than a bound is *hung* (`review`): its thread no longer counts, and as many again may hang before
 /// the rest of its lane waits behind them. Nothing waits for a hung thread, neither a submission nor the end.
-package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
-  package typealias Work = @Sendable () -> Void
+final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
+  typealias Work = @Sendable () -> Void
   /// A part of something long: true when there is more of it.
-  package typealias Part = @Sendable () -> Bool
+  typealias Part = @Sendable () -> Bool
 
   /// A lane with work that hangs.
-  package struct Hung: Hashable, Sendable {
-    package var lane: Lane
+  struct Hung: Hashable, Sendable {
+    var lane: Lane
     /// When the oldest of it began.
-    package var since: Instant
-    package var count: Int
+    var since: Instant
+    var count: Int
     /// How much waits behind it.
-    package var waiting: Int
+    var waiting: Int
   }
 
   private struct LaneState {
@@ -76,10 +79,10 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
   /// How often a lane came to have nothing more. Its lock is only taken within that of `state`, never around it.
   private let emptied = Monitor(UInt64(0))
 
-  package init(for beneficiary: @escaping @Sendable (Key) -> Int = { _ in 0 }) { self.beneficiary = beneficiary }
+  init(for beneficiary: @escaping @Sendable (Key) -> Int = { _ in 0 }) { self.beneficiary = beneficiary }
 
   /// Never blocks. Work tells of its end by itself, as its last act.
-  package func submit(_ lane: Lane, _ key: Key, _ work: @escaping Work) {
+  func submit(_ lane: Lane, _ key: Key, _ work: @escaping Work) {
     submitParts(lane, key) {
       work()
       return false
@@ -88,7 +91,7 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
 
   /// The same for something long, which is called again for each of its parts, when all others have had their turn.
   /// Nothing with its key runs before it is done.
-  package func submitParts(_ lane: Lane, _ key: Key, _ work: @escaping Part) {
+  func submitParts(_ lane: Lane, _ key: Key, _ work: @escaping Part) {
     state.withLock { state in
       state.lanes[lane, default: LaneState()].waiting += 1
       guard state.queues[key] == nil else {
@@ -103,10 +106,10 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
 
   /// Calls hung what has been running for `limit`, and says what hangs. What isn't asked for hangs unnoticed, and keeps
   /// the rest of its lane waiting.
-  package func review(at now: Instant, limit: Interval) -> [Hung] {
+  func review(at now: Instant, limit: Interval) -> [Hung] {
     state.withLock { state in
       var found: [Lane: Hung] = [:]
-      for (ticket, work) in state.running where now.nanoseconds >= work.since.nanoseconds + limit.nanoseconds {
+      for (ticket, work) in state.running where now - work.since >= limit {
         if !work.isHung {
           state.running[ticket]?.isHung = true
           state.lanes[work.lane]?.hung += 1
@@ -123,14 +126,14 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
   }
 
   /// Whether nothing of the lanes waits or runs.
-  package func isIdle(_ isMeant: (Lane) -> Bool) -> Bool {
+  func isIdle(_ isMeant: (Lane) -> Bool) -> Bool {
     state.withLock { state in
       !state.lanes.contains { isMeant($0.key) && $0.value.waiting + $0.value.running > 0 }
     }
   }
 
   /// Waits until nothing of the lanes waits or runs. False when something still does at `limit`.
-  package func awaitIdle(until limit: Instant, _ isMeant: (Lane) -> Bool) -> Bool {
+  func awaitIdle(until limit: Instant, _ isMeant: (Lane) -> Bool) -> Bool {
     while true {
       let seen = emptied.withLock { $0 }
       if isIdle(isMeant) { return true }
@@ -139,7 +142,7 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
   }
 
   /// Threads end when they find no more work. Nothing may be submitted after it.
-  package func stop() {
+  func stop() {
     state.withLock { $0.isStopping = true }
     state.wakeAll()
   }
@@ -206,7 +209,7 @@ package final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendab
     if wasCrowded { for other in state.lanes.keys { takeTurn(other, &state) } }
     if let left = state.lanes[lane], left.waiting + left.running == 0 {
       state.lanes[lane] = nil
-      emptied.withLock { $0 &+= 1 }
+      emptied.withLock { $0 += 1 }
       emptied.wakeAll()
     }
   }
