@@ -30,6 +30,7 @@
 #include <linux/stat.h>
 
 static const int linux_O_PATH = 010000000;
+static const int linux_O_DIRECT = __O_DIRECT;  // another number on each architecture
 static const int linux_O_NOATIME = 01000000;
 static const int linux_AT_EMPTY_PATH = 0x1000;
 static const int linux_AT_NO_AUTOMOUNT = 0x800;
@@ -101,6 +102,22 @@ static inline int linux_facts(int directory, const char *name, struct linux_fact
   facts->mount = facts->has_mount ? x.stx_mnt_id : 0;
   facts->birth = facts->has_birth ? linux_nanoseconds(x.stx_btime.tv_sec, x.stx_btime.tv_nsec) : 0;
   return 0;
+}
+
+// statx(2): to multiples of how many bytes, in the file and in memory, direct I/O of an open file must be aligned. 0 where
+// nobody says it, an error where the file has none.
+static inline int linux_direct_alignment(int descriptor) {
+#ifdef STATX_DIOALIGN
+  struct statx x;
+  if (syscall(SYS_statx, descriptor, "", linux_AT_EMPTY_PATH, STATX_DIOALIGN, &x) < 0) return -errno;
+  if (!(x.stx_mask & STATX_DIOALIGN)) return 0;
+  if (x.stx_dio_offset_align == 0) return -EOPNOTSUPP;
+  uint32_t most = x.stx_dio_offset_align > x.stx_dio_mem_align ? x.stx_dio_offset_align : x.stx_dio_mem_align;
+  return most > INT32_MAX ? INT32_MAX : (int)most;
+#else
+  (void)descriptor;
+  return 0;
+#endif
 }
 
 static inline int linux_file_system(int descriptor, int64_t *type, uint64_t *identifier) {

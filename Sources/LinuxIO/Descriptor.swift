@@ -60,15 +60,26 @@ extension Descriptor {
     }
   }
 
+  /// Writes at least one byte and at most all of them; returns how many.
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(SystemError) -> Int {
+    try retrying("write") { pwrite(number, bytes.baseAddress, bytes.count, off_t(offset)) }
+  }
+
   func writeFully(_ bytes: ArraySlice<UInt8>, at offset: UInt64) throws(SystemError) {
     var rest = bytes
     var position = offset
     while !rest.isEmpty {
-      let count = try retrying("write") {
-        rest.withUnsafeBytes { pwrite(number, $0.baseAddress, $0.count, off_t(position)) }
-      }
+      let count = try rest.span.bytes.withUnsafeBytes { bytes throws(SystemError) in try write(bytes, at: position) }
       rest = rest.dropFirst(count)
       position += UInt64(count)
+    }
+  }
+
+  func writeFully(_ pieces: [ArraySlice<UInt8>], at offset: UInt64) throws(SystemError) {
+    var position = offset
+    for piece in pieces {
+      try writeFully(piece, at: position)
+      position += UInt64(piece.count)
     }
   }
 

@@ -20,6 +20,7 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
   private let storedLeaves: StoredLeaves
   private let loggedBytes: LoggedBytes
   let files: PlainFiles
+  private let direct = DirectWrites()
   /// One at a time: a link is compared with what stands there, then replaced.
   let linking = Monitor(())
   /// From this many on, files are synced by one `syncfs` instead of one by one (P2).
@@ -204,11 +205,9 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
       let pieces = try string(key).pieces(from..<upTo, segment, size: facts.size)
       files.touch(stored)
       defer { files.touch(stored) }
-      var position = from - segment.start
-      for piece in pieces {
-        try file.writeFully(piece, at: position)
-        position += UInt64(piece.count)
-      }
+      let position = from - segment.start
+      // What is synced at once gains nothing by the page cache.
+      if sync { try direct.write(pieces, to: file, at: position) } else { try file.writeFully(pieces, at: position) }
     } catch {
       return DiskOutcome(error)
     }
