@@ -54,9 +54,14 @@ extension Descriptor {
   }
 
   /// As many of `count` bytes from `offset` on as there are.
-  func bytes(at offset: UInt64, count: Int) throws -> [UInt8] {
-    try [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
-      filled = try readFully(UnsafeMutableRawBufferPointer(buffer), at: offset)
+  func bytes(at offset: UInt64, count: Int) throws -> [UInt8] { try bytes(at: offset, count: count, behind: []) }
+
+  /// The same behind bytes that go before them.
+  func bytes(at offset: UInt64, count: Int, behind head: [UInt8]) throws -> [UInt8] {
+    try [UInt8](unsafeUninitializedCapacity: head.count + count) { buffer, filled in
+      let room = UnsafeMutableRawBufferPointer(buffer)
+      head.withUnsafeBytes { room.copyMemory(from: $0) }
+      filled = head.count + (try readFully(UnsafeMutableRawBufferPointer(rebasing: room[head.count...]), at: offset))
     }
   }
 

@@ -356,13 +356,20 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   }
 
   package func read(_ id: FileID, offset: UInt64, length: Int) throws(PayloadUnavailable) -> [UInt8] {
+    try read(id, offset: offset, length: length, behind: [])
+  }
+
+  /// The same, read to where it is sent from: behind the bytes that go before it.
+  package func read(
+    _ id: FileID, offset: UInt64, length: Int, behind head: [UInt8]
+  ) throws(PayloadUnavailable) -> [UInt8] {
     switch descriptor(id)?.1 {
     case nil, .gone: throw PayloadUnavailable(reason: "no name leads to the file")
     case .failed(let error): throw PayloadUnavailable(reason: "\(error)")
     case .open(let source):
       do {
-        let bytes = try source.bytes(at: offset, count: length)
-        guard bytes.count == length else { throw PayloadUnavailable(reason: "the file is shorter now") }
+        let bytes = try source.bytes(at: offset, count: length, behind: head)
+        guard bytes.count == head.count + length else { throw PayloadUnavailable(reason: "the file is shorter now") }
         return bytes
       } catch {
         throw error as? PayloadUnavailable ?? PayloadUnavailable(reason: "\(error)")

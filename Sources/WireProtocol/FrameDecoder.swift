@@ -9,7 +9,8 @@ package enum DecodedFrame: Hashable, Sendable {
 
 /// Cuts a connection's byte stream into frames. Feed what arrives, then take frames until there is none. Holds at most
 /// the greatest frame and what one `feed` brought; a payload frame's bytes go straight to their own array as they
-/// arrive; the room for frames is given back when there are none. After an error the connection is lost: every further call gives the same error.
+/// arrive, and may be put there by whoever reads them (`fill`); the room for frames is given back when there are none.
+/// After an error the connection is lost: every further call gives the same error.
 package struct FrameDecoder: Sendable {
   private let limits: Limits
   private let sender: FrameSender?
@@ -22,9 +23,29 @@ package struct FrameDecoder: Sendable {
   private var position: UInt64 = 0
 
   private struct PartialPayload {
-    var header: PayloadHeader
+    let header: PayloadHeader
+    /// All of them; what isn't filled yet is anything, and nobody's.
     var bytes: [UInt8]
-    var missing: Int { header.length - bytes.count }
+    var filled = 0
+    var missing: Int { bytes.count - filled }
+
+    init(_ header: PayloadHeader) {
+      self.header = header
+      // Not zeroed: that would be one more pass over every byte.
+      bytes = [UInt8](unsafeUninitializedCapacity: header.length) { $1 = header.length }
+    }
+
+    mutating func fill(_ body: (UnsafeMutableRawBufferPointer) -> Int) {
+      filled += bytes.withUnsafeMutableBytes { body(UnsafeMutableRawBufferPointer(rebasing: $0[filled...])) }
+    }
+
+    /// As many as there is room for; returns how many.
+    mutating func append(_ source: UnsafeRawBufferPointer) -> Int {
+      let part = UnsafeRawBufferPointer(rebasing: source.prefix(missing))
+      bytes.withUnsafeMutableBytes { UnsafeMutableRawBufferPointer(rebasing: $0[filled...]).copyMemory(from: part) }
+      filled += part.count
+      return part.count
+    }
   }
 
   /// - Parameter sender: who sends them; nil takes every frame from anyone.
@@ -39,12 +60,20 @@ package struct FrameDecoder: Sendable {
   package mutating func feed(_ bytes: RawSpan) {
     guard failure == nil else { return }
     bytes.withUnsafeBytes { bytes in
-      let direct = min(payload?.missing ?? 0, bytes.count)
-      payload?.bytes.append(contentsOf: bytes[..<direct])
+      let direct = payload?.append(bytes) ?? 0
       guard direct < bytes.count else { return }
       compact()
       buffer.append(contentsOf: bytes[direct...])
     }
+  }
+
+  /// How many bytes are to come that belong to a payload frame.
+  package var missing: Int { payload?.missing ?? 0 }
+
+  /// In place of `feed` while bytes are missing: `body` puts the connection's next ones into the buffer, which has room
+  /// for the missing ones, and returns how many there were.
+  package mutating func fill(_ body: (UnsafeMutableRawBufferPointer) -> Int) {
+    payload?.fill(body)
   }
 
   /// The next whole frame, or nil until more is fed.
@@ -103,11 +132,9 @@ package struct FrameDecoder: Sendable {
     } catch {
       throw .malformed(.payload, error, at: position)
     }
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(header.length)
-    let available = min(header.length, buffer.count - start)
-    bytes.append(contentsOf: buffer[start..<(start + available)])
-    payload = PartialPayload(header: header, bytes: bytes)
+    var begun = PartialPayload(header)
+    let available = buffer.withUnsafeBytes { begun.append(UnsafeRawBufferPointer(rebasing: $0[start...])) }
+    payload = begun
     taken = start + available
     position += UInt64(FrameBounds.headerSize + size)
     return finishPayload()

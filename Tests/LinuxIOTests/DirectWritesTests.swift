@@ -23,10 +23,9 @@ import Testing
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
     func put(_ bytes: [UInt8], at offset: Int) {
-      if model.count < offset + bytes.count {
-        model.append(contentsOf: repeatElement(0, count: offset + bytes.count - model.count))
-      }
-      model.replaceSubrange(offset..<(offset + bytes.count), with: bytes)
+      let hole = [UInt8](repeating: 0, count: max(0, offset - model.count))
+      let behind = model.dropFirst(offset + bytes.count)
+      model = Array(model.prefix(offset)) + hole + bytes + behind
     }
 
     /// By somebody who has just opened it.
@@ -42,6 +41,14 @@ import Testing
     return [NSTemporaryDirectory()] + (FileManager.default.isWritableFile(atPath: memory) ? [memory] : [])
   }
 
+  /// Made once: it takes long where nothing is optimized.
+  private static let noise = pattern(4_000_000)
+
+  private func bytes(_ count: Int, _ chance: inout RandomStream) -> [UInt8] {
+    let start = chance.below(Self.noise.count - count + 1)
+    return Array(Self.noise[start..<(start + count)])
+  }
+
   private func pieces(_ bytes: [UInt8], _ chance: inout RandomStream) -> [ArraySlice<UInt8>] {
     var pieces: [ArraySlice<UInt8>] = []
     var position = 0
@@ -53,13 +60,13 @@ import Testing
     return pieces
   }
 
-  @Test(arguments: 1...6) func `Direct and cached writes of any range leave what was written last`(seed: Int) throws {
+  @Test(arguments: 1...4) func `Direct and cached writes of any range leave what was written last`(seed: Int) throws {
     for directory in Self.directories {
       let bed = try Bed(in: directory)
       let direct = DirectWrites(least: 1)
       var chance = RandomStream(seed: UInt64(seed), entity: "disk", purpose: "writes")
-      for round in 0..<60 {
-        let bytes = pattern(1 + chance.below(chance.below(4) == 0 ? 5_000_000 : 40_000), round)
+      for round in 0..<40 {
+        let bytes = bytes(1 + chance.below(chance.below(8) == 0 ? 3_900_000 : 40_000), &chance)
         // Mostly at the end, as a server writes; else over something, or beyond the end.
         let offset = chance.below(3) > 0 ? bed.model.count : chance.below(bed.model.count + 10_000)
         let aligned = chance.below(2) == 0 ? offset / 4_096 * 4_096 : offset
@@ -90,8 +97,8 @@ import Testing
         if whenWriting { return 1 }
         throw SystemError("statx", code: EOPNOTSUPP)
       }
-      for (offset, count) in [(0, 1), (1, 9_000_001), (77, 100_000), (9_000_002, 5_000)] {
-        let bytes = pattern(count, offset)
+      for (offset, count) in [(0, 1), (1, 3_000_001), (77, 100_000), (3_000_002, 5_000)] {
+        let bytes = Array(Self.noise[offset..<(offset + count)])
         try direct.write([bytes[...]], to: bed.file, at: UInt64(offset))
         bed.put(bytes, at: offset)
         #expect(whenWriting || direct.isRefused)

@@ -12,17 +12,32 @@ import WireProtocol
       for frame in frames { frame.encode(into: &stream) }
       let greatest = [1, 3, 7, 64, 1_000, 100_000][round % 6]
       #expect(try decode(stream, pieces: { random.number(0...greatest) }) == frames)
+      #expect(try decode(stream, filling: true, pieces: { random.number(0...greatest) }) == frames)
     }
   }
 
-  private func decode(_ stream: [UInt8], pieces: () -> Int) throws -> [DecodedFrame] {
+  /// - Parameter filling: every other piece of a payload is put where it belongs.
+  private func decode(
+    _ stream: [UInt8], filling: Bool = false, pieces: () -> Int
+  ) throws -> [DecodedFrame] {
     var decoder = FrameDecoder(limits: Samples.limits)
     var frames: [DecodedFrame] = []
     var start = 0
+    var round = 0
     while start < stream.count {
       let end = min(stream.count, start + pieces())
-      decoder.feed(stream.span.bytes.extracting(start..<end))
-      start = end
+      round += 1
+      if filling, round % 2 == 0, decoder.missing > 0 {
+        decoder.fill { room in
+          let count = min(room.count, end - start)
+          room.copyBytes(from: stream[start..<(start + count)])
+          start += count
+          return count
+        }
+      } else {
+        decoder.feed(stream.span.bytes.extracting(start..<end))
+        start = end
+      }
       while let frame = try decoder.next() { frames.append(frame) }
     }
     #expect(decoder.isAtBoundary)

@@ -358,27 +358,28 @@ final class HostDriver: @unchecked Sendable {
   private func sendPayload(_ connection: ConnectionID, _ id: FileID, _ header: PayloadHeader) {
     let after = orders[connection]?.recordsAsked ?? 0
     read(id, for: connection) { [files] in
-      let bytes: Result<[UInt8], PayloadUnavailable>
+      let frame: Result<[UInt8], PayloadUnavailable>
       do throws(PayloadUnavailable) {
-        bytes = .success(try files.read(id, offset: header.offset, length: header.length))
-      } catch { bytes = .failure(error) }
-      return bytes
-    } answer: { driver, bytes in
+        let head = Frame.payload(header).encoded()
+        frame = .success(try files.read(id, offset: header.offset, length: header.length, behind: head))
+      } catch { frame = .failure(error) }
+      return frame
+    } answer: { driver, frame in
       guard driver.links[connection] != nil else { return }
       guard driver.orders[connection]?.recordsSent ?? 0 < after else {
-        return driver.send(header, bytes, of: id, on: connection)
+        return driver.send(header, frame, of: id, on: connection)
       }
       driver.orders[connection]?.behind.append(
-        (after, { [weak driver] in driver?.send(header, bytes, of: id, on: connection) }))
+        (after, { [weak driver] in driver?.send(header, frame, of: id, on: connection) }))
     }
   }
 
   private func send(
-    _ header: PayloadHeader, _ bytes: Result<[UInt8], PayloadUnavailable>, of id: FileID, on connection: ConnectionID
+    _ header: PayloadHeader, _ frame: Result<[UInt8], PayloadUnavailable>, of id: FileID, on connection: ConnectionID
   ) {
-    switch bytes {
-    case .success(let bytes):
-      links[connection]?.send(header, bytes: bytes) { [weak self] in
+    switch frame {
+    case .success(let frame):
+      links[connection]?.send(payload: frame) { [weak self] in
         self?.sentBytes += UInt64(header.length)
         self?.take(.payloadSent(connection, id, end: header.end))
       }

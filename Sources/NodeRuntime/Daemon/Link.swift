@@ -49,6 +49,8 @@ final class Link {
   private var marks: [(at: UInt64, run: () -> Void)] = []
   private var isTurnAwaited = false
   private var isPaused = false
+  /// Whether the last frame was large: the next one probably is.
+  private var isBulk = false
   private var effort = Effort()
   private var heardAt = Instant(nanoseconds: 0)
   private let progress: Interval
@@ -60,6 +62,8 @@ final class Link {
   private static let outputLimit = 512 << 10
   /// What is written at once before others have their turn.
   private static let writeLimit = 1 << 20
+  /// Payload of several records.
+  private static let bulk = 64 << 10
   /// Room for output that is kept while there is none.
   private static let outputKept = 4 << 10
   /// For whoever connected to say who it is: with TLS, and then with the first frame.
@@ -129,13 +133,11 @@ final class Link {
     flush()
   }
 
-  /// Sends a payload frame; `taken` runs when the socket took its last byte.
-  func send(_ header: PayloadHeader, bytes: [UInt8], taken: @escaping () -> Void) {
+  /// Sends a payload frame with its bytes; `taken` runs when the socket took its last byte.
+  func send(payload frame: [UInt8], taken: @escaping () -> Void) {
     guard phase == .open else { return }
-    let before = output.count
-    Frame.payload(header).encode(into: &output)
-    output.append(contentsOf: bytes)
-    queued += UInt64(output.count - before)
+    if outputStart == output.count { (output, outputStart) = (frame, 0) } else { output.append(contentsOf: frame) }
+    queued += UInt64(frame.count)
     marks.append((queued, taken))
     flush()
   }
@@ -213,7 +215,7 @@ final class Link {
     while phase == .open, mayRead {
       if turn.isOver { return awaitTurn() }
       if deliverNext(&turn) { continue }
-      let result = session.read(into: loop.scratch, records: ReadingTurn.recordsAtOnce)
+      let result = readSome()
       effort.read(session.takeIntake())
       guard case .bytes(let count) = result else {
         settleEffort()
@@ -227,8 +229,25 @@ final class Link {
       noteHeard()
       turn.bytes += count
       effort.bytes += count
-      decoder.feed(UnsafeRawBufferPointer(rebasing: loop.scratch[..<count]).bytes)
     }
+  }
+
+  /// What is missing of a payload frame is decrypted to where it stays, everything else to where frames are cut out of it:
+  /// behind a large payload no more of that than it takes to find the next one.
+  private func readSome() -> TLSSession.Transfer {
+    guard decoder.missing > 0 else {
+      let result = session.read(into: loop.scratch, records: isBulk ? 1 : ReadingTurn.recordsAtOnce)
+      if case .bytes(let count) = result {
+        decoder.feed(UnsafeRawBufferPointer(rebasing: loop.scratch[..<count]).bytes)
+      }
+      return result
+    }
+    var result = TLSSession.Transfer.wantsRead
+    decoder.fill { room in
+      result = session.read(into: room, records: ReadingTurn.recordsAtOnce)
+      return if case .bytes(let count) = result { count } else { 0 }
+    }
+    return result
   }
 
   /// False when there is no whole frame.
@@ -241,8 +260,12 @@ final class Link {
       turn.frames += 1
       effort.frames += 1
       switch decoded {
-      case .frame(let frame): onEvent(self, .frame(frame))
-      case .payload(let header, let bytes): onEvent(self, .payload(header, bytes))
+      case .frame(let frame):
+        isBulk = false
+        onEvent(self, .frame(frame))
+      case .payload(let header, let bytes):
+        isBulk = bytes.count >= Self.bulk
+        onEvent(self, .payload(header, bytes))
       }
     } catch {
       onEvent(self, .broken("\(error)"))
