@@ -49,7 +49,7 @@ final class Adversary {
   private var clones: [ForgedJournal] = []
   private var sessions: [Session] = []
   private var isGone = false
-  /// What is still to be held in the end, by server and journal.
+  /// What it is still to be told of in the end, by server and journal.
   private struct Goal: Hashable {
     var server: Int
     var journal: Int
@@ -66,6 +66,7 @@ final class Adversary {
     var credit: UInt64 = 0
     var spent: UInt64 = 0
     var queue: [(header: PayloadHeader, bytes: [UInt8])] = []
+    var asked: Set<FileUUID> = []
     var decoder: FrameDecoder
     init(_ connection: Connection, _ attack: Attack, _ journal: ForgedJournal, _ server: Int, _ limits: Limits) {
       self.connection = connection
@@ -147,11 +148,35 @@ final class Adversary {
       })
   }
 
-  private func held(_ session: Session, _ file: FileUUID, _ length: UInt64, _ root: Digest) {
-    guard let goal = session.goal, let (_, bytes) = session.journal.files.first(where: { $0.0 == file }),
-      length == UInt64(bytes.count), root == session.journal.root(of: file, at: length, limits: world.limits)
+  /// A server that it hasn't heard from about all that it has.
+  var lacks: String? {
+    for server in world.servers.indices {
+      for journal in journals.indices {
+        guard let file = goals[Goal(server: server, journal: journal)]?.min() else { continue }
+        return "server \(server) hasn't told the adversary's journal \(journal) that it holds \(file.text)"
+      }
+    }
+    return nil
+  }
+
+  /// As a host does: at its own length the root tells whether that is its own, and what isn't is asked about.
+  private func held(_ session: Session, _ held: DurablePrefix) {
+    guard let goal = session.goal, let (_, bytes) = session.journal.files.first(where: { $0.0 == held.file }),
+      held.length >= UInt64(bytes.count)
     else { return }
-    goals[goal]?.remove(file)
+    let isWhole = held.length == UInt64(bytes.count)
+    if isWhole, held.root == session.journal.root(of: held.file, at: held.length, limits: world.limits) {
+      goals[goal]?.remove(held.file)
+    } else if goals[goal]?.contains(held.file) == true {
+      ask(session, held.file)
+    }
+  }
+
+  private func ask(_ session: Session, _ file: FileUUID) {
+    guard session.asked.insert(file).inserted else { return }
+    // A frame behind the question would be taken for what follows the answer (W2).
+    session.queue.removeAll { $0.header.file == file }
+    send(session, .resumeQuery([file]))
   }
 
   func leave() {
@@ -213,7 +238,7 @@ final class Adversary {
       case .refusal(let refusal): refused(session, refusal)
       case .resumeAnswer(let held): for file in held { goOn(session, file) }
       case .payloadDurable(let prefixes):
-        for prefix in prefixes { held(session, prefix.file, prefix.length, prefix.root) }
+        for prefix in prefixes { held(session, prefix) }
       case .goodbye: world.mark(.attackRefused)
       case .ping(let nonce): send(session, .pong(nonce: nonce))
       default: break
@@ -229,12 +254,13 @@ final class Adversary {
       world.oracle.fail(.lost, "server \(session.server) refuses bytes of \(file.text) that are signed")
     }
     world.kernel.after(300_000_000) { [weak self, weak session] in
-      session.map { self?.send($0, .resumeQuery([file])) }
+      session.map { self?.ask($0, file) }
     }
   }
 
   /// As a host does: from what is its own, else from the beginning, as other bytes.
   private func goOn(_ session: Session, _ held: HeldFile) {
+    session.asked.remove(held.file)
     guard session.attack == .branch, let (_, bytes) = session.journal.files.first(where: { $0.0 == held.file }) else {
       return
     }
@@ -246,7 +272,7 @@ final class Adversary {
     } else if own == nil, !held.strings.isEmpty {
       send(session, .extend(.nothing(of: held.file)))
     }
-    if let own { self.held(session, held.file, own.length, own.root) }
+    if let own { self.held(session, DurablePrefix(file: held.file, length: own.length, root: own.root)) }
     let start = Int(own?.length ?? 0)
     sendPayload(session, held.file, Array(bytes[start...]), at: UInt64(start))
   }
@@ -312,7 +338,7 @@ final class Adversary {
     guard session.attack != .overCredit else { return }
     // Without asking once in a while: as the same bytes.
     if session.attack == .branch, session.goal != nil || random.chance(700_000) {
-      for (file, _) in session.journal.files { send(session, .resumeQuery([file])) }
+      for (file, _) in session.journal.files { ask(session, file) }
       return
     }
     for (file, bytes) in session.journal.files {

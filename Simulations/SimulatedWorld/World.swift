@@ -119,7 +119,8 @@ package final class World {
     advance(to: time + 2_000_000_000 + plan.knobs[.retry])
   }
 
-  /// An adversary that had other bytes for its files delivers them all in the end, to every server: all are held (M1).
+  /// An adversary that had other bytes for its files delivers them all in the end, to every server: all are held (M1), and every one of its
+  /// connections is told so.
   private func settleBranches() {
     guard oracle.failure == nil, isSettled, faults["attack \(Attack.branch.rawValue)"] ?? 0 > 0,
       !servers.contains(where: { $0.disk.everyFile.contains(where: \.isDamaged) })
@@ -127,14 +128,16 @@ package final class World {
     adversary?.deliverAll()
     var time = kernel.now.nanoseconds
     let deadline = time + plan.knobs[.settleWithin]
-    while oracle.failure == nil, oracle.unheldOfAdversary() != nil, time < deadline {
+    while oracle.failure == nil, adversaryLacks != nil, time < deadline {
       time += 1_000_000_000
       advance(to: time)
     }
-    if oracle.failure == nil, let unheld = oracle.unheldOfAdversary() { oracle.fail(.liveness, unheld) }
+    if oracle.failure == nil, let lacks = adversaryLacks { oracle.fail(.liveness, lacks) }
     adversary?.leave()
     rest(from: time)
   }
+
+  private var adversaryLacks: String? { adversary?.lacks ?? oracle.unheldOfAdversary() }
 
   private static let mostEvents: UInt64 = 20_000_000
   static let settleToken: UInt64 = 1

@@ -217,7 +217,8 @@ extension ServerMachine where H.Value == Digest {
 
   /// The bytes that are held have it.
   private func isMet(_ length: UInt64, _ root: Digest, _ first: Int) -> Bool {
-    all(first).contains { strings[$0].committed == length && strings[$0].row.root == root }
+    func hasMet(_ index: Int) -> Bool { strings[index].committed == length && strings[index].row.root == root }
+    return hasMet(first) || strings[first].branches.contains(where: hasMet)
   }
 
   private mutating func promised(_ index: Int) {

@@ -77,20 +77,9 @@ private func pieces(_ count: Int) -> [[UInt8]] {
     #expect(world.verdict() == [])
   }
 
-  @Test func `M1 G5 survive a power cut before every single effect`() {
+  @Test func `M1 G5 survive a power cut before every third effect`() {
     let limits = smallLimits()
-    var index = 0
-    while true {
-      let world = FakeWorld(hosts: clones(limits), limits: limits, seed: UInt64(index), mode: .random)
-      world.crashAt = index
-      world.start()
-      let isSettled = world.run()
-      let verdict = world.verdict()
-      #expect(isSettled && verdict == [], "crash before effect \(index): \(verdict)")
-      if !isSettled || !verdict.isEmpty || world.crashes == 0 { break }
-      index += 3
-    }
-    #expect(index > 200)
+    expectSurvival(ofPowerCutsEvery: 3, moreThan: 200, mode: .random, limits) { clones(limits) }
   }
 
   @Test(arguments: UInt64(0)..<40) func `M1 G5 survive many power cuts and failures`(seed: UInt64) {

@@ -37,18 +37,7 @@ import Testing
     mode: FakeWorld.Mode
   ) {
     let limits = smallLimits()
-    var index = 0
-    while true {
-      let world = FakeWorld(hosts: [firstStory(limits)], limits: limits, seed: UInt64(index), mode: mode)
-      world.crashAt = index
-      world.start()
-      let isSettled = world.run()
-      let verdict = world.verdict()
-      #expect(isSettled && verdict == [], "crash before effect \(index): \(verdict)")
-      if !isSettled || !verdict.isEmpty || world.crashes == 0 { break }
-      index += 1
-    }
-    #expect(index > 80)
+    expectSurvival(ofPowerCutsEvery: 1, moreThan: 80, mode: mode, limits) { [firstStory(limits)] }
   }
 
   @Test(arguments: UInt64(0)..<40) func `G1 G2 survive many power cuts`(seed: UInt64) {

@@ -35,18 +35,7 @@ import Testing
 
   @Test func `K5 hold through a power cut before every single effect`() {
     let limits = smallLimits()
-    var index = 0
-    while true {
-      let world = FakeWorld(hosts: [collisions(limits)], limits: limits, seed: UInt64(index), mode: .random)
-      world.crashAt = index
-      world.start()
-      let isSettled = world.run()
-      let verdict = world.verdict()
-      #expect(isSettled && verdict == [], "crash before effect \(index): \(verdict)")
-      if !isSettled || !verdict.isEmpty || world.crashes == 0 { break }
-      index += 1
-    }
-    #expect(index > 30)
+    expectSurvival(ofPowerCutsEvery: 1, moreThan: 30, mode: .random, limits) { [collisions(limits)] }
   }
 
   @Test func `K5 a birth collides with a name that only the store remembers`() {
