@@ -141,7 +141,13 @@ extension ServerMachine where H.Value == Digest {
   private mutating func own(_ index: Int, by id: ConnectionID) {
     guard strings[index].owner != id else { return }
     strings[index].owner = id
+    strings[index].isSetAside = false
     connections[id]?.session?.owned.insert(index)
+  }
+
+  /// Some connection of its host was refused it, and must ask before more of it comes.
+  func isRefused(_ file: FileUUID, tally: Int) -> Bool {
+    tallies[tally].sessions.contains { connections[$0]?.session?.refused.contains(file) == true }
   }
 
   mutating func compared(_ payload: PayloadID, _ isEqual: Bool?) {
@@ -201,7 +207,8 @@ extension ServerMachine where H.Value == Digest {
     report(index, code, text)
     guard connections[id]?.session != nil else { return }
     connections[id]?.session?.refused.insert(file)
-    strings[index].isSetAside = true
+    // What another one is delivering is owed all the same: that one must be able to end what it began.
+    if strings[index].owner == nil || strings[index].owner == id { strings[index].isSetAside = true }
     noteOwed(index)
     refusals += 1
     let refusal = Refusal(file: file, code: code, length: strings[index].committed, text: text)

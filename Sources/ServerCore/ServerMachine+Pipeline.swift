@@ -197,6 +197,7 @@ extension ServerMachine where H.Value == Digest {
     guard strings[index].isDrained else { return }
     if let owner = strings[index].owner {
       strings[index].owner = nil
+      strings[index].isSetAside = isRefused(strings[index].row.key.key.file, tally: strings[index].tally)
       noteOwed(index)
       connections[owner]?.session?.owned.remove(index)
       if let refusal = strings[index].refusal { sendRefusal(index, refusal.code, refusal.text, to: owner) }

@@ -74,9 +74,7 @@ extension ServerMachine where H.Value == Digest {
       row: row, plain: row.isMade ? .unproven : .claiming, tally: tally, promises: promises)
     string.adopts = !row.isMade
     if isUnfinished { string.unfinished = .durable }
-    string.isSetAside = tallies[tally].sessions.contains {
-      connections[$0]?.session?.refused.contains(row.key.key.file) == true
-    }
+    string.isSetAside = isRefused(row.key.key.file, tally: tally)
     let index = add(string)
     logged = logged.saturatingAdding(strings[index].logged)
     noteOwed(index)

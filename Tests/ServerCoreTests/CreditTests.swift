@@ -238,4 +238,42 @@ import WireProtocol
     #expect(world.machine.status.pendingBytes == 0)
     #expect(world.problems == [])
   }
+  /// Of two machines with one name the second one is refused what the first one has begun: that counts as owed all the
+  /// same, else the first one, whose base is used up by what it began, would get no turn to end it, for ever.
+  @Test func `what one connection delivers is owed though another was refused it (P2)`() throws {
+    var limits = Self.limits
+    limits.residentStrings = 100
+    let world = FakeWorld.empty(limits, totalCredit: 0)
+    // Its turn takes all that there is.
+    let other = ScriptedClient(world, Self.host(9))
+    other.sendRecords()
+    other.payload(0, 0..<32)
+    other.settle()
+    let clients = (1...2).map { clone in
+      let host = FakeHost("web1", journal: UInt64(clone), limits: limits)
+      host.bear(FakeHost.uuid(1), "/a")
+      host.write(0, text(512, 1))
+      let client = ScriptedClient(world, host)
+      client.sendRecords()
+      client.settle()
+      return client
+    }
+    let (first, second) = (clients[0], clients[1])
+    func sendOn() {
+      while first.sent < min(512, first.credit) {
+        let end = min(512, first.credit, first.sent + 128)
+        first.payload(0, Int(first.sent)..<Int(end))
+        first.settle()
+      }
+    }
+    sendOn()
+    second.payload(0, 0..<1)
+    second.settle()
+    #expect(second.refusals == [.busy])
+    #expect(first.sent < 512)
+    world.feed(.closed(other.id))
+    sendOn()
+    #expect(first.durable(0) == 512)
+    #expect(world.problems == [])
+  }
 }
