@@ -29,7 +29,8 @@ import ServerCore
     var held =
       try store.journals().first { $0.host == host && $0.journal == journal }
       ?? HeldJournal(
-        host: host, journal: journal, publicKey: SHA256Tree.empty, length: 0, checkpoint: nil, frontier: [])
+        key: SequenceKey(journal: HostJournal(host: host, journal: journal)), publicKey: SHA256Tree.empty, length: 0,
+        checkpoint: nil, frontier: [])
     var frontier = Frontier<SHA256Tree>(size: held.length, subtrees: held.frontier)
     var next = Int(held.length) / records
     while next < files {
@@ -37,14 +38,17 @@ import ServerCore
       var encoded: [[UInt8]] = []
       for number in next..<min(files, next + self.batch) { try add(number, of: host, &batch, &encoded) }
       next += batch.strings.count
-      for record in encoded { frontier.append(SHA256Tree.leaf(record.span.bytes)) }
-      let first = held.length
+      let nodes = encoded.compactMap { frontier.append(record: $0) }
+      let (first, last) = (held.length, held.checkpoint)
+      held.kept = KeptCheckpoint(length: first, bytesSince: encoded.reduce(0) { $0 + UInt64($1.count) })
       held.length = frontier.size
       held.frontier = frontier.subtrees
       held.checkpoint = Checkpoint(
         host: host, journal: journal, length: frontier.size, root: frontier.root,
         signature: [UInt8](repeating: 0, count: Checkpoint.signatureByteCount))
-      batch.records = [.init(first: first, encoded: encoded, after: held)]
+      batch.records = [
+        .init(first: first, encoded: encoded, after: held, checkpoints: last.map { [$0] } ?? [], nodes: nodes)
+      ]
       try store.commit(batch)
     }
     sync()

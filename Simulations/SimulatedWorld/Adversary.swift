@@ -14,7 +14,7 @@ package enum Attack: String, Hashable, Sendable, CaseIterable {
   case branch
   /// Other bytes than the signed root's.
   case wrongBytes
-  /// Another history of one journal for each server, and for one server a second one.
+  /// Another history of its journal, beside those that are held, as a clone or a machine that was rolled back has it.
   case equivocate
   /// Offsets and lengths at the end of all numbers.
   case hugeOffset
@@ -47,6 +47,8 @@ final class Adversary {
   private var main: ForgedJournal
   /// Those that have other bytes for its files.
   private var clones: [ForgedJournal] = []
+  /// Other histories of its journal.
+  private var forks: [ForgedJournal] = []
   private var sessions: [Session] = []
   private var isGone = false
   /// What it is still to be told of in the end, by server and journal.
@@ -55,6 +57,8 @@ final class Adversary {
     var journal: Int
   }
   private var goals: [Goal: Set<FileUUID>] = [:]
+  /// Of whose records too.
+  private var owedRecords: Set<Goal> = []
 
   private final class Session {
     let connection: Connection
@@ -90,11 +94,19 @@ final class Adversary {
       clone.addBranches(of: main, limits: world.limits, random: &random)
       clones.append(clone)
     }
+    let length = 1 + random.below(main.records.count)
+    for _ in 0..<2 { forks.append(main.forked(at: length, limits: world.limits, random: &random)) }
+    let longer = 1 + random.below(forks[0].records.count)
+    forks.append(forks[0].forked(at: longer, limits: world.limits, random: &random))
   }
+
+  var journal: HostJournal { HostJournal(host: host, journal: main.id) }
+  /// All that its journal ever was.
+  var histories: [[[UInt8]]] { ([main] + forks).map(\.records) }
 
   /// All bytes that it ever signed for a file of its own.
   func contents(of file: FileUUID) -> [[UInt8]] {
-    ([main] + clones).flatMap(\.files).filter { $0.0 == file }.map(\.1)
+    journals.flatMap(\.files).filter { $0.0 == file }.map(\.1)
   }
 
   func attack(_ server: Int, _ attack: Attack) {
@@ -115,18 +127,19 @@ final class Adversary {
       for (number, journal) in journals.enumerated() {
         let goal = Goal(server: server, journal: number)
         goals[goal] = Set(journal.files.map(\.0))
+        owedRecords.insert(goal)
         pursue(goal)
       }
     }
   }
 
-  private var journals: [ForgedJournal] { [main] + clones }
+  private var journals: [ForgedJournal] { [main] + clones + forks }
 
   /// Those of which it has several contents.
   var files: [FileUUID] { main.files.map(\.0) }
 
   private func pursue(_ goal: Goal) {
-    guard !isGone, goals[goal]?.isEmpty == false else { return }
+    guard !isGone, goals[goal]?.isEmpty == false || owedRecords.contains(goal) else { return }
     guard let connection = world.intrude(goal.server, self) else {
       return world.kernel.after(1_000_000_000) { [weak self] in self?.pursue(goal) }
     }
@@ -142,8 +155,9 @@ final class Adversary {
     connection.attach(
       at: .toHost, receive: { [weak self, weak session] bytes in session.map { self?.received($0, bytes) } },
       ended: { [weak self, weak session] _ in
+        let goal = session?.goal
         self?.sessions.removeAll { $0.connection === connection }
-        guard let goal = session?.goal else { return }
+        guard let goal else { return }
         self?.world.kernel.after(2_000_000_000) { [weak self] in self?.pursue(goal) }
       })
   }
@@ -152,7 +166,11 @@ final class Adversary {
   var lacks: String? {
     for server in world.servers.indices {
       for journal in journals.indices {
-        guard let file = goals[Goal(server: server, journal: journal)]?.min() else { continue }
+        let goal = Goal(server: server, journal: journal)
+        if owedRecords.contains(goal) {
+          return "server \(server) hasn't told the adversary's journal \(journal) that it holds all records"
+        }
+        guard let file = goals[goal]?.min() else { continue }
         return "server \(server) hasn't told the adversary's journal \(journal) that it holds \(file.text)"
       }
     }
@@ -191,9 +209,10 @@ final class Adversary {
     if sessions.count >= 6 { sessions.removeFirst().connection.abort(.toServer, silently: false) }
     guard let connection = world.intrude(server, self) else { return }
     world.count("attack \(attack.rawValue)")
-    let isNew = [.forkFlood, .tinyFiles, .hugeOffset, .foreignFile, .equivocate, .badSignature].contains(attack)
+    let isNew = [.forkFlood, .tinyFiles, .hugeOffset, .foreignFile, .badSignature].contains(attack)
     var journal = isNew ? ForgedJournal(host: host, seed: world.plan.seed, random: &random) : main
     if attack == .branch { journal = random.pick(clones) }
+    if attack == .equivocate { journal = random.pick(forks) }
     let session = Session(connection, attack, journal, server, world.limits)
     attach(session)
     begin(session)
@@ -234,7 +253,10 @@ final class Adversary {
         sendQueued(session)
       case .welcome(let welcome):
         session.credit = welcome.credit
-        strike(session, held: Int(clamping: welcome.journalLength), credit: welcome.credit)
+        welcomed(session, welcome)
+      case .journalAnswer(let heads): goOn(session, session.journal.longest(of: heads))
+      case .recordsDurable(let head):
+        held(session, TreeHead(length: head.length, root: head.root))
       case .refusal(let refusal): refused(session, refusal)
       case .resumeAnswer(let held): for file in held { goOn(session, file) }
       case .payloadDurable(let prefixes):
@@ -244,6 +266,33 @@ final class Adversary {
       default: break
       }
     }
+  }
+
+  /// As a host does, or without a look at what is held.
+  private func welcomed(_ session: Session, _ welcome: Welcome) {
+    let heads = welcome.heads.map { TreeHead(length: $0.length, root: $0.root) }
+    guard session.attack == .branch || session.attack == .equivocate, !heads.isEmpty else {
+      return strike(session, held: Int(clamping: heads.first?.length ?? 0), credit: welcome.credit)
+    }
+    guard let own = session.journal.longest(of: heads) else {
+      return send(session, .journalQuery(length: UInt64(session.journal.records.count)))
+    }
+    if heads.count > 1 { return goOn(session, own) }
+    held(session, own)
+    strike(session, held: Int(own.length), credit: session.credit)
+  }
+
+  private func goOn(_ session: Session, _ head: TreeHead?) {
+    send(session, .extendJournal(head ?? TreeHead(length: 0, root: .zero)))
+    if let head { held(session, head) }
+    strike(session, held: Int(head?.length ?? 0), credit: session.credit)
+  }
+
+  private func held(_ session: Session, _ head: TreeHead) {
+    guard let goal = session.goal, head.length == UInt64(session.journal.records.count),
+      head.root == session.journal.root(at: head.length)
+    else { return }
+    owedRecords.remove(goal)
   }
 
   private func refused(_ session: Session, _ refusal: Refusal) {
@@ -324,8 +373,6 @@ final class Adversary {
         session.journal.addFile(bytes: random.bytes(count % 2), limits: world.limits, random: &random)
       }
     case .hugeOffset: session.journal.addHugeRecords(random: &random)
-    case .equivocate where held == 0:
-      session.journal.addFile(bytes: random.bytes(20 + session.server), limits: world.limits, random: &random)
     default: break
     }
     if session.attack == .badSignature { session.journal.signsWrongly = true }
@@ -355,14 +402,6 @@ final class Adversary {
       world.kernel.after(200_000_000) { [weak self] in
         for (file, bytes) in session.journal.files { self?.sendPayload(session, file, bytes.map { ~$0 }) }
       }
-    case .equivocate:
-      // The same journal goes on in two ways.
-      var other = session.journal
-      other.addFile(bytes: random.bytes(9), limits: world.limits, random: &random)
-      session.journal.addFile(bytes: random.bytes(8), limits: world.limits, random: &random)
-      let first = session.journal.records.count - 2
-      for frame in other.frames(from: first, limits: world.limits) { send(session, frame) }
-      sendRecords(session, from: first)
     case .hugeOffset:
       let offsets: [UInt64] = [.max, .max - 1, 1 << 63, 1 << 32]
       for offset in offsets {

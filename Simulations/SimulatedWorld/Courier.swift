@@ -128,7 +128,7 @@ final class Courier {
     case .welcome(let welcome):
       isWelcome = true
       (credit, spent) = (welcome.credit, 0)
-      durable = Int(welcome.journalLength)
+      durable = Int(welcome.heads.first?.length ?? 0)
       shown = durable
     case .credit(let total): credit = max(credit, total)
     case .recordsDurable(let head):

@@ -51,7 +51,7 @@ struct ExhaustiveHost: Hashable {
     switch frame {
     case .welcome(let welcome):
       isConnected = true
-      records = welcome.journalLength
+      records = welcome.heads.first?.length ?? 0
       sending += journal.frames(from: records).map { .frame($0) }
       sending += ask(lengths.indices.filter { !journal.files[$0].bytes.isEmpty }, journal)
     case .recordsDurable(let head): records = max(records, head.length)
@@ -73,8 +73,10 @@ struct ExhaustiveHost: Hashable {
       refused[file] = true
     case .ping(let nonce): sending.append(.frame(.pong(nonce: nonce)))
     case .credit, .pong: break
+    case .journalAnswer: return "an answer that nobody asked for"
     case .goodbye(let code, let text): return "an honest host is sent away: \(code), \(text)"
-    case .hello, .records, .resumeQuery, .extend, .payload: return "a server says what only hosts say"
+    case .hello, .records, .journalQuery, .extendJournal, .resumeQuery, .extend, .payload:
+      return "a server says what only hosts say"
     }
     return nil
   }

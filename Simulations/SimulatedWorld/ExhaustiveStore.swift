@@ -29,7 +29,7 @@ final class ExhaustiveStore: Sendable {
       },
       unfinished: try store.unfinished(), totals: try store.totals(),
       records: try journals.map { (row) throws(StoreError) in
-        try store.records(host: row.host, journal: row.journal, from: 0, count: 1_000, bytes: 1 << 20)
+        try store.records(of: row.key, from: 0, count: 1_000, bytes: 1 << 20)
       },
       leaves: try strings.map { (row) throws(StoreError) in
         try store.leaves(of: row.key, count: row.committed / UInt64(leafSize))

@@ -6,8 +6,10 @@ extension ExhaustiveWorld {
   /// What is said to the host must be what it has. Whether it would survive is asked of every state from then on.
   mutating func judge(_ frame: Frame) {
     switch frame {
-    case .welcome(let welcome): stateRecords(welcome.journalLength, welcome.checkpoint)
-    case .recordsDurable(let head): stateRecords(head.length, head)
+    case .welcome(let welcome):
+      if welcome.heads.count > 1 { complain("an honest host's journal is held as \(welcome.heads.count) sequences") }
+      for head in welcome.heads { stateRecords(head) }
+    case .recordsDurable(let head): stateRecords(head)
     case .payloadDurable(let held): for prefix in held { state(prefix.file, prefix.length, prefix.root) }
     case .resumeAnswer(let answers):
       for answer in answers { for string in answer.strings { state(answer.file, string.length, string.root) } }
@@ -17,11 +19,11 @@ extension ExhaustiveWorld {
     }
   }
 
-  private mutating func stateRecords(_ length: UInt64, _ checkpoint: Checkpoint?) {
-    if length > 0, checkpoint == nil || checkpoint != journal.checkpoint(at: length) {
-      complain("\(length) records stated with a checkpoint that isn't the host's")
+  private mutating func stateRecords(_ head: Checkpoint) {
+    if head != journal.checkpoint(at: head.length) {
+      complain("\(head.length) records stated with a checkpoint that isn't the host's")
     }
-    stated.records = max(stated.records, length)
+    stated.records = max(stated.records, head.length)
   }
 
   private mutating func state(_ file: FileUUID, _ length: UInt64, _ root: Digest) {

@@ -64,6 +64,30 @@ struct ForgedJournal {
     files.append((file, bytes))
   }
 
+  /// The journal as it was after so many records, and goes on otherwise.
+  func forked(at length: Int, limits: Limits, random: inout RandomStream) -> ForgedJournal {
+    var other = self
+    other.records = Array(records.prefix(length))
+    other.files = []
+    for count in [1 + random.below(90), 1 + random.below(30)] {
+      other.addFile(bytes: random.bytes(count), limits: limits, random: &random)
+    }
+    return other
+  }
+
+  /// The root over its first records, if it has as many.
+  func root(at length: UInt64) -> Digest? {
+    guard length <= UInt64(records.count) else { return nil }
+    var frontier = Frontier<SimulatedTree>()
+    for record in records.prefix(Int(length)) { frontier.append(SimulatedTree.leaf(record.span.bytes)) }
+    return frontier.root
+  }
+
+  /// The longest of these heads that lies on it.
+  func longest(of heads: [TreeHead]) -> TreeHead? {
+    heads.filter { $0.length > 0 && $0.root == root(at: $0.length) }.max { $0.length < $1.length }
+  }
+
   /// Other bytes under the uuids of another journal's files, some with the same beginning.
   mutating func addBranches(of other: ForgedJournal, limits: Limits, random: inout RandomStream) {
     for (file, bytes) in other.files {

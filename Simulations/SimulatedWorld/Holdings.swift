@@ -22,11 +22,13 @@ struct Holdings {
 
   private mutating func read(_ server: SimulatedServer, _ oracle: Oracle) throws(StoreError) {
     let store = server.store
-    journals = try store.journals()
-    for row in journals {
-      records.append(
-        try store.records(host: row.host, journal: row.journal, from: 0, count: .max, bytes: .max))
+    journals = try store.journals().map { row in
+      var row = row
+      // Which checkpoints stay follows from the frames that the records came in.
+      row.kept = KeptCheckpoint()
+      return row
     }
+    for row in journals { records.append(try store.records(of: row.key, from: 0, count: .max, bytes: .max)) }
     rows = try store.strings().map { row in
       var row = row
       // When this server heard of it.

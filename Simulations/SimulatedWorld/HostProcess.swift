@@ -238,11 +238,11 @@ final class HostProcess: SimulatedProcess {
     case .send(let id, let frame): send(frame, on: id)
     case .sendRecords(let id, let from, let upTo): sendRecords(id, from, upTo)
     case .sendPayload(let id, let file, let header): sendPayload(id, file, header)
-    case .verifyHead(let id, let length, let checkpoint):
+    case .verifyHeads(let id, let heads):
       job(.free, disk) { [self] in
-        isOurs(checkpoint, length)
+        heads.sorted { $0.length > $1.length }.first { (try? host.store.root(at: $0.length)) == $0.root }
       } answer: { [self] in
-        input(.headVerified(id, $0))
+        input(.headsVerified(id, $0))
       }
     case .computeRoot(let connection, let id, let length):
       let once = Once()
@@ -445,12 +445,5 @@ final class HostProcess: SimulatedProcess {
         }
       }
     }
-  }
-
-  private func isOurs(_ checkpoint: Checkpoint, _ length: UInt64) -> Bool {
-    guard SimulatedSignatures().isValid(checkpoint, publicKey: host.identity.publicKey),
-      checkpoint.length == length, checkpoint.host == host.name
-    else { return false }
-    return (try? host.store.root(at: length)) == checkpoint.root
   }
 }

@@ -102,6 +102,8 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case forgetRest
   /// Of a length that is held no promise is kept: that of the other branch is dropped (K4, M1).
   case forgetOthers
+  /// Other records of a journal are acknowledged and not kept.
+  case forgetFork
   /// What the store holds is counted a second time at a start (K3).
   case countTwice
 

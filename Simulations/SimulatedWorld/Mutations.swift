@@ -41,7 +41,7 @@ struct HostMutations {
   private mutating func advance(_ held: HeldFile, to length: UInt64) -> HeldFile {
     guard length > held.strings.map(\.length).max() ?? 0 else { return held }
     claimed.insert(length)
-    return HeldFile(file: held.file, strings: [HeldString(length: length, root: Self.claim)])
+    return HeldFile(file: held.file, strings: [TreeHead(length: length, root: Self.claim)])
   }
 
   func answer(_ answer: HostAnswer) -> HostAnswer {
@@ -113,6 +113,14 @@ struct ServerMutations {
       gaps[row.key] = from
       batch.strings[index].gap?.lower = from
     }
+  }
+
+  /// What of it is committed: of other histories nothing.
+  func kept(_ batch: ServerBatch) -> ServerBatch {
+    guard mutant == .forgetFork else { return batch }
+    var kept = batch
+    kept.records.removeAll { $0.after.key.sequence > 0 }
+    return kept
   }
 
   mutating func made(_ key: StringKey, in store: InMemoryServerStore<SimulatedTree>) {

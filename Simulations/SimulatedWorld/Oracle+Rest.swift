@@ -39,6 +39,7 @@ extension Oracle {
     for server in world.servers {
       checkForeign(server)
       checkBranches(server)
+      checkForks(server)
       checkTotals(server)
     }
     checkSalvage()
@@ -201,10 +202,36 @@ extension Oracle {
     }
   }
 
+  /// What is held of the adversary's own journal is what one of its histories signed, each sequence another's (M1).
+  private func checkForks(_ server: SimulatedServer) {
+    guard let adversary = world.adversary else { return }
+    let held = sequences(server, of: adversary.journal)
+    if held.count > 1 { world.mark(.forkHeld) }
+    for (number, records) in held.enumerated() {
+      let name = "server \(server.index): sequence \(number) of the adversary's journal"
+      if !adversary.histories.contains(where: { $0.starts(with: records) }) {
+        fail(.storedBytes, "\(name) has records that nobody signed")
+      }
+      for (other, longer) in held.enumerated() where other != number && longer.starts(with: records) {
+        fail(.doubled, "\(name) is held by \(other) too")
+      }
+    }
+  }
+
+  private func sequences(_ server: SimulatedServer, of journal: HostJournal) -> [[[UInt8]]] {
+    let rows = ((try? server.store.journals()) ?? []).filter { $0.key.journal == journal }
+    return rows.map { (try? server.store.records(of: $0.key, from: 0, count: .max, bytes: .max)) ?? [] }
+  }
+
   /// What a server lacks of all that the adversary has.
   func unheldOfAdversary() -> String? {
     guard let adversary = world.adversary else { return nil }
     for server in world.servers {
+      let sequences = sequences(server, of: adversary.journal)
+      for (number, history) in adversary.histories.enumerated()
+      where !sequences.contains(where: { $0.starts(with: history) }) {
+        return "server \(server.index) lacks history \(number) of the adversary's journal"
+      }
       let rows = ((try? server.store.strings()) ?? []).filter { $0.key.key.host == adversary.host }
       let held = Dictionary(grouping: rows) { $0.key.key.file }.mapValues { $0.map { heldBytes(server, $0) } }
       for file in adversary.files {
@@ -219,6 +246,9 @@ extension Oracle {
 
   /// Nothing is held that no host wrote.
   private func checkForeign(_ server: SimulatedServer) {
+    for row in (try? server.store.journals()) ?? [] where row.host != world.adversary?.host && row.key.sequence > 0 {
+      fail(.foreign, "server \(server.index) holds two histories of \(row.host)")
+    }
     for row in (try? server.store.strings()) ?? [] where row.key.key.host != world.adversary?.host {
       let host = world.hosts.first { $0.name == row.key.key.host }
       if host.flatMap({ followed[$0.index][row.key.key.file] })?.isBorn != true || row.key.string != 0 {

@@ -386,7 +386,8 @@ package final class Oracle {
 
   func journalRow(_ server: SimulatedServer, _ host: Int) -> HeldJournal? {
     let identity = world.hosts[host].identity
-    return try? server.store.journals().first { $0.host == identity.host && $0.journal == identity.journal }
+    return server.store.snapshot().journal(
+      SequenceKey(journal: HostJournal(host: identity.host, journal: identity.journal)))
   }
 
   private func acknowledged(

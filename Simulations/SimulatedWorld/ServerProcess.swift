@@ -353,7 +353,7 @@ final class ServerProcess: SimulatedProcess {
           batch.trims += batch.log.map { ServerBatch.Trim(key: $0.key, below: $0.offset + UInt64($0.bytes.count)) }
           batch.log = []
         }
-        totals = try server.store.commit(batch)
+        totals = try server.store.commit(mutations.kept(batch))
         world.oracle.committed(server, batch)
         return befalling == .failSync ? .failedSync("EIO") : nil
       } catch {

@@ -127,7 +127,7 @@ extension HostEffect {
     case .commit: always + [.killUnanswered, .inputOutput, .noSpace, .failSync]
     case .sendPayload: always + [.killUnanswered, .inputOutput, .reset]
     case .send, .sendRecords: always + [.reset]
-    case .verifyHead: always + [.killUnanswered]
+    case .verifyHeads: always + [.killUnanswered]
     case .connect: always + [.reset]
     default: always
     }

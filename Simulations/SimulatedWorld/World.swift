@@ -119,10 +119,11 @@ package final class World {
     advance(to: time + 2_000_000_000 + plan.knobs[.retry])
   }
 
-  /// An adversary that had other bytes for its files delivers them all in the end, to every server: all are held (M1), and every one of its
-  /// connections is told so.
+  /// An adversary that had other bytes for its files, or other records of its journal, delivers them all in the end, to
+  /// every server: all are held (M1), and every one of its connections is told so.
   private func settleBranches() {
-    guard oracle.failure == nil, isSettled, faults["attack \(Attack.branch.rawValue)"] ?? 0 > 0,
+    guard oracle.failure == nil, isSettled,
+      [Attack.branch, .equivocate].contains(where: { faults["attack \($0.rawValue)"] ?? 0 > 0 }),
       !servers.contains(where: { $0.disk.everyFile.contains(where: \.isDamaged) })
     else { return }
     adversary?.deliverAll()
@@ -401,7 +402,7 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case resumedAtLeafBoundary, emptyFile, hardLinked, setAside
   case syncFailedInCreate, syncFailedInRepair, unreadableInVerify, unreadableInRepair
   case hung, rowLoaded, staleRow, staleLoad, windowRead, setApart, setApartByServer, paused
-  case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused, branchHeld
+  case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused, branchHeld, forkHeld
 }
 
 package struct Failure: Hashable, Sendable, Error {

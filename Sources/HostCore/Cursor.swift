@@ -10,9 +10,9 @@ final class Cursor {
     case unasked
     case asked
     /// The data plane computes the root at the first one's length.
-    indirect case comparing([HeldString])
+    indirect case comparing([TreeHead])
     /// The server holds more than is committed: each of these, the shortest first.
-    indirect case ahead([HeldString])
+    indirect case ahead([TreeHead])
     case active
     /// Answered, but the file isn't at hand.
     case parked

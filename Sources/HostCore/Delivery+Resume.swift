@@ -146,7 +146,7 @@ extension Delivery {
 
   /// Goes on from the longest of the strings whose root the file has at its length. Where none has it, and nothing more is
   /// to be read, the file's bytes are others: it is delivered beside those.
-  private func examine(_ file: FollowedFile, _ cursor: Cursor, _ strings: [HeldString], _ turn: inout Turn) {
+  private func examine(_ file: FollowedFile, _ cursor: Cursor, _ strings: [TreeHead], _ turn: inout Turn) {
     let within = strings.filter { $0.length <= file.committedLength }.sorted { $0.length > $1.length }
     let beyond = strings.filter { $0.length > file.committedLength }.sorted { $0.length < $1.length }
     var rest = (within + beyond)[...]
@@ -177,7 +177,7 @@ extension Delivery {
     deliverBeside(file, cursor, &turn)
   }
 
-  private func goOn(_ file: FollowedFile, _ cursor: Cursor, from held: HeldString, _ turn: inout Turn) {
+  private func goOn(_ file: FollowedFile, _ cursor: Cursor, from held: TreeHead, _ turn: inout Turn) {
     if cursor.hasSeveral {
       send(.extend(DurablePrefix(file: file.uuid, length: held.length, root: held.root)), &turn)
     }

@@ -10,7 +10,11 @@ final class Delivery {
     case backingOff(until: Instant)
     case connecting
     case greeting(ConnectionID)
+    /// Which of the server's heads lies on this journal.
     case verifying(ConnectionID, Welcome)
+    /// None does: where the server's sequences and this one are one is asked, then looked up.
+    case searching(ConnectionID, Welcome)
+    case locating(ConnectionID, Welcome)
     case open(ConnectionID)
     case stopped
   }
@@ -39,7 +43,9 @@ final class Delivery {
   // Records (W1: one flow, one acknowledgement).
   private(set) var sentRecords: UInt64 = 0
   private(set) var durableRecords: UInt64 = 0
-  /// Acknowledged beyond what was sent on the connection: the head that is being verified, and the newest.
+  /// Heads at which the sending of records ended, the shortest first.
+  private var sentHeads = Fifo<TreeHead>()
+  /// Acknowledged, and not among those: the head that is being verified, and the newest.
   private var claimedHeads: (verifying: Checkpoint, newest: Checkpoint)?
   /// The greatest length that this server ever acknowledged.
   private var notedRecords: UInt64 = 0
@@ -102,7 +108,7 @@ final class Delivery {
 
   var connection: ConnectionID? {
     switch phase {
-    case .greeting(let id), .verifying(let id, _), .open(let id): id
+    case .greeting(let id), .verifying(let id, _), .searching(let id, _), .locating(let id, _), .open(let id): id
     case .idle, .backingOff, .connecting, .stopped: nil
     }
   }
@@ -147,6 +153,7 @@ final class Delivery {
     toAsk.removeAll()
     askedPage = []
     claimedHeads = nil
+    sentHeads.removeAll()
     comparing.removeAll()
     unpromised.removeAll()
     turns.removeAll()
@@ -187,7 +194,7 @@ final class Delivery {
     switch phase {
     case .idle, .connecting, .stopped: nil
     case .backingOff(let until): until
-    case .greeting, .verifying: lastHeard + limits.silence
+    case .greeting, .verifying, .searching, .locating: lastHeard + limits.silence
     case .open:
       min(lastHeard + limits.silence, lastSent + limits.heartbeat, retries.leastKey ?? lastSent + limits.heartbeat)
     }
@@ -244,8 +251,11 @@ extension Delivery {
     case (.goodbye(let code, let text), _): cut("the server says goodbye: \(code): \(text)", &turn)
     case (.ping(let nonce), _): send(.pong(nonce: nonce), answers: 0, &turn)
     case (.welcome(let welcome), .greeting): welcomed(id, welcome, &turn)
-    case (.credit(let total), .verifying): credit = max(credit, total)
-    case (.refusal(let refusal), .greeting), (.refusal(let refusal), .verifying):
+    case (.journalAnswer(let heads), .searching(_, let welcome)): answered(id, heads, welcome, &turn)
+    case (.credit(let total), .verifying), (.credit(let total), .searching), (.credit(let total), .locating):
+      credit = max(credit, total)
+    case (.refusal(let refusal), .greeting), (.refusal(let refusal), .verifying), (.refusal(let refusal), .searching),
+      (.refusal(let refusal), .locating):
       cut("refused: \(refusal.code): \(refusal.text)", &turn)
     case (_, .open): flowing(frame, &turn)
     default: cut("the server broke the protocol: an unexpected frame", &turn)
@@ -274,33 +284,55 @@ extension Delivery {
     case .payloadDurable(let held): payloadDurable(held, &turn)
     case .resumeAnswer(let held): resumeAnswered(held, &turn)
     case .refusal(let refusal): refused(refusal, &turn)
-    case .hello, .welcome, .records, .resumeQuery, .extend, .payload, .ping, .goodbye:
+    case .hello, .welcome, .records, .journalQuery, .journalAnswer, .extendJournal, .resumeQuery, .extend, .payload,
+      .ping, .goodbye:
       cut("the server broke the protocol: an unexpected frame", &turn)
     }
   }
 
-  /// The server states a head; it counts only if it lies on this journal, with the host's own signature (W2, J6).
+  /// The server states what it holds; only what lies on this journal counts (W2, J6).
   private func welcomed(_ id: ConnectionID, _ welcome: Welcome, _ turn: inout Turn) {
     guard welcome.version == 1 else { return cut("the server chose protocol version \(welcome.version)", &turn) }
-    credit = welcome.credit
-    guard welcome.journalLength > 0 else { return open(id, welcome, &turn) }
-    guard welcome.journalLength <= journal.position.length else { return cutRestored(welcome.journalLength, &turn) }
-    guard let checkpoint = welcome.checkpoint, checkpoint.length == welcome.journalLength else {
-      return cut("the server shows no checkpoint over the records that it claims to hold", &turn)
+    guard welcome.heads.allSatisfy({ $0.host == settings.host && $0.journal == settings.journal }) else {
+      return cut("the server shows checkpoints of another journal", &turn)
     }
+    credit = welcome.credit
+    guard !welcome.heads.isEmpty else { return open(id, welcome, from: Self.nothing, &turn) }
+    let heads = onJournal(welcome.heads.map { TreeHead(length: $0.length, root: $0.root) })
+    guard !heads.isEmpty else { return search(id, welcome, &turn) }
     phase = .verifying(id, welcome)
-    turn.emit(.verifyHead(id, length: welcome.journalLength, checkpoint))
+    turn.emit(.verifyHeads(id, heads))
   }
 
-  func headVerified(_ id: ConnectionID, _ isOurs: Bool, _ turn: inout Turn) {
+  private func onJournal(_ heads: [TreeHead]) -> [TreeHead] {
+    heads.filter { $0.length > 0 && $0.length <= journal.position.length }
+  }
+
+  private static var nothing: TreeHead { TreeHead(length: 0, root: .zero) }
+
+  /// The journal was put back from a backup, or another machine has one that began as this one: its records are delivered
+  /// beside those that the server holds (M1).
+  private func search(_ id: ConnectionID, _ welcome: Welcome, _ turn: inout Turn) {
+    phase = .searching(id, welcome)
+    send(.journalQuery(length: journal.position.length), &turn)
+  }
+
+  private func answered(_ id: ConnectionID, _ answer: [TreeHead], _ welcome: Welcome, _ turn: inout Turn) {
+    let heads = onJournal(answer)
+    guard !heads.isEmpty else { return open(id, welcome, from: Self.nothing, &turn) }
+    phase = .locating(id, welcome)
+    turn.emit(.verifyHeads(id, heads))
+  }
+
+  func headsVerified(_ id: ConnectionID, _ head: TreeHead?, _ turn: inout Turn) {
     switch phase {
     case .verifying(id, let welcome):
-      guard isOurs else { return cutForeign(&turn) }
-      open(id, welcome, &turn)
+      if let head { open(id, welcome, from: head, &turn) } else { search(id, welcome, &turn) }
+    case .locating(id, let welcome): open(id, welcome, from: head ?? Self.nothing, &turn)
     case .open(id):
       guard let claimed = claimedHeads else { return }
       claimedHeads = nil
-      guard isOurs else { return cutForeign(&turn) }
+      guard head != nil else { return cutForeign(&turn) }
       sentRecords = max(sentRecords, claimed.verifying.length)
       recordsHeld(claimed.verifying.length, &turn)
       recordsDurable(claimed.newest, &turn)
@@ -309,15 +341,8 @@ extension Delivery {
   }
 
   private func cutForeign(_ turn: inout Turn) {
-    cut("the records that the server holds are not on this journal: \(Self.restored)", &turn)
+    cut("the server acknowledges records that are not on this journal", &turn)
   }
-
-  private func cutRestored(_ length: UInt64, _ turn: inout Turn) {
-    cut("the server holds \(length) records, this journal has \(journal.position.length): \(Self.restored)", &turn)
-  }
-
-  private static let restored =
-    "was node.data restored from a backup? Move it away and restart: a new journal begins"
 
   /// What an operator can do about a refusal of everything.
   func remedy(for code: RefusalCode) -> String {
@@ -326,17 +351,20 @@ extension Delivery {
     return ": was the journal begun with another certificate? Move node.data away and restart: a new journal begins"
   }
 
-  private func open(_ id: ConnectionID, _ welcome: Welcome, _ turn: inout Turn) {
+  /// Records go on from `head`, which both have.
+  private func open(_ id: ConnectionID, _ welcome: Welcome, from head: TreeHead, _ turn: inout Turn) {
+    let isWhole = welcome.heads.contains { $0.length == head.length && $0.root == head.root }
+    if !welcome.heads.isEmpty, !isWhole || welcome.heads.count > 1 { send(.extendJournal(head), &turn) }
     phase = .open(id)
     lastError = nil
     reportedDown = nil
-    sentRecords = welcome.journalLength
-    durableRecords = welcome.journalLength
+    sentRecords = head.length
+    durableRecords = head.length
     openedAt = journal.position.length
     firstCredit = welcome.credit
     spent = 0
-    let hasLess = welcome.journalLength < notedRecords
-    noteRecords(welcome.journalLength)
+    let hasLess = head.length < notedRecords
+    noteRecords(head.length)
     markRecords(turn.now)
     if hasLess {
       forgetting = .unnoted
@@ -345,25 +373,31 @@ extension Delivery {
     // A server that has lost records may have lost anything: only what it says now counts.
     for file in files.all { begin(file, forgetting: hasLess, &turn) }
     isDue = true
-    turn.report(.serverUp(index, records: welcome.journalLength))
+    turn.report(.serverUp(index, records: head.length))
+    if !welcome.heads.isEmpty, !isWhole { turn.report(.journalBeside(index, from: head.length)) }
   }
 
   // MARK: Records
 
-  /// Whoever supplied them: beyond what was sent on this connection they count when the head is known to be on this
-  /// journal, and aren't sent any more. Within, the server couldn't have taken them beside others (M1).
+  /// Whoever supplied them: they count when the head is known to be on this journal, and aren't sent any more. Another
+  /// machine may have this journal, and records that the server had from it may become durable meanwhile (M1).
   private func recordsDurable(_ head: Checkpoint, _ turn: inout Turn) {
     guard head.host == settings.host, head.journal == settings.journal else {
       return cut("the server acknowledges records of another journal", &turn)
     }
-    guard head.length > sentRecords, let connection else { return recordsHeld(head.length, &turn) }
-    guard head.length <= journal.position.length else { return cutRestored(head.length, &turn) }
+    guard head.length > durableRecords, let connection else { return }
+    guard head.length <= journal.position.length else { return cutForeign(&turn) }
+    while let sent = sentHeads.first, sent.length <= head.length {
+      _ = sentHeads.popFirst()
+      guard sent.length == head.length else { continue }
+      return sent.root == head.root ? recordsHeld(head.length, &turn) : cutForeign(&turn)
+    }
     guard claimedHeads == nil else {
       claimedHeads?.newest = head
       return
     }
     claimedHeads = (head, head)
-    turn.emit(.verifyHead(connection, length: head.length, head))
+    turn.emit(.verifyHeads(connection, [TreeHead(length: head.length, root: head.root)]))
   }
 
   private func recordsHeld(_ length: UInt64, _ turn: inout Turn) {
@@ -396,6 +430,7 @@ extension Delivery {
       turn.emit(.sendRecords(id, from: sentRecords, upTo: upTo))
       sentRecords = upTo
       noteSent(turn)
+      if upTo == journal.position.length { sentHeads.append(TreeHead(length: upTo, root: journal.position.root)) }
     }
   }
 

@@ -101,7 +101,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .received(let id, let frame): delivery(id)?.received(id, frame, &turn)
     case .progress(let id): delivery(id)?.noteHeard(turn)
     case .wasted(let id, let cost): delivery(id)?.wasted(cost, &turn)
-    case .headVerified(let id, let isOurs): delivery(id)?.headVerified(id, isOurs, &turn)
+    case .headsVerified(let id, let head): delivery(id)?.headsVerified(id, head, &turn)
     case .payloadSent(let id, let file, let end): delivery(id)?.payloadSent(id, file, end: end, &turn)
     case .payloadUnavailable(let id, let file, let offset, let reason):
       delivery(id)?.payloadUnavailable(id, file, offset: offset, reason, &turn)

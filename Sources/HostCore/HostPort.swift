@@ -45,7 +45,7 @@ package enum HostInput: Hashable, Sendable {
   case progress(ConnectionID)
   /// The transport worked for it beyond what its frames justify, in units of `Limits.allowance`.
   case wasted(ConnectionID, Int)
-  case headVerified(ConnectionID, Bool)
+  case headsVerified(ConnectionID, TreeHead?)
   case rootComputed(ConnectionID, FileID, length: UInt64, Digest?)
   /// The frame of `sendPayload` was handed to the socket in full.
   case payloadSent(ConnectionID, FileID, end: UInt64)
@@ -95,8 +95,8 @@ package enum HostEffect: Hashable, Sendable {
   /// At most one at a time for each connection and file system; behind the records whose sending was asked for before,
   /// in any order among themselves. -> payloadSent, payloadUnavailable, unanswered (or disconnected)
   case sendPayload(ConnectionID, FileID, PayloadHeader)
-  /// Is the server's head, with the host's own checkpoint, on the local journal? -> headVerified
-  case verifyHead(ConnectionID, length: UInt64, Checkpoint)
+  /// Which of these heads, none beyond the journal's end, is the longest that lies on the local journal? -> headsVerified
+  case verifyHeads(ConnectionID, [TreeHead])
   /// The tree's root at a length not beyond the journaled one, nil if it can't be had any more. Asked and answered for
   /// one connection alone: what a neighbour was told neither hurries nor delays it (G3). -> rootComputed, unanswered
   case computeRoot(ConnectionID, FileID, length: UInt64)
@@ -119,6 +119,9 @@ package enum HostReport: Hashable, Sendable {
   case resumed(FileUUID, BytePath)
   /// The server holds other bytes under the file's uuid: its own are delivered beside them.
   case beside(ServerIndex, FileUUID, BytePath)
+  /// The server holds other records of this journal: its own are delivered beside them, from the one with that number on
+  /// or an earlier one.
+  case journalBeside(ServerIndex, from: UInt64)
   case unreadable(BytePath, String)
   case unwatched(BytePath)
   /// A name that a pattern finds, and that isn't followed.

@@ -64,6 +64,49 @@ package struct BranchPoint: Hashable, Sendable {
   }
 }
 
+/// So much of a file or a journal, in bytes or records, and the root over that (the 'tree head' of RFC 6962, 3.5).
+package struct TreeHead: Hashable, Sendable {
+  package var length: UInt64
+  package var root: Digest
+  package init(length: UInt64, root: Digest) {
+    self.length = length
+    self.root = root
+  }
+}
+
+/// Names one journal on a server.
+package struct HostJournal: Hashable, Sendable, Comparable {
+  package var host: HostName
+  package var journal: JournalID
+  package init(host: HostName, journal: JournalID) {
+    self.host = host
+    self.journal = journal
+  }
+  package static func < (l: HostJournal, r: HostJournal) -> Bool { (l.host, l.journal) < (r.host, r.journal) }
+}
+
+/// One of the sequences of a journal: 0 is the one first received, others disagree with it. The numbers are local.
+package struct SequenceKey: Hashable, Sendable, Comparable {
+  package var journal: HostJournal
+  package var sequence: UInt32
+  package init(journal: HostJournal, sequence: UInt32 = 0) {
+    self.journal = journal
+    self.sequence = sequence
+  }
+  package static func < (l: SequenceKey, r: SequenceKey) -> Bool { (l.journal, l.sequence) < (r.journal, r.sequence) }
+}
+
+/// Where a sequence above 0 leaves another one of its journal, `base`: the number of the first record that differs. The
+/// ones below are that one's.
+package struct ForkPoint: Hashable, Sendable {
+  package var base: UInt32
+  package var start: UInt64
+  package init(base: UInt32 = 0, start: UInt64) {
+    self.base = base
+    self.start = start
+  }
+}
+
 /// A host-signed root that no byte has met yet (W3).
 package struct Promise: Hashable, Sendable {
   package var key: FileKey

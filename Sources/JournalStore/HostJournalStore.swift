@@ -163,10 +163,10 @@ package indirect enum StoreError: Error, Hashable, Sendable {
   case refused(StoreSubject, StoreError)
 }
 
-/// What a store can refuse by itself: a server's a journal or a string, a host's a file.
+/// What a store can refuse by itself: a server's a sequence of a journal or a string, a host's a file.
 package enum StoreSubject: Hashable, Sendable {
   case file(FileUUID)
-  case journal(HostJournal)
+  case journal(SequenceKey)
   case string(StringKey)
 
   /// What `body` finds wrong with a stored value or a batch is wrong with this.

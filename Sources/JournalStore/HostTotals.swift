@@ -8,6 +8,8 @@ package struct HostTotals: Hashable, Sendable {
   package var open: UInt64 = 0
   /// Strings beside the first one of their file.
   package var branches: UInt64 = 0
+  /// Sequences beside the first one of their journal.
+  package var forks: UInt64 = 0
   /// Bytes that all strings hold durably.
   package var bytes: UInt64 = 0
   /// Records of all journals, and their encoded bytes.
@@ -36,6 +38,7 @@ extension HostTotals {
   }
 
   package mutating func count(_ run: ServerBatch.RecordRun) {
+    if run.after.key.sequence > 0, run.first == run.after.start { forks += 1 }
     records += UInt64(run.encoded.count)
     recordBytes = recordBytes.saturatingAdding(run.encoded.saturatingSum { UInt64($0.count) })
   }
@@ -49,8 +52,8 @@ extension ServerHoldingsStore {
   package func recount() throws(StoreError) -> [HostName: HostTotals] {
     var totals: [HostName: HostTotals] = [:]
     for journal in try journals() {
-      let encoded = try records(host: journal.host, journal: journal.journal, from: 0, count: .max, bytes: .max)
-      totals[journal.host, default: HostTotals()].count(.init(first: 0, encoded: encoded, after: journal))
+      let encoded = try records(of: journal.key, from: journal.start, count: .max, bytes: .max)
+      totals[journal.host, default: HostTotals()].count(.init(first: journal.start, encoded: encoded, after: journal))
     }
     for row in try strings() { totals[row.key.key.host, default: HostTotals()].count(row, insteadOf: nil) }
     for promise in try promises() { totals[promise.key.host, default: HostTotals()].promises += 1 }

@@ -7,7 +7,11 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
   package struct State: Sendable {
     fileprivate struct Journal: Sendable {
       var row: HeldJournal
+      /// Its own.
       var records: [[UInt8]] = []
+      var nodes: [UInt64: [Digest]] = [:]
+      /// Ordered by length.
+      var checkpoints: [Checkpoint] = []
     }
     fileprivate struct Owner: Hashable, Sendable {
       var host: HostName
@@ -27,7 +31,7 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
       var end: UInt64 { offset + UInt64(bytes.count) }
     }
     fileprivate var startCounter: UInt64?
-    fileprivate var journals: [HostJournal: Journal] = [:]
+    fileprivate var journals: [SequenceKey: Journal] = [:]
     fileprivate var strings: [StringKey: StoredString] = [:]
     /// Ordered by length, then root.
     fileprivate var promises: [FileKey: [Promise]] = [:]
@@ -107,7 +111,9 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
 
   package var number: UInt64 { guarded.withLock { $0.state.number } }
 
-  package func answer(_ query: StoreQuery) throws(StoreError) -> StoreAnswer { try snapshot().answer(query) }
+  package func answer(_ query: StoreQuery) throws(StoreError) -> StoreAnswer {
+    try snapshot().answer(query, hasher: H.self)
+  }
 
   package func newest(host: HostName, latest: BytePath) throws(StoreError) -> StoredString? {
     guarded.withLock { guarded in
@@ -138,12 +144,13 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
   }
 
   package func records(
-    host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
+    of key: SequenceKey, from first: UInt64, count: Int, bytes: Int
   ) throws(StoreError) -> [[UInt8]] {
-    guarded.withLock { guarded in
-      let key = HostJournal(host: host, journal: journal)
-      return page(of: guarded.state.journals[key]?.records ?? [], from: first, count: count, bytes: bytes)
-    }
+    try snapshot().records(of: key, from: first, count: count, bytes: bytes)
+  }
+
+  package func checkpoint(of key: SequenceKey, beyond length: UInt64) throws(StoreError) -> Checkpoint? {
+    try snapshot().checkpoint(of: key, beyond: length)
   }
 
   package func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest] {
@@ -186,8 +193,29 @@ extension InMemoryServerStore.State: StoreSnapshot {
   }
 }
 
+extension InMemoryServerStore.State {
+  package func sequences(of journal: HostJournal) -> [HeldJournal] {
+    journals.values.map(\.row).filter { $0.key.journal == journal }.sorted { $0.key < $1.key }
+  }
+
+  package func ownRecords(of key: SequenceKey, from first: UInt64, count: Int, bytes: Int) -> [[UInt8]] {
+    guard let journal = journals[key], first >= journal.row.start else { return [] }
+    return page(of: journal.records, from: first - journal.row.start, count: count, bytes: bytes)
+  }
+
+  package func ownNodes(of key: SequenceKey, at number: UInt64) -> [Digest]? { journals[key]?.nodes[number] }
+
+  package func ownCheckpoint(of key: SequenceKey, upTo length: UInt64) -> Checkpoint? {
+    journals[key]?.checkpoints.last { $0.length <= length }
+  }
+
+  package func ownCheckpoint(of key: SequenceKey, beyond length: UInt64) -> Checkpoint? {
+    journals[key]?.checkpoints.first { $0.length > length }
+  }
+}
+
 extension InMemoryServerStore.State: ServerHoldingsView {
-  package func journal(_ key: HostJournal) -> HeldJournal? { journals[key]?.row }
+  package func journal(_ key: SequenceKey) -> HeldJournal? { journals[key]?.row }
   package func string(_ key: StringKey) -> StoredString? { strings[key] }
   package func isUnfinished(_ key: StringKey) -> Bool { unfinished.contains(key) }
   package func owner(ofName digest: Digest) -> StringKey? { names[digest] }
@@ -230,7 +258,9 @@ extension InMemoryServerStore.State: ServerHoldingsView {
     if journals[key] == nil { journals[key] = Journal(row: run.after) }
     journals[key]?.row = run.after
     journals[key]?.records.append(contentsOf: run.encoded)
-    totals[key.host, default: HostTotals()].count(run)
+    for nodes in run.nodes { journals[key]?.nodes[nodes.number] = nodes.subtrees }
+    journals[key]?.checkpoints.append(contentsOf: run.checkpoints)
+    totals[run.after.host, default: HostTotals()].count(run)
   }
 
   private mutating func put(_ row: StoredString) {

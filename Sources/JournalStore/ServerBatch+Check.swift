@@ -1,25 +1,8 @@
 package import JournalModel
 package import MerkleLog
 
-/// Names one journal on a server.
-package struct HostJournal: Hashable, Sendable, Comparable {
-  package var host: HostName
-  package var journal: JournalID
-  package init(host: HostName, journal: JournalID) {
-    self.host = host
-    self.journal = journal
-  }
-  package static func < (l: HostJournal, r: HostJournal) -> Bool { (l.host, l.journal) < (r.host, r.journal) }
-}
-
-extension HeldJournal {
-  package var key: HostJournal { HostJournal(host: host, journal: journal) }
-}
-
 /// What a batch of a server is checked against: the state that its commit would change.
-package protocol ServerHoldingsView: ~Copyable {
-  func journal(_ key: HostJournal) throws(StoreError) -> HeldJournal?
-  func string(_ key: StringKey) throws(StoreError) -> StoredString?
+package protocol ServerHoldingsView: StoreSnapshot, ~Copyable {
   /// Whose plain file has the name with this digest.
   func owner(ofName digest: Digest) throws(StoreError) -> StringKey?
   func leaf(of key: StringKey, at index: UInt64) throws(StoreError) -> Digest?
@@ -51,37 +34,39 @@ extension ServerBatch {
   private func checkRecords<H: TreeHasher, View: ServerHoldingsView & ~Copyable>(
     in view: borrowing View, hasher: H.Type
   ) throws(StoreError) where H.Value == Digest {
-    var pending: [HostJournal: HeldJournal] = [:]
+    var pending: [SequenceKey: HeldJournal] = [:]
     for run in records {
-      let after = run.after
-      try StoreSubject.journal(after.key).refusing { () throws(StoreError) in
-        try check(run, &pending, in: view, hasher: hasher)
+      try StoreSubject.journal(run.after.key).refusing { () throws(StoreError) in
+        var held = pending[run.after.key]
+        if held == nil { held = try view.journal(run.after.key) }
+        if held == nil { held = try begin(run, in: view, hasher: hasher) }
+        try run.check(after: held, hasher: hasher)
+        pending[run.after.key] = run.after
       }
     }
   }
 
-  private func check<H: TreeHasher, View: ServerHoldingsView & ~Copyable>(
-    _ run: RecordRun, _ pending: inout [HostJournal: HeldJournal], in view: borrowing View, hasher: H.Type
-  ) throws(StoreError) where H.Value == Digest {
-    let after = run.after
-    var held = pending[after.key]
-    if held == nil { held = try view.journal(after.key) }
-    let length = held?.length ?? 0
-    guard run.first == length else {
-      throw .failed("records of \(after.host) from \(run.first), but \(length) are held")
+  /// What a new sequence goes on from: nothing, or as many records as another one has, of which the next differs.
+  private func begin<H: TreeHasher, View: ServerHoldingsView & ~Copyable>(
+    _ run: RecordRun, in view: borrowing View, hasher: H.Type
+  ) throws(StoreError) -> HeldJournal? where H.Value == Digest {
+    var row = run.after
+    guard let fork = row.fork else {
+      if row.key.sequence > 0 { throw .failed("sequence \(row.key.sequence) of \(row.host) leaves none") }
+      return nil
     }
-    if let held, held.publicKey != after.publicKey {
-      throw .corrupt("journal of \(after.host) is held under another key")
+    let key = SequenceKey(journal: row.key.journal, sequence: fork.base)
+    guard fork.base < row.key.sequence, let base = try view.journal(key), base.publicKey == row.publicKey,
+      base.start <= fork.start, fork.start < base.length
+    else { throw .failed("a sequence of \(row.host) leaves sequence \(fork.base) where that has no record") }
+    guard try view.records(of: key, from: fork.start, count: 1, bytes: 1) != Array(run.encoded.prefix(1)) else {
+      throw .failed("a sequence of \(row.host) leaves sequence \(fork.base) with the same record \(fork.start)")
     }
-    var frontier = Frontier<H>(size: length, subtrees: held?.frontier ?? [])
-    for record in run.encoded { frontier.append(H.leaf(record.span.bytes)) }
-    guard after.length == frontier.size, after.frontier == frontier.subtrees else {
-      throw .failed("row of \(after.host)'s journal isn't that of its \(frontier.size) records")
-    }
-    guard run.encoded.isEmpty ? after.checkpoint == held?.checkpoint : after.isCovered(by: frontier.root) else {
-      throw .failed("checkpoint of \(after.host)'s journal doesn't cover its \(frontier.size) records")
-    }
-    pending[after.key] = after
+    row.length = fork.start
+    row.frontier = try view.frontier(of: key, at: fork.start, hasher: hasher).subtrees
+    row.checkpoint = nil
+    row.kept.length = min(row.kept.length, fork.start)
+    return row
   }
 
   /// Strings grow only, keep their root and plain file, and every byte that becomes committed is in this batch's log
@@ -249,12 +234,66 @@ extension ServerBatch {
   }
 }
 
+extension ServerBatch.RecordRun {
+  /// Its records go on where the held ones end, under the same key; what is said of them is so.
+  fileprivate func check<H: TreeHasher>(
+    after held: HeldJournal?, hasher: H.Type
+  ) throws(StoreError) where H.Value == Digest {
+    let length = held?.length ?? 0
+    guard first == length else { throw .failed("records of \(after.host) from \(first), but \(length) are held") }
+    if let held, held.publicKey != after.publicKey {
+      throw .corrupt("journal of \(after.host) is held under another key")
+    }
+    guard held.map({ $0.fork == after.fork }) ?? (after.fork == nil) else {
+      throw .failed("a sequence of \(after.host) would leave another one elsewhere")
+    }
+    var roots: [UInt64: Digest] = [:]
+    var (frontier, completed) = (Frontier<H>(size: length, subtrees: held?.frontier ?? []), [JournalNodes]())
+    let signed = Set(checkpoints.map(\.length))
+    if signed.contains(length) { roots[length] = frontier.root }
+    for record in encoded {
+      if let nodes = frontier.append(record: record) { completed.append(nodes) }
+      if signed.contains(frontier.size) { roots[frontier.size] = frontier.root }
+    }
+    guard after.length == frontier.size, after.frontier == frontier.subtrees, nodes == completed else {
+      throw .failed("row of \(after.host)'s journal isn't that of its \(frontier.size) records")
+    }
+    guard encoded.isEmpty ? after.checkpoint == held?.checkpoint : after.isCovered(by: frontier.root) else {
+      throw .failed("checkpoint of \(after.host)'s journal doesn't cover its \(frontier.size) records")
+    }
+    var last = held?.kept.length ?? 0
+    for checkpoint in checkpoints {
+      guard checkpoint.length > last, let root = roots[checkpoint.length], after.isCovered(by: root, checkpoint) else {
+        throw .failed("a checkpoint of \(after.host)'s journal over \(checkpoint.length) records isn't one of them")
+      }
+      last = checkpoint.length
+    }
+    guard after.kept.length == last else {
+      throw .failed("the last checkpoint of \(after.host)'s journal that stays is at \(last)")
+    }
+  }
+}
+
+extension Frontier where H.Value == Digest {
+  /// Appends a journal's record. Returns what of it is kept in a row.
+  package mutating func append(record: [UInt8]) -> JournalNodes? {
+    var subtrees: [Digest] = []
+    append(H.leaf(record.span.bytes)) { address, root in
+      if address.level >= JournalNodes.leastLevel { subtrees.append(root) }
+    }
+    return subtrees.isEmpty ? nil : JournalNodes(number: size - 1, subtrees: subtrees)
+  }
+}
+
 extension HeldJournal {
   fileprivate func isCovered(by root: Digest) -> Bool {
-    guard let checkpoint else { return false }
-    return checkpoint.signature.count == Checkpoint.signatureByteCount && checkpoint.host == host
-      && checkpoint.journal == journal && checkpoint.length == length
-      && checkpoint.root == root
+    guard let checkpoint, checkpoint.length == length else { return false }
+    return isCovered(by: root, checkpoint)
+  }
+
+  fileprivate func isCovered(by root: Digest, _ checkpoint: Checkpoint) -> Bool {
+    checkpoint.signature.count == Checkpoint.signatureByteCount && checkpoint.host == host
+      && checkpoint.journal == journal && checkpoint.root == root
   }
 }
 

@@ -29,33 +29,72 @@ package protocol ServerHoldingsStore: AnyObject, Sendable {
   func answer(_ query: StoreQuery) throws(StoreError) -> StoreAnswer
   /// The newest plain file that has this name under `latest`, by its birth (P1).
   func newest(host: HostName, latest: BytePath) throws(StoreError) -> StoredString?
-  func records(
-    host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
-  ) throws(StoreError) -> [[UInt8]]
+  /// Those that a sequence shares with another one too. At least one if there is one, about `bytes` in all at most.
+  func records(of key: SequenceKey, from first: UInt64, count: Int, bytes: Int) throws(StoreError) -> [[UInt8]]
+  /// The least of the host's own checkpoints over more than so many records of a sequence that is kept: at most a frame's
+  /// worth of records lies between two (J2). Nil beyond its end.
+  func checkpoint(of key: SequenceKey, beyond length: UInt64) throws(StoreError) -> Checkpoint?
   func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest]
   /// Files that the host ever recorded under this identity (D3).
   func files(host: HostName, identity: InodeIdentity) throws(StoreError) -> [FileUUID]
 }
 
+/// A sequence of a journal (M1).
 package struct HeldJournal: Hashable, Sendable {
-  package var host: HostName
-  package var journal: JournalID
+  package var key: SequenceKey
   package var publicKey: Digest
+  /// Records from the journal's first on, those that are another sequence's among them.
   package var length: UInt64
   /// The host's own checkpoint over `length` records; nil when there are none.
   package var checkpoint: Checkpoint?
   /// Roots of the perfect subtrees of the first `length` records (`Frontier`).
   package var frontier: [Digest]
+  /// Where it leaves another one; nil for sequence 0. It never changes.
+  package var fork: ForkPoint?
+  /// Up to where checkpoints are kept, and the encoded bytes of the records behind.
+  package var kept: KeptCheckpoint
   package init(
-    host: HostName, journal: JournalID, publicKey: Digest, length: UInt64, checkpoint: Checkpoint?, frontier: [Digest]
+    key: SequenceKey, publicKey: Digest, length: UInt64, checkpoint: Checkpoint?, frontier: [Digest],
+    kept: KeptCheckpoint = KeptCheckpoint(), fork: ForkPoint? = nil
   ) {
-    self.host = host
-    self.journal = journal
+    self.key = key
     self.publicKey = publicKey
     self.length = length
     self.checkpoint = checkpoint
     self.frontier = frontier
+    self.fork = fork
+    self.kept = kept
   }
+
+  package var host: HostName { key.journal.host }
+  package var journal: JournalID { key.journal.journal }
+  /// The number of the first record of its own.
+  package var start: UInt64 { fork?.start ?? 0 }
+}
+
+/// The last checkpoint below a sequence's own that stays (J2): whoever supplies records later needs one for each frame.
+package struct KeptCheckpoint: Hashable, Sendable {
+  /// Of how many records; 0 while there is none.
+  package var length: UInt64
+  /// What the records behind it take, encoded.
+  package var bytesSince: UInt64
+  package init(length: UInt64 = 0, bytesSince: UInt64 = 0) {
+    self.length = length
+    self.bytesSince = bytesSince
+  }
+}
+
+/// The perfect subtrees, of as many records as a row is kept for or more, that one record completes, the smallest first.
+package struct JournalNodes: Hashable, Sendable {
+  /// The record's.
+  package var number: UInt64
+  package var subtrees: [Digest]
+  package init(number: UInt64, subtrees: [Digest]) {
+    self.number = number
+    self.subtrees = subtrees
+  }
+  /// Subtrees of 2 to the power of this many records: what is smaller follows from the records.
+  package static var leastLevel: UInt8 { 6 }
 }
 
 /// A row of the server's file table.
@@ -148,12 +187,20 @@ package struct ServerBatch: Hashable, Sendable {
   package struct RecordRun: Hashable, Sendable {
     package var first: UInt64
     package var encoded: [[UInt8]]
-    /// The journal's row after these records.
+    /// The sequence's row after these records.
     package var after: HeldJournal
-    package init(first: UInt64, encoded: [[UInt8]], after: HeldJournal) {
+    /// Checkpoints that stay beside the row's, in order; one over `first` records may be among them.
+    package var checkpoints: [Checkpoint]
+    /// What these records complete.
+    package var nodes: [JournalNodes]
+    package init(
+      first: UInt64, encoded: [[UInt8]], after: HeldJournal, checkpoints: [Checkpoint] = [], nodes: [JournalNodes] = []
+    ) {
       self.first = first
       self.encoded = encoded
       self.after = after
+      self.checkpoints = checkpoints
+      self.nodes = nodes
     }
   }
   package struct LogPayload: Hashable, Sendable {

@@ -1,4 +1,5 @@
 package import JournalModel
+package import MerkleLog
 
 /// What a server's core asks of its store (K1).
 package enum StoreQuery: Hashable, Sendable {
@@ -10,6 +11,12 @@ package enum StoreQuery: Hashable, Sendable {
   case rows([FileKey])
   /// The keys of the next `count` files behind this one.
   case keys(after: FileKey?, count: Int)
+  /// Heads of a journal up to a length: that of each sequence there, or at its end, and below at distances that double.
+  case heads(HostJournal, upTo: UInt64)
+  /// What sequences of a journal have in their first so many records.
+  case beginnings(HostJournal, length: UInt64)
+  /// The records of a sequence from one on.
+  case records(SequenceKey, from: UInt64, count: Int, bytes: Int)
 }
 
 package struct StoreAnswer: Hashable, Sendable {
@@ -17,9 +24,26 @@ package struct StoreAnswer: Hashable, Sendable {
   package var number: UInt64
   /// In the order of the query.
   package var files: [LoadedFile]
-  package init(number: UInt64, files: [LoadedFile]) {
+  package var heads: [TreeHead] = []
+  package var beginnings: [JournalBeginning] = []
+  package var records: [[UInt8]] = []
+  package init(number: UInt64, files: [LoadedFile] = []) {
     self.number = number
     self.files = files
+  }
+}
+
+/// The first records of a sequence.
+package struct JournalBeginning: Hashable, Sendable {
+  package var sequence: UInt32
+  package var length: UInt64
+  package var frontier: [Digest]
+  package var kept: KeptCheckpoint
+  package init(sequence: UInt32, length: UInt64, frontier: [Digest], kept: KeptCheckpoint) {
+    self.sequence = sequence
+    self.length = length
+    self.frontier = frontier
+    self.kept = kept
   }
 }
 
@@ -88,12 +112,38 @@ package protocol StoreSnapshot: ~Copyable {
   func greatestPromise(of key: FileKey) throws(StoreError) -> UInt64?
   func isUnfinished(_ key: StringKey) throws(StoreError) -> Bool
   func keys(after key: FileKey?, count: Int) throws(StoreError) -> [FileKey]
+  func journal(_ key: SequenceKey) throws(StoreError) -> HeldJournal?
+  /// All sequences of a journal, in their order.
+  func sequences(of journal: HostJournal) throws(StoreError) -> [HeldJournal]
+  /// A sequence's own: see `ServerHoldingsStore.records`.
+  func ownRecords(
+    of key: SequenceKey, from first: UInt64, count: Int, bytes: Int
+  ) throws(StoreError) -> [[UInt8]]
+  /// The row of the record with that number, if it completes something (`JournalNodes`).
+  func ownNodes(of key: SequenceKey, at number: UInt64) throws(StoreError) -> [Digest]?
+  /// Of a sequence's own checkpoints that are kept, the greatest over so many records at most, and the least over more.
+  func ownCheckpoint(of key: SequenceKey, upTo length: UInt64) throws(StoreError) -> Checkpoint?
+  func ownCheckpoint(of key: SequenceKey, beyond length: UInt64) throws(StoreError) -> Checkpoint?
 }
 
 extension StoreSnapshot where Self: ~Copyable {
-  package func answer(_ query: StoreQuery) throws(StoreError) -> StoreAnswer {
+  package func answer<H: TreeHasher>(
+    _ query: StoreQuery, hasher: H.Type
+  ) throws(StoreError) -> StoreAnswer where H.Value == Digest {
     var files: [LoadedFile] = []
     switch query {
+    case .heads(let journal, let length):
+      var answer = StoreAnswer(number: number)
+      answer.heads = try heads(of: journal, upTo: length, hasher: hasher)
+      return answer
+    case .beginnings(let journal, let length):
+      var answer = StoreAnswer(number: number)
+      answer.beginnings = try beginnings(of: journal, length: length, hasher: hasher)
+      return answer
+    case .records(let key, let first, let count, let bytes):
+      var answer = StoreAnswer(number: number)
+      answer.records = try records(of: key, from: first, count: count, bytes: bytes)
+      return answer
     case .files(let keys, let count): for key in keys { files.append(try load(key, count)) }
     case .promises(let key, let length, let count):
       let page = try promises(of: key, beyond: length, count: count)

@@ -39,16 +39,13 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
     try environment.list(tables.strings, { (entry) throws(StoreError) in try ServerTransaction.string(entry) }, body)
   }
 
+  /// Those of its own.
   package func listRecords(
-    of journal: HostJournal, from first: UInt64, _ body: (UInt64, [UInt8]) throws -> Bool
+    of sequence: SequenceKey, from first: UInt64, _ body: (UInt64, [UInt8]) throws -> Bool
   ) throws -> [ListingDamage] {
-    let prefix = ServerTransaction.key(of: journal)
-    let start = encoded { writer in
-      writer.write(raw: prefix)
-      writer.write(first)
-    }
+    let prefix = encoded { $0.write(sequence) }
     return try environment.list(
-      tables.records, prefix: prefix, from: start,
+      tables.records, prefix: prefix, from: ServerTransaction.key(sequence, first),
       { (entry) throws(StoreError) in try entry.record(behind: prefix.count) }, body)
   }
 
@@ -83,7 +80,9 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
 
   package func logRanges(of key: StringKey) throws(StoreError) -> [LogRange] { try begin(.reading).logRanges(of: key) }
   package var number: UInt64 { environment.number }
-  package func answer(_ query: StoreQuery) throws(StoreError) -> StoreAnswer { try begin(.reading).answer(query) }
+  package func answer(_ query: StoreQuery) throws(StoreError) -> StoreAnswer {
+    try begin(.reading).answer(query, hasher: H.self)
+  }
   package func newest(host: HostName, latest: BytePath) throws(StoreError) -> StoredString? {
     try begin(.reading).newest(host, latest, hasher: H.self)
   }
@@ -94,9 +93,13 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
   }
 
   package func records(
-    host: HostName, journal: JournalID, from first: UInt64, count: Int, bytes: Int
+    of key: SequenceKey, from first: UInt64, count: Int, bytes: Int
   ) throws(StoreError) -> [[UInt8]] {
-    try begin(.reading).records(HostJournal(host: host, journal: journal), from: first, count: count, bytes: bytes)
+    try begin(.reading).records(of: key, from: first, count: count, bytes: bytes)
+  }
+
+  package func checkpoint(of key: SequenceKey, beyond length: UInt64) throws(StoreError) -> Checkpoint? {
+    try begin(.reading).checkpoint(of: key, beyond: length)
   }
 
   package func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest] {

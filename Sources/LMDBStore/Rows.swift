@@ -74,6 +74,16 @@ extension ByteWriter {
     write(key.file)
   }
 
+  mutating func write(_ key: HostJournal) {
+    write(name: key.host.text)
+    write(key.journal)
+  }
+
+  mutating func write(_ key: SequenceKey) {
+    write(key.journal)
+    write(key.sequence)
+  }
+
   mutating func write(_ key: StringKey) {
     write(key.key)
     write(key.string)
@@ -105,6 +115,11 @@ extension ByteReader {
 
   mutating func readFileKey() throws(DecodingFailure) -> FileKey {
     FileKey(host: try readHostName(), file: try readFile())
+  }
+
+  mutating func readSequenceKey() throws(DecodingFailure) -> SequenceKey {
+    SequenceKey(
+      journal: HostJournal(host: try readHostName(), journal: try readJournal()), sequence: try read())
   }
 
   mutating func readStringKey() throws(DecodingFailure) -> StringKey {
@@ -154,6 +169,12 @@ extension ByteWriter {
     write(journal.length)
     write(optional: journal.checkpoint) { $0.write($1) }
     write(journal.frontier)
+    write(journal.kept.length)
+    write(journal.kept.bytesSince)
+    write(optional: journal.fork) { writer, fork in
+      writer.write(fork.base)
+      writer.write(fork.start)
+    }
   }
 
   mutating func write(_ row: StoredString) {
@@ -211,6 +232,7 @@ extension ByteWriter {
     write(totals.files)
     write(totals.open)
     write(totals.branches)
+    write(totals.forks)
     write(totals.bytes)
     write(totals.records)
     write(totals.recordBytes)
@@ -225,6 +247,7 @@ extension ByteReader {
     totals.files = try read()
     totals.open = try read()
     totals.branches = try read()
+    totals.forks = try read()
     totals.bytes = try read()
     totals.records = try read()
     totals.recordBytes = try read()
@@ -248,15 +271,19 @@ extension ByteReader {
       gapFrom: try readOffset())
   }
 
-  mutating func readHeldJournal(_ key: HostJournal) throws(DecodingFailure) -> HeldJournal {
+  mutating func readHeldJournal(_ key: SequenceKey) throws(DecodingFailure) -> HeldJournal {
     let publicKey = try readDigest()
     let length: UInt64 = try read()
     let checkpoint = try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readCheckpoint()
     }
     return HeldJournal(
-      host: key.host, journal: key.journal, publicKey: publicKey, length: length, checkpoint: checkpoint,
-      frontier: try readDigests(count: length.nonzeroBitCount))
+      key: key, publicKey: publicKey, length: length, checkpoint: checkpoint,
+      frontier: try readDigests(count: length.nonzeroBitCount),
+      kept: KeptCheckpoint(length: try read(), bytesSince: try read()),
+      fork: try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
+        ForkPoint(base: try reader.read(), start: try reader.read())
+      })
   }
 
   mutating func readStoredString(_ key: StringKey) throws(DecodingFailure) -> StoredString {

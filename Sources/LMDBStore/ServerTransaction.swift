@@ -5,9 +5,10 @@ import MerkleLog
 struct ServerTables: Sendable {
   static let names = [
     "journals", "records", "strings", "promises", "leaves", "log", "identities", "names", "totals", "unfinished",
-    "paths",
+    "paths", "nodes", "checkpoints",
   ]
-  let meta, journals, records, strings, promises, leaves, log, identities, names, totals, unfinished, paths: Table
+  let meta, journals, records, strings, promises, leaves, log, identities, names, totals, unfinished, paths, nodes,
+    checkpoints: Table
 
   /// The tables in the order of `names`, the table of versions first.
   init(_ tables: [Table]) {
@@ -23,6 +24,8 @@ struct ServerTables: Sendable {
     totals = tables[9]
     unfinished = tables[10]
     paths = tables[11]
+    nodes = tables[12]
+    checkpoints = tables[13]
   }
 }
 
@@ -96,15 +99,19 @@ struct ServerTransaction: ~Copyable {
   }
 
   private func put(_ run: ServerBatch.RecordRun) throws(StoreError) {
-    let journal = Self.key(of: run.after.key)
+    let key = run.after.key
     for (position, record) in run.encoded.enumerated() {
-      let number = encoded { writer in
-        writer.write(raw: journal)
-        writer.write(run.first + UInt64(position))
-      }
-      try transaction.put(record, at: number, in: tables.records, .new)
+      try transaction.put(record, at: Self.key(key, run.first + UInt64(position)), in: tables.records, .new)
     }
-    try transaction.put(encoded { $0.write(run.after) }, at: journal, in: tables.journals)
+    for nodes in run.nodes {
+      let row = encoded { $0.write(nodes.subtrees) }
+      try transaction.put(row, at: Self.key(key, nodes.number), in: tables.nodes, .new)
+    }
+    for checkpoint in run.checkpoints {
+      let row = encoded { $0.write(checkpoint) }
+      try transaction.put(row, at: Self.key(key, checkpoint.length), in: tables.checkpoints, .new)
+    }
+    try transaction.put(encoded { $0.write(run.after) }, at: encoded { $0.write(key) }, in: tables.journals)
   }
 
   /// Returns the row in whose place it is.
@@ -155,10 +162,11 @@ struct ServerTransaction: ~Copyable {
 // MARK: Keys
 
 extension ServerTransaction {
-  static func key(of journal: HostJournal) -> [UInt8] {
+  /// In the tables `records`, `nodes` and `checkpoints`.
+  static func key(_ sequence: SequenceKey, _ number: UInt64) -> [UInt8] {
     encoded { writer in
-      writer.write(name: journal.host.text)
-      writer.write(journal.journal)
+      writer.write(sequence)
+      writer.write(number)
     }
   }
 
@@ -252,6 +260,10 @@ extension ServerTransaction {
       if let row = try? Self.string(entry) { totals.count(row, insteadOf: nil) }
       return true
     }
+    try transaction.scan(tables.journals, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
+      if let row = try? Self.journal(entry), row.key.sequence > 0 { totals.forks += 1 }
+      return true
+    }
     try transaction.scan(tables.records, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
       totals.records += 1
       totals.recordBytes = totals.recordBytes.saturatingAdding(UInt64(max(0, entry.byteCount)))
@@ -274,7 +286,7 @@ extension ServerTransaction {
 
   static func journal(_ entry: Transaction.Entry) throws(StoreError) -> HeldJournal {
     try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
-      HostJournal(host: try reader.readHostName(), journal: try reader.readJournal())
+      try reader.readSequenceKey()
     } value: { (key, reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readHeldJournal(key)
     }
@@ -339,10 +351,6 @@ extension ServerTransaction {
     }
     guard let newest else { return nil }
     return try string(FileKey(host: host, file: newest).first)
-  }
-
-  func records(_ journal: HostJournal, from first: UInt64, count: Int, bytes: Int) throws(StoreError) -> [[UInt8]] {
-    try transaction.page(of: tables.records, prefix: Self.key(of: journal), from: first, count: count, bytes: bytes)
   }
 
   /// Of a branch, its base has those before its own.
@@ -447,7 +455,7 @@ extension ServerTransaction: StoreSnapshot {
   func greatestPromise(of key: FileKey) throws(StoreError) -> UInt64? {
     let prefix = encoded { $0.write(key) }
     let greatest = Promise(key: key, length: .max, root: Digest(words: .max, .max, .max, .max))
-    return try transaction.last(in: tables.promises, prefix: prefix, keyLength: Self.key(of: greatest).count).map {
+    return try transaction.last(in: tables.promises, prefix: prefix, upTo: Self.key(of: greatest)).map {
       (entry) throws(StoreError) in try Self.promise(entry).length
     }
   }
@@ -469,13 +477,68 @@ extension ServerTransaction: StoreSnapshot {
   }
 }
 
-extension ServerTransaction: ServerHoldingsView {
-  func journal(_ journal: HostJournal) throws(StoreError) -> HeldJournal? {
-    try transaction.row(Self.key(of: journal), in: tables.journals) {
+// MARK: Sequences of a journal
+
+extension ServerTransaction {
+  func journal(_ key: SequenceKey) throws(StoreError) -> HeldJournal? {
+    try transaction.row(encoded { $0.write(key) }, in: tables.journals) {
       (reader: inout ByteReader) throws(DecodingFailure) in
-      try reader.readHeldJournal(journal)
+      try reader.readHeldJournal(key)
     }
   }
+
+  func sequences(of journal: HostJournal) throws(StoreError) -> [HeldJournal] {
+    var rows: [HeldJournal] = []
+    let prefix = encoded { $0.write(journal) }
+    try transaction.scan(tables.journals, from: prefix, prefix: prefix) { (entry) throws(StoreError) in
+      rows.append(try Self.journal(entry))
+      return true
+    }
+    return rows
+  }
+
+  func ownRecords(
+    of key: SequenceKey, from first: UInt64, count: Int, bytes: Int
+  ) throws(StoreError) -> [[UInt8]] {
+    try transaction.page(
+      of: tables.records, prefix: encoded { $0.write(key) }, from: first, count: count, bytes: bytes)
+  }
+
+  func ownNodes(of key: SequenceKey, at number: UInt64) throws(StoreError) -> [Digest]? {
+    try transaction.row(Self.key(key, number), in: tables.nodes) { (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readDigests(count: reader.remaining / Digest.byteCount)
+    }
+  }
+
+  func ownCheckpoint(of key: SequenceKey, upTo length: UInt64) throws(StoreError) -> Checkpoint? {
+    try transaction.last(
+      in: tables.checkpoints, prefix: encoded { $0.write(key) }, upTo: Self.key(key, length)
+    ).map { (entry) throws(StoreError) in try Self.checkpoint(entry) }
+  }
+
+  func ownCheckpoint(of key: SequenceKey, beyond length: UInt64) throws(StoreError) -> Checkpoint? {
+    guard length < .max else { return nil }
+    var found: Checkpoint?
+    let prefix = encoded { $0.write(key) }
+    try transaction.scan(tables.checkpoints, from: Self.key(key, length + 1), prefix: prefix) {
+      (entry) throws(StoreError) in
+      found = try Self.checkpoint(entry)
+      return false
+    }
+    return found
+  }
+
+  private static func checkpoint(_ entry: Transaction.Entry) throws(StoreError) -> Checkpoint {
+    try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
+      _ = try reader.readSequenceKey()
+      return try reader.read(UInt64.self)
+    } value: { (_, reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readCheckpoint()
+    }
+  }
+}
+
+extension ServerTransaction: ServerHoldingsView {
 
   func string(_ string: StringKey) throws(StoreError) -> StoredString? {
     try transaction.row(encoded { $0.write(string) }, in: tables.strings) {

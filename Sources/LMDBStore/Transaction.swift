@@ -144,14 +144,13 @@ struct Transaction: ~Copyable {
     if code != MDB_NOTFOUND { throw storeError(code, "read \(table.name)") }
   }
 
-  /// The last row whose key begins with `prefix`; keys of that table are at most `length` bytes long.
-  func last(in table: Table, prefix: [UInt8], keyLength length: Int) throws(StoreError) -> Entry? {
+  /// The row with the greatest key up to `end`, if that begins with `prefix`.
+  func last(in table: Table, prefix: [UInt8], upTo end: [UInt8]) throws(StoreError) -> Entry? {
     var opened: OpaquePointer?
     try check(mdb_cursor_open(handle, table.handle, &opened), "read \(table.name)")
     defer { mdb_cursor_close(opened) }
-    let end = prefix + [UInt8](repeating: 0xFF, count: max(0, length - prefix.count))
     let behind = table.step(opened, MDB_SET_RANGE, end)
-    if case .row(let entry)? = behind, entry.key.starts(with: prefix) { return entry }
+    if case .row(let entry)? = behind, entry.key == end { return entry }
     switch table.step(opened, behind == nil ? MDB_LAST : MDB_PREV) {
     case .row(let entry): return entry.key.starts(with: prefix) ? entry : nil
     case .damaged(let error), .broken(let error): throw error

@@ -1,4 +1,5 @@
 import JournalModel
+import JournalStore
 import WireProtocol
 
 /// A connection from a host, from the handshake of the transport to its end.
@@ -30,16 +31,24 @@ struct Caller {
   }
 }
 
-/// Whose connection it is, and the indices into the machine's tables.
+/// Whose connection it is.
 struct SessionFacts {
-  let host: HostName
+  let journal: HostJournal
+  let publicKey: Digest
+  /// The host's sums, by their index.
   let tally: Int
-  let journal: Int
+  var host: HostName { journal.host }
 }
 
 /// What a connection is after `hello`.
 struct Session {
   let facts: SessionFacts
+  var records = RecordCourse.undecided
+  /// What it goes on with unless it says so: nil where it was told of several sequences.
+  let told: TreeHead?
+  /// It said with what it goes on.
+  var hasExtended = false
+  var isAskingHeads = false
   var credit: CreditLine
   /// In the list of those that may get more credit at the end of this step.
   var isCreditDue = false
@@ -71,6 +80,6 @@ struct ResumeQuery {
   var files: [FileUUID]
   var waiting: Set<Int> = []
   /// What the store has of files that aren't in memory.
-  var looked: [FileUUID: [HeldString]] = [:]
+  var looked: [FileUUID: [TreeHead]] = [:]
   var isLooking = false
 }

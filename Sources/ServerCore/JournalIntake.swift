@@ -3,7 +3,7 @@ import JournalStore
 import MerkleLog
 import WireProtocol
 
-/// One journal of one host: what is durable, and the verified records that wait for a commit.
+/// One sequence of a host's journal: what is durable, and the verified records that wait for a commit.
 ///
 /// A verified record is kept until it is durable, whatever becomes of its connection: a host that reconnects goes on
 /// from the durable length, and what it repeats is compared with what waits.
@@ -16,8 +16,11 @@ struct JournalIntake<H: TreeHasher> where H.Value == Digest {
   var waiting: [[UInt8]] = []
   private(set) var base: UInt64
   var waitingBytes = 0
+  /// Of the frames of which not all is durable, with what their records take; and the nodes that those complete.
+  private var frames: [(checkpoint: Checkpoint, bytes: UInt64)] = []
+  private var nodes: [JournalNodes] = []
   /// The host's checkpoint over all of them.
-  var checkpoint: Checkpoint?
+  private var checkpoint: Checkpoint?
   private(set) var connection: ConnectionID?
   /// Up to where the connection has shown its records (or was told at first that they are held), and what it was
   /// acknowledged.
@@ -39,20 +42,55 @@ struct JournalIntake<H: TreeHasher> where H.Value == Digest {
   var length: UInt64 { frontier.size }
 
   /// All records that aren't durable as one run.
-  var run: ServerBatch.RecordRun {
+  func run(_ limits: Limits) -> ServerBatch.RecordRun {
     var after = held
     after.length = length
     after.checkpoint = checkpoint
     after.frontier = frontier.subtrees
+    let (kept, last) = thinned(limits)
+    after.kept = last
     return ServerBatch.RecordRun(
-      first: held.length, encoded: Array(waiting[Int(held.length - base)...]), after: after)
+      first: held.length, encoded: Array(waiting[Int(held.length - base)...]), after: after, checkpoints: kept,
+      nodes: nodes)
   }
 
-  /// A connection goes on from the durable length that it is told.
-  mutating func connect(_ id: ConnectionID) {
+  /// The checkpoints that stay beside the last one: where one were left out there would be more than a frame's worth of
+  /// records between two.
+  private func thinned(_ limits: Limits) -> ([Checkpoint], KeptCheckpoint) {
+    var stays: [Checkpoint] = []
+    var (kept, last) = (held.kept, held.checkpoint)
+    for frame in frames {
+      let bytes = kept.bytesSince.saturatingAdding(frame.bytes)
+      let isBeyond =
+        frame.checkpoint.length - kept.length > UInt64(max(1, limits.recordsPerFrame))
+        || bytes > UInt64(max(1, limits.recordBytesPerFrame))
+      if isBeyond, let last, last.length > kept.length {
+        stays.append(last)
+        kept = KeptCheckpoint(length: last.length, bytesSince: frame.bytes)
+      } else {
+        kept.bytesSince = bytes
+      }
+      last = frame.checkpoint
+    }
+    return (stays, kept)
+  }
+
+  /// Takes verified records.
+  mutating func append(
+    _ records: ArraySlice<[UInt8]>, _ completed: [JournalNodes], under checkpoint: Checkpoint, _ frontier: Frontier<H>
+  ) {
+    self.frontier = frontier
+    self.checkpoint = checkpoint
+    waiting.append(contentsOf: records)
+    frames.append((checkpoint, records.saturatingSum { UInt64($0.count) }))
+    nodes += completed
+  }
+
+  /// A connection goes on from the durable length, of which it was told so much.
+  mutating func connect(_ id: ConnectionID, told length: UInt64) {
     connection = id
     shown = held.length
-    acknowledged = held.length
+    acknowledged = length
   }
 
   /// Returns the bytes that are no longer kept; so do the next two.
@@ -68,6 +106,8 @@ struct JournalIntake<H: TreeHasher> where H.Value == Digest {
 
   mutating func becameDurable(_ after: HeldJournal) -> Int {
     held = after
+    frames.removeAll { $0.checkpoint.length <= after.length }
+    nodes.removeAll { $0.number < after.length }
     return trim()
   }
 

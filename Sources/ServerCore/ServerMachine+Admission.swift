@@ -63,12 +63,18 @@ extension ServerMachine where H.Value == Digest {
       if case .hello(let hello) = frame { admit(hello, on: id) } else { violated(id, "a frame before hello") }
       return
     }
+    switch frame {
+    case .records, .resumeQuery, .extend: goOnAsTold(id)
+    default: break
+    }
     arrive(frame, on: id)
   }
 
   mutating func take(_ frame: Frame, _ decoded: [Record?], on id: ConnectionID) {
     switch frame {
     case .records(let records): take(records, decoded, on: id)
+    case .journalQuery(let length): queryJournal(upTo: length, on: id)
+    case .extendJournal(let head): if charge(1, to: id) { extendJournal(head, on: id) }
     case .extend(let base): if charge(1, to: id) { extend(base, on: id) }
     case .resumeQuery(let files): if charge(1 + files.count / Self.filesAsked, to: id) { query(files, on: id) }
     case .ping(let nonce): if charge(1, to: id) { send(.pong(nonce: nonce), to: id) }
@@ -76,7 +82,7 @@ extension ServerMachine where H.Value == Digest {
     case .goodbye(let code, let text): cut(id, code, "goodbye: \(text)")
     case .hello: violated(id, "a second hello")
     case .payload: violated(id, "a payload frame without its bytes")
-    case .welcome, .recordsDurable, .resumeAnswer, .payloadDurable, .credit, .refusal:
+    case .welcome, .recordsDurable, .journalAnswer, .resumeAnswer, .payloadDurable, .credit, .refusal:
       violated(id, "a frame that only servers send")
     }
   }
@@ -93,44 +99,40 @@ extension ServerMachine where H.Value == Digest {
       return reject(id, peer, .badSignature, objection)
     }
     let key = HostJournal(host: hello.host, journal: hello.journal)
-    if let held = journalIndex[key], journals[held].held.publicKey != hello.publicKey {
+    let held = sequences(of: key)
+    if let first = held.first, journals[first].held.publicKey != hello.publicKey {
       return reject(id, peer, .journalFork, "journal \(hello.journal) is held under another key")
     }
-    if let held = journalIndex[key], let why = journals[held].apart {
+    if let first = held.first, held.count == 1, let why = journals[first].apart {
       return reject(id, peer, .other, Self.apart(why))
-    }
-    if let held = journalIndex[key], let older = journals[held].connection {
-      cut(older, .superseded, "a newer connection took over")
     }
     let tally = tally(of: hello.host)
     guard tallies[tally].connections < Self.connectionsPerHost else {
       return reject(id, peer, .busy, "too many connections of \(hello.host)")
     }
-    open(id, hello, journal: journalIndex[key] ?? addJournal(newJournal(hello)), tally: tally)
+    open(id, hello, key, tally: tally)
   }
 
-  private mutating func open(_ id: ConnectionID, _ hello: Hello, journal: Int, tally: Int) {
+  private mutating func open(_ id: ConnectionID, _ hello: Hello, _ journal: HostJournal, tally: Int) {
     tallies[tally].sessions.append(id)
     if tallies[tally].isPaused { out.append(.pause(id)) }
-    journals[journal].connect(id)
     let credit = CreditLine(base: newBase)
     bases += credit.base
-    let held = journals[journal].held
-    let facts = SessionFacts(host: hello.host, tally: tally, journal: journal)
-    let session = Session(facts: facts, credit: credit, courtesy: Allowance(courtesyLimits, at: now))
+    let facts = SessionFacts(journal: journal, publicKey: hello.publicKey, tally: tally)
+    let heads = heads(of: journal)
+    let nothing = TreeHead(length: 0, root: H.empty)
+    let session = Session(
+      facts: facts,
+      told: heads.count > 1 ? nil : heads.first.map { TreeHead(length: $0.length, root: $0.root) } ?? nothing,
+      credit: credit, courtesy: Allowance(courtesyLimits, at: now))
     connections[id]?.session = session
     if let names = connections[id]?.peer.names { callers[names]?.strangers.removeAll { $0 == id } }
     heard(id)
     let welcome = Welcome(
-      version: Self.protocolVersion, server: settings.name, journalLength: held.length, checkpoint: held.checkpoint,
-      credit: credit.granted)
+      version: Self.protocolVersion, server: settings.name, heads: heads, credit: credit.granted)
     send(.welcome(welcome), to: id)
-    out.append(.report(.hostConnected(hello.host, journal: hello.journal, records: held.length)))
-  }
-
-  private func newJournal(_ hello: Hello) -> HeldJournal {
-    HeldJournal(
-      host: hello.host, journal: hello.journal, publicKey: hello.publicKey, length: 0, checkpoint: nil, frontier: [])
+    let records = heads.map(\.length).max() ?? 0
+    out.append(.report(.hostConnected(hello.host, journal: hello.journal, records: records)))
   }
 
   /// Closes before admission.
@@ -168,8 +170,7 @@ extension ServerMachine where H.Value == Digest {
     let facts = session.facts
     forgetCredit(of: id, session.credit)
     tallies[facts.tally].sessions.removeAll { $0 == id }
-    waitingRecordBytes -= journals[facts.journal].disconnect()
-    removeIfEmpty(journal: facts.journal)
+    leaveSequence(id, session)
     out.append(.report(.hostDisconnected(facts.host, reason)))
   }
 

@@ -73,7 +73,7 @@ extension ServerMachine where H.Value == Digest {
     for index in dirtyJournals {
       journals[index].isDirty = false
       guard journals[index].apart == nil, journals[index].length > journals[index].held.length else { continue }
-      let run = journals[index].run
+      let run = journals[index].run(limits)
       next.batch.records.append(run)
       next.group.runs.append(GroupCommit.Run(index: index, after: run.after))
     }
@@ -271,6 +271,10 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func recordsDurable(_ run: GroupCommit.Run) {
+    let before = journals[run.index].held
+    if before.key.sequence > 0, before.length == before.start {
+      out.append(.report(.forked(before.key.journal, at: before.start)))
+    }
     waitingRecordBytes -= journals[run.index].becameDurable(run.after)
     acknowledgeRecords(run.index)
   }

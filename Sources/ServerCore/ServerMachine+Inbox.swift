@@ -57,7 +57,9 @@ struct Inbox {
 extension ServerMachine where H.Value == Digest {
   mutating func arrive(_ content: Arrival.Content, about files: [FileKey], on id: ConnectionID) {
     let isFirst = connections[id]?.session?.inbox.arrivals.isEmpty ?? true
-    if isFirst, areKnown(files), !isProbing(content, on: id) { return take(content, on: id) }
+    if isFirst, areKnown(files), !isProbing(content, on: id), !isComparing(content, on: id) {
+      return take(content, on: id)
+    }
     for file in files { need(file) }
     connections[id]?.session?.inbox.append(Arrival(content: content, files: files))
     if isFirst { heldUp.append(id) }
@@ -95,7 +97,7 @@ extension ServerMachine where H.Value == Digest {
       let known = first.files[session.inbox.known...].firstIndex { !isKnown($0) } ?? first.files.endIndex
       connections[id]?.session?.inbox.known = known
       guard known == first.files.endIndex, mayTake(first, tally: session.facts.tally),
-        !isProbing(first.content, on: id)
+        !isProbing(first.content, on: id), !isComparing(first.content, on: id)
       else { return }
       _ = connections[id]?.session?.inbox.popFirst()
       take(first.content, on: id)

@@ -27,6 +27,10 @@ struct Reading {
     /// The next promises for a string.
     case window(StringKey)
     case resume(ConnectionID)
+    /// What sequences of a connection's journal have, where they end, and the records of one.
+    case beginnings(ConnectionID)
+    case heads(ConnectionID)
+    case records(ConnectionID, from: UInt64)
   }
   var query: StoreQuery
   var purpose: Purpose
@@ -126,6 +130,9 @@ extension ServerMachine where H.Value == Digest {
     case .window(let key): windowRead(key, answer.files.first)
     case .survey: surveyed(answer.files.map(\.key))
     case .resume(let connection): looked(answer.files, on: connection)
+    case .beginnings(let connection): began(answer.beginnings, on: connection)
+    case .heads(let connection): answerHeads(answer.heads, on: connection)
+    case .records(let connection, let first): recordsRead(answer.records, from: first, on: connection)
     }
   }
 

@@ -20,6 +20,7 @@ extension ServerMachine where H.Value == Digest {
       out.append(.drop(payload))
       return violated(id, "a payload frame beyond its bounds or its credit")
     }
+    goOnAsTold(id)
     hold(UInt64(header.length), tally: session.tally)
     connections[id]?.session?.supplied = now
     let frame = StringIntake.Waiting(connection: id, header: header, payload: payload)
@@ -349,7 +350,7 @@ extension ServerMachine where H.Value == Digest {
       connections[id]?.session?.queries.removeFirst()
       let answer = query.files.map { file in
         let first = stringIndex[FileKey(host: host, file: file)]
-        let held = first.map { all($0).compactMap { HeldString(strings[$0].row) } } ?? query.looked[file] ?? []
+        let held = first.map { all($0).compactMap { TreeHead(strings[$0].row) } } ?? query.looked[file] ?? []
         return HeldFile(file: file, strings: Array(held.prefix(FrameBounds.stringsPerFile)))
       }
       send(.resumeAnswer(answer), to: id)
@@ -362,7 +363,7 @@ extension ServerMachine where H.Value == Digest {
     connections[id]?.session?.queries[0].isLooking = false
     for file in files {
       let rows = [file.row].compactMap { $0 } + file.branches.map(\.row)
-      connections[id]?.session?.queries[0].looked[file.key.file] = rows.compactMap { HeldString($0) }
+      connections[id]?.session?.queries[0].looked[file.key.file] = rows.compactMap { TreeHead($0) }
     }
     answerQueries(id)
   }
@@ -380,7 +381,7 @@ extension ServerMachine where H.Value == Digest {
   }
 }
 
-extension HeldString {
+extension TreeHead {
   /// Nil while nothing is held of its own.
   fileprivate init?(_ row: StoredString) {
     guard row.isDistinct else { return nil }

@@ -18,28 +18,29 @@ extension ServerMachine where H.Value == Digest {
   private var waitingRecordBytesInAll: Int { max(settings.totalCredit, waitingRecordBytesPerJournal) }
 
   mutating func take(_ frame: Records, _ decoded: [Record?], on id: ConnectionID) {
-    guard let session = connections[id]?.session?.facts else { return }
+    guard let frame = follow(frame, on: id), let session = connections[id]?.session else { return }
+    guard case .sequence(let journal) = session.records else {
+      return violated(id, "records, and of several sequences none was chosen")
+    }
     do {
-      let fresh = try freshRecords(of: frame, in: session.journal)
+      let fresh = try freshRecords(of: frame, in: journal)
       if fresh.isEmpty {
-        advance(journal: session.journal, to: frame.first + UInt64(frame.encoded.count))
+        advance(journal: journal, to: frame.first + UInt64(frame.encoded.count))
         charge(1 + frame.encoded.reduce(0) { $0 + $1.count } >> 16, to: id)
         return
       }
-      let (records, frontier) = try checked(fresh, decoded.suffix(fresh.count), frame.checkpoint, session)
-      journals[session.journal].frontier = frontier
-      journals[session.journal].checkpoint = frame.checkpoint
+      let taken = try checked(fresh, decoded.suffix(fresh.count), frame.checkpoint, in: journal)
+      journals[journal].append(fresh, taken.nodes, under: frame.checkpoint, taken.frontier)
       let bytes = JournalIntake<H>.footprint(of: fresh)
-      journals[session.journal].waiting.append(contentsOf: fresh)
-      journals[session.journal].waitingBytes += bytes
+      journals[journal].waitingBytes += bytes
       waitingRecordBytes += bytes
-      let names = records.saturatingSum(\.names)
-      noteIntake(CommitShare(rows: records.count, bytes: bytes, names: names), of: session.tally)
-      advance(journal: session.journal, to: frontier.size)
-      markDirty(journal: session.journal)
-      for record in records { apply(record, of: session) }
+      let names = taken.records.saturatingSum(\.names)
+      noteIntake(CommitShare(rows: taken.records.count, bytes: bytes, names: names), of: session.facts.tally)
+      advance(journal: journal, to: taken.frontier.size)
+      markDirty(journal: journal)
+      for record in taken.records { apply(record, of: session.facts) }
     } catch {
-      refuseRecords(error, on: id, journal: session.journal)
+      refuseRecords(id, error.code, error.text)
     }
   }
 
@@ -84,12 +85,12 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private func checked(
-    _ fresh: ArraySlice<[UInt8]>, _ decoded: ArraySlice<Record?>, _ checkpoint: Checkpoint, _ session: SessionFacts
-  ) throws(Refused) -> ([Record], Frontier<H>) {
-    let journal = journals[session.journal].held
-    let start = journals[session.journal].length
-    var frontier = journals[session.journal].frontier
-    for record in fresh { frontier.append(H.leaf(record.span.bytes)) }
+    _ fresh: ArraySlice<[UInt8]>, _ decoded: ArraySlice<Record?>, _ checkpoint: Checkpoint, in index: Int
+  ) throws(Refused) -> (records: [Record], frontier: Frontier<H>, nodes: [JournalNodes]) {
+    let journal = journals[index].held
+    let start = journals[index].length
+    var frontier = journals[index].frontier
+    let nodes = fresh.compactMap { frontier.append(record: $0) }
     guard checkpoint.host == journal.host, checkpoint.journal == journal.journal, checkpoint.length == frontier.size,
       verifier.isValid(checkpoint, publicKey: journal.publicKey)
     else { throw Refused(code: .badSignature, text: "the checkpoint at \(checkpoint.length) doesn't verify") }
@@ -105,7 +106,7 @@ extension ServerMachine where H.Value == Digest {
       try checkOpening(record, number: number, of: journal)
       records.append(record)
     }
-    return (records, frontier)
+    return (records, frontier, nodes)
   }
 
   /// Record 0, and no other, opens the journal, as the one that `hello` named and with a binding of this server's own
@@ -124,13 +125,14 @@ extension ServerMachine where H.Value == Digest {
 
   private func violation(_ text: String) -> Refused { Refused(code: .protocolViolation, text: text) }
 
-  private mutating func refuseRecords(_ refused: Refused, on id: ConnectionID, journal: Int) {
-    guard let peer = connections[id]?.peer else { return }
-    let length = journals[journal].held.length
+  mutating func refuseRecords(_ id: ConnectionID, _ code: RefusalCode, _ text: String) {
+    guard let connection = connections[id] else { return }
+    var length: UInt64 = 0
+    if case .sequence(let index)? = connection.session?.records { length = journals[index].held.length }
     refusals += 1
-    out.append(.report(.peerRefused(peer, refused.code, refused.text)))
-    send(.refusal(Refusal(file: nil, code: refused.code, length: length, text: refused.text)), to: id)
-    cut(id, refused.code, refused.text)
+    out.append(.report(.peerRefused(connection.peer, code, text)))
+    send(.refusal(Refusal(file: nil, code: code, length: length, text: text)), to: id)
+    cut(id, code, text)
   }
 
   // MARK: What a record says about a file
@@ -226,28 +228,6 @@ extension ServerMachine where H.Value == Digest {
     noteOwed(index)
     // Bytes may have come first; and one that isn't met may be passed over now.
     if strings[index].received > strings[index].verified { advance(index) }
-  }
-
-  // MARK: The table of journals
-
-  mutating func addJournal(_ held: HeldJournal) -> Int {
-    let index: Int
-    if let free = freeJournals.popLast() {
-      index = free
-      journals[index] = JournalIntake(held)
-    } else {
-      index = journals.count
-      journals.append(JournalIntake(held))
-    }
-    journalIndex[held.key] = index
-    return index
-  }
-
-  /// A journal of which nothing came leaves nothing behind.
-  mutating func removeIfEmpty(journal index: Int) {
-    guard journals[index].length == 0, journals[index].connection == nil else { return }
-    journalIndex[journals[index].held.key] = nil
-    freeJournals.append(index)
   }
 }
 

@@ -36,7 +36,8 @@ extension ServerMachine where H.Value == Digest {
     for tally in tallies.indices { tallies[tally].mayOweMore = true }
     for journal in journals {
       guard journal.frontier.count == journal.length.nonzeroBitCount,
-        (journal.length == 0) == (journal.checkpoint == nil)
+        (journal.length == 0) == (journal.checkpoint == nil), (journal.key.sequence == 0) == (journal.fork == nil),
+        journal.start < journal.length || journal.length == 0
       else { return halt("corrupt: the row of journal \(journal.journal) of \(journal.host)") }
       _ = addJournal(journal)
     }

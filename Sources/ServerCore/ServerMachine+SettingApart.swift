@@ -13,7 +13,7 @@ extension ServerMachine where H.Value == Digest {
     var files: [Int] = []
     switch subject {
     case .journal(let key):
-      guard let index = journalIndex[key], group.runs.contains(where: { $0.index == index }) else {
+      guard let index = index(of: key), group.runs.contains(where: { $0.index == index }) else {
         return halt("the store refuses what it wasn't given: \(why)")
       }
       files = setApart(journal: index, why)
@@ -45,13 +45,14 @@ extension ServerMachine where H.Value == Digest {
     let key = journals[index].held.key
     journals[index].apart = why
     // One of which nothing is durable may have left the table, and come again.
-    if !apartJournals.contains(where: { $0.subject == .journal(key) }) {
-      apartJournals.append(.init(subject: .journal(key), why: why))
+    if !apartJournals.contains(where: { $0.subject == .journal(key.journal) }) {
+      apartJournals.append(.init(subject: .journal(key.journal), why: why))
     }
-    out.append(.report(.journalSetApart(key.host, journal: key.journal, why)))
+    out.append(.report(.journalSetApart(key.journal.host, journal: key.journal.journal, why)))
     if let id = journals[index].connection { cut(id, .other, Self.apart(why)) }
     return stringIndex.values.sorted().filter {
-      strings[$0].row.key.key.host == key.host && (!strings[$0].newPromises.isEmpty || strings[$0].plain == .none)
+      strings[$0].row.key.key.host == key.journal.host
+        && (!strings[$0].newPromises.isEmpty || strings[$0].plain == .none)
     }.flatMap { all($0) }
   }
 

@@ -21,7 +21,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var connections: [ConnectionID: Connection] = [:]
   var callers: [[String]: Caller] = [:]
   var journals: [JournalIntake<H>] = []
-  var journalIndex: [HostJournal: Int] = [:]
+  /// The sequences of each, by their numbers.
+  var journalIndex: [HostJournal: [Int]] = [:]
   var freeJournals: [Int] = []
   var strings: [StringIntake] = []
   var stringIndex: [FileKey: Int] = [:]

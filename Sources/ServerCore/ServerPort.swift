@@ -138,6 +138,8 @@ package enum ServerReport: Hashable, Sendable {
   /// Other bytes than string 0's are kept, from here on.
   case branched(FileKey, stored: BytePath, at: UInt64)
   case gap(HostName, Gap)
+  /// Other records than sequence 0's of a journal are kept, from this one on.
+  case forked(HostJournal, at: UInt64)
   /// The path is nil when the file's birth isn't known.
   case refused(FileKey, BytePath?, RefusalCode, String)
   case setAside(FileKey, BytePath)

@@ -21,6 +21,9 @@ extension Frame {
     case .payload: .payload(try PayloadHeader(from: &reader, length: 1))
     case .payloadDurable: .payloadDurable(try reader.readPrefixes(limit: FrameBounds.acknowledgements))
     case .extend: .extend(try reader.readPrefix())
+    case .journalQuery: .journalQuery(length: try reader.readLength())
+    case .journalAnswer: .journalAnswer(try reader.readHeads(limit: FrameBounds.heads))
+    case .extendJournal: .extendJournal(try reader.readHead())
     case .credit: .credit(total: try reader.readLength())
     case .refusal: .refusal(try Refusal(from: &reader))
     case .ping: .ping(nonce: try reader.read())
@@ -46,8 +49,9 @@ extension Welcome {
   fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
     version = try reader.read()
     server = try reader.readText(limit: FrameBounds.serverNameSize)
-    journalLength = try reader.readLength()
-    checkpoint = try reader.readOptional { (reader) throws(DecodingFailure) in try reader.readCheckpoint() }
+    heads = try reader.readList(limit: FrameBounds.sequencesPerJournal) { (reader) throws(DecodingFailure) in
+      try reader.readCheckpoint()
+    }
     credit = try reader.readLength()
     features = try reader.readFeatures()
   }
@@ -92,12 +96,16 @@ extension ByteReader {
 
   fileprivate mutating func readHeldFiles(limit: Int) throws(DecodingFailure) -> [HeldFile] {
     try readList(limit: limit) { (reader) throws(DecodingFailure) in
-      HeldFile(
-        file: try reader.readFile(),
-        strings: try reader.readList(limit: FrameBounds.stringsPerFile) { (reader) throws(DecodingFailure) in
-          HeldString(length: try reader.readLength(), root: try reader.readDigest())
-        })
+      HeldFile(file: try reader.readFile(), strings: try reader.readHeads(limit: FrameBounds.stringsPerFile))
     }
+  }
+
+  fileprivate mutating func readHeads(limit: Int) throws(DecodingFailure) -> [TreeHead] {
+    try readList(limit: limit) { (reader) throws(DecodingFailure) in try reader.readHead() }
+  }
+
+  fileprivate mutating func readHead() throws(DecodingFailure) -> TreeHead {
+    TreeHead(length: try readLength(), root: try readDigest())
   }
 
   fileprivate mutating func readPrefixes(limit: Int) throws(DecodingFailure) -> [DurablePrefix] {

@@ -19,6 +19,9 @@ extension Frame {
     case .pong: .pong
     case .goodbye: .goodbye
     case .extend: .extend
+    case .journalQuery: .journalQuery
+    case .journalAnswer: .journalAnswer
+    case .extendJournal: .extendJournal
     }
   }
 
@@ -71,6 +74,9 @@ extension Frame {
     case .payloadDurable(let held):
       writer.write(list: held) { $1.write(to: &$0) }
     case .extend(let base): base.write(to: &writer)
+    case .journalQuery(let length): writer.write(length)
+    case .journalAnswer(let heads): writer.write(list: heads) { $1.write(to: &$0) }
+    case .extendJournal(let head): head.write(to: &writer)
     case .credit(let total): writer.write(total)
     case .refusal(let refusal): refusal.write(to: &writer)
     case .ping(let nonce), .pong(let nonce): writer.write(nonce)
@@ -96,8 +102,8 @@ extension Welcome {
   fileprivate func write(to writer: inout ByteWriter) {
     writer.write(version)
     writer.write(text: server, limit: FrameBounds.serverNameSize)
-    writer.write(journalLength)
-    writer.write(optional: checkpoint) { $0.write($1) }
+    precondition(heads.count <= FrameBounds.sequencesPerJournal)
+    writer.write(list: heads) { $0.write($1) }
     writer.write(credit)
     writer.write(features: features)
   }
@@ -115,10 +121,14 @@ extension HeldFile {
   fileprivate func write(to writer: inout ByteWriter) {
     precondition(strings.count <= FrameBounds.stringsPerFile)
     writer.write(file)
-    writer.write(list: strings) {
-      $0.write($1.length)
-      $0.write($1.root)
-    }
+    writer.write(list: strings) { $1.write(to: &$0) }
+  }
+}
+
+extension TreeHead {
+  fileprivate func write(to writer: inout ByteWriter) {
+    writer.write(length)
+    writer.write(root)
   }
 }
 

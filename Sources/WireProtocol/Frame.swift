@@ -1,13 +1,18 @@
 package import JournalModel
 
 /// What travels between a host and a server. Layout, limits and rules: `design/protocol.md`. A host sends `hello`,
-/// `records`, `resumeQuery`, `extend`, `payload`; a server answers with the others; `ping`, `pong` and `goodbye` go both ways.
+/// `records`, `journalQuery`, `extendJournal`, `resumeQuery`, `extend`, `payload`; a server answers with the others; `ping`, `pong` and `goodbye` go both ways.
 package enum Frame: Hashable, Sendable {
   case hello(Hello)
   case welcome(Welcome)
   case records(Records)
   /// The server durably holds the first records of the connection's journal, as many as the host's own checkpoint covers.
   case recordsDurable(Checkpoint)
+  /// The host asks for heads of the sequences of its journal, which has so many records, and is answered.
+  case journalQuery(length: UInt64)
+  case journalAnswer([TreeHead])
+  /// Records on this connection go on from here, of all that the server's sequences have: see `Welcome.heads`.
+  case extendJournal(TreeHead)
   case resumeQuery([FileUUID])
   case resumeAnswer([HeldFile])
   /// What follows of this file goes on from these bytes, of several strings that the server holds; of length 0: from the
@@ -49,21 +54,19 @@ package struct Hello: Hashable, Sendable {
 package struct Welcome: Hashable, Sendable {
   package var version: UInt16
   package var server: String
-  /// How many records of the host's journal the server durably holds, and the host's own checkpoint over them
-  /// (nil when it holds none) (J6).
-  package var journalLength: UInt64
-  package var checkpoint: Checkpoint?
+  /// The host's own checkpoint over all records of each sequence of its journal that the server durably holds (J6); none
+  /// when it holds nothing. Where there is one, records go on from it; the host says so where they don't, or where there
+  /// are several.
+  package var heads: [Checkpoint]
   /// First value of `credit`.
   package var credit: UInt64
   package var features: [String]
   package init(
-    version: UInt16, server: String, journalLength: UInt64, checkpoint: Checkpoint?, credit: UInt64,
-    features: [String] = []
+    version: UInt16, server: String, heads: [Checkpoint], credit: UInt64, features: [String] = []
   ) {
     self.version = version
     self.server = server
-    self.journalLength = journalLength
-    self.checkpoint = checkpoint
+    self.heads = heads
     self.credit = credit
     self.features = features
   }
@@ -81,21 +84,11 @@ package struct Records: Hashable, Sendable {
   }
 }
 
-/// One of the byte strings that a server holds of a file (W2).
-package struct HeldString: Hashable, Sendable {
-  package var length: UInt64
-  package var root: Digest
-  package init(length: UInt64, root: Digest) {
-    self.length = length
-    self.root = root
-  }
-}
-
 /// All strings held of a file; none when the server holds nothing of it.
 package struct HeldFile: Hashable, Sendable {
   package var file: FileUUID
-  package var strings: [HeldString]
-  package init(file: FileUUID, strings: [HeldString]) {
+  package var strings: [TreeHead]
+  package init(file: FileUUID, strings: [TreeHead]) {
     self.file = file
     self.strings = strings
   }

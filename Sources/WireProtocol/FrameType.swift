@@ -16,6 +16,9 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
   case pong = 12
   case goodbye = 13
   case extend = 14
+  case journalQuery = 15
+  case journalAnswer = 16
+  case extendJournal = 17
 
   /// The least and the greatest body, in bytes, that a frame of this type can have. A frame outside is refused by its
   /// header, before anything of it is held.
@@ -23,11 +26,16 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     let features = 4 + FrameBounds.features * (4 + FrameBounds.featureSize)
     switch self {
     case .hello: return 61...(56 + HostName.maximumByteCount + features)
-    case .welcome: return 27...(23 + FrameBounds.serverNameSize + Checkpoint.maximumByteCount + features)
+    case .welcome:
+      return
+        22...(18 + FrameBounds.serverNameSize + FrameBounds.sequencesPerJournal * Checkpoint.maximumByteCount
+        + features)
     case .records: return 142...Self.recordsBodySize(limits)
     case .recordsDurable: return 126...Checkpoint.maximumByteCount
-    case .credit, .ping, .pong: return 8...8
+    case .credit, .ping, .pong, .journalQuery: return 8...8
     case .extend: return 56...56
+    case .journalAnswer: return 4...(4 + FrameBounds.heads * 40)
+    case .extendJournal: return 40...40
     case .resumeQuery: return 4...(4 + limits.resumePage * 16)
     case .resumeAnswer: return 4...(4 + limits.resumePage * (20 + FrameBounds.stringsPerFile * 40))
     case .payload:
@@ -44,8 +52,8 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     switch (self, side) {
     case (.hello, .host), (.welcome, .server): isFirst
     case (.goodbye, .server), (.refusal, .server): true
-    case (.records, .host), (.resumeQuery, .host), (.extend, .host), (.payload, .host), (.goodbye, .host),
-      (.recordsDurable, .server),
+    case (.records, .host), (.journalQuery, .host), (.extendJournal, .host), (.resumeQuery, .host), (.extend, .host),
+      (.payload, .host), (.goodbye, .host), (.recordsDurable, .server), (.journalAnswer, .server),
       (.resumeAnswer, .server), (.payloadDurable, .server), (.credit, .server), (.ping, _), (.pong, _):
       !isFirst
     default: false
@@ -73,6 +81,10 @@ package enum FrameBounds {
   package static let serverNameSize = 253
   /// Strings of one file in a resume answer.
   package static let stringsPerFile = 64
+  /// Sequences of one journal in a welcome, and heads in an answer about them: for each of them one at its start and one
+  /// for each power of two.
+  package static let sequencesPerJournal = 64
+  package static let heads = sequencesPerJournal * 64
   /// Files in one payload-durable frame; a longer list is written as several frames.
   package static let acknowledgements = 1_024
   /// Bytes of text for operators in refusal and goodbye; longer text is cut.

@@ -19,7 +19,7 @@ TYPES = {
     name: number
     for number, name in enumerate(
         "hello welcome records recordsDurable resumeQuery resumeAnswer payload payloadDurable credit refusal ping pong "
-        "goodbye extend".split(),
+        "goodbye extend journalQuery journalAnswer extendJournal".split(),
         start=1,
     )
 }
@@ -118,13 +118,23 @@ class Peer:
             return NAMES[number], body
 
     @staticmethod
-    def credit_of(welcome):
-        at = 2 + 4 + struct.unpack(">I", welcome[2:6])[0] + 8
-        if welcome[at]:
-            # The checkpoint: version, counted host, journal, length, root, signature.
-            named = at + 2
-            at = named + 4 + struct.unpack(">I", welcome[named : named + 4])[0] + 16 + 8 + 32 + 64 - 1
-        return struct.unpack(">Q", welcome[at + 1 : at + 9])[0]
+    def heads(welcome):
+        """The checkpoints that it shows, as (length, root), and where they end."""
+        at = 2 + 4 + struct.unpack(">I", welcome[2:6])[0]
+        (count,) = struct.unpack(">I", welcome[at : at + 4])
+        at += 4
+        heads = []
+        for _ in range(count):
+            # Version, counted host, journal, length, root, signature.
+            at += 1 + 4 + struct.unpack(">I", welcome[at + 1 : at + 5])[0] + 16
+            heads.append((struct.unpack(">Q", welcome[at : at + 8])[0], welcome[at + 8 : at + 40]))
+            at += 8 + 32 + 64
+        return heads, at
+
+    @classmethod
+    def credit_of(cls, welcome):
+        _, at = cls.heads(welcome)
+        return struct.unpack(">Q", welcome[at : at + 8])[0]
 
     def expect(self, *names, limit=10):
         """Skips frames until one of `names` comes."""
@@ -179,6 +189,35 @@ class Peer:
         root = tree_root([sha(b"\x00" + record) for record in self.records])
         body = struct.pack(">QI", first, len(records)) + b"".join(map(counted, records))
         self.send("records", body + (checkpoint or self.checkpoint(len(self.records), root)))
+
+    def root(self, length):
+        """Over the first records of its journal."""
+        return tree_root([sha(b"\x00" + record) for record in self.records[:length]])
+
+    def go_on(self):
+        """As a host does it whose journal may be another than those held: says from where its records go on, and sends
+        them again from there. False when the server refuses or hangs up."""
+        name, welcome = self.hello()
+        if name != "welcome":
+            return False
+        heads, _ = self.heads(welcome)
+        own = [head for head in heads if head[0] <= len(self.records) and head[1] == self.root(head[0])]
+        if heads and not own:
+            self.send("journalQuery", struct.pack(">Q", len(self.records)))
+            _, answer = self.expect("journalAnswer")
+            heads = [answer[at : at + 40] for at in range(4, len(answer), 40)]
+            heads = [(struct.unpack(">Q", head[:8])[0], head[8:]) for head in heads]
+            own = [head for head in heads if head[1] == self.root(head[0])]
+            length, root = max(own, default=(0, bytes(32)))
+            self.send("extendJournal", struct.pack(">Q", length) + root)
+        else:
+            length, root = max(own, default=(0, bytes(32)))
+            if len(heads) > 1:
+                self.send("extendJournal", struct.pack(">Q", length) + root)
+        rest, self.records = self.records[length:], self.records[:length]
+        if rest:
+            self.send_records(rest)
+        return not rest or self.records_durable()
 
     def records_durable(self, limit=10):
         """Waits until the server durably holds all records; False when it refuses or hangs up."""

@@ -232,7 +232,7 @@ import WireProtocol
   /// Greater heads that come while one is verified: the newest counts.
   @Test func theNewestOfSeveralHeadsCountsJ6() throws {
     let (host, connection, head) = try withRecordsFromAPeer()
-    host.withholds = { if case .headVerified = $0 { true } else { false } }
+    host.withholds = { if case .headsVerified = $0 { true } else { false } }
     host.give(.received(connection, .recordsDurable(head)))
     files.create("/log/last.log", "last")
     host.pass(.milliseconds(100))

@@ -357,34 +357,56 @@ import WireProtocol
     #expect(host.status.isSettled)
   }
 
-  @Test func headBeyondOursIsReportedAndTriedAgainJ6() throws {
+  /// Another machine's, or its own before a backup was put back: it begins as this journal does.
+  @Test(arguments: [0, 1, 2]) func recordsGoOnBesideOthersOfTheSameJournalM1(shared: Int) throws {
+    b.isUp = false
     let host = try FakeHost(files, servers: servers)
-    host.cut(1)
-    b.lies = {
-      guard case .welcome(var welcome) = $0 else { return $0 }
-      welcome.journalLength = .max
-      return .welcome(welcome)
-    }
     files.create("/log/a.log", "one")
-    host.pass(.seconds(60))
-    #expect(b.contents("/log/a.log").isEmpty)
-    #expect(host.status.servers[1].lastError != nil)
-    b.lies = nil
+    host.pass(.seconds(1))
+    let own = try host.store.records(from: 0, count: .max, bytes: .max)
+    // Longer than this one, too.
+    b.foreign = own.prefix(shared) + (0..<9).map { [UInt8($0), 7] }
+    b.isUp = true
     host.pass(.seconds(60))
     expectBoth("/log/a.log", ["one"])
+    #expect(b.records == own && b.journalQueries == 1)
+    #expect(host.reports.count { if case .journalBeside(_, UInt64(shared)) = $0 { true } else { false } } == 1)
+    #expect(host.status.isSettled)
+    // From then on it says with which it goes on.
+    host.cut(1)
+    files.append("/log/a.log", " two")
+    host.pass(.seconds(60))
+    expectBoth("/log/a.log", ["one two"])
+    #expect(b.journalQueries == 1 && host.status.isSettled)
   }
 
-  @Test func headNotOnThisJournalIsReportedAndTriedAgainJ6() throws {
+  @Test func headsOfAnotherJournalAreReportedAndTriedAgainJ6() throws {
     let host = try FakeHost(files, servers: servers)
     host.pass(.seconds(1))
     host.cut(1)
     let checkpoint = b.lastCheckpoint
-    b.lastCheckpoint?.root = Digest(words: 9, 9, 9, 9)
+    b.lastCheckpoint?.journal = JournalID(UUIDBytes(high: 9, low: 9))
     files.create("/log/a.log", "one")
     host.pass(.seconds(60))
     #expect(b.contents("/log/a.log").isEmpty)
     #expect(host.reports.count { if case .serverDown = $0 { true } else { false } } <= 2)
     b.lastCheckpoint = checkpoint
+    host.pass(.seconds(60))
+    expectBoth("/log/a.log", ["one"])
+  }
+
+  @Test func anAcknowledgementOfRecordsThatAreNotOnThisJournalEndsTheConnectionJ6() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    b.lies = {
+      guard case .recordsDurable(var head) = $0 else { return $0 }
+      head.length = .max
+      return .recordsDurable(head)
+    }
+    files.create("/log/a.log", "one")
+    host.pass(.seconds(20))
+    #expect(host.reports.contains { if case .serverDown(ServerIndex(1), _) = $0 { true } else { false } })
+    b.lies = nil
     host.pass(.seconds(60))
     expectBoth("/log/a.log", ["one"])
   }

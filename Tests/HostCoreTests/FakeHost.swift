@@ -251,9 +251,9 @@ final class FakeHost {
     case .send(let id, let frame): exchange(id) { $0.receive(frame) }
     case .sendRecords(let id, let first, let upTo): sendRecords(id, first, upTo)
     case .sendPayload(let id, let file, let header): sendPayload(id, file, header)
-    case .verifyHead(let id, let length, let checkpoint):
-      let root = try? store.root(at: length)
-      inbox.append(.headVerified(id, root == checkpoint.root))
+    case .verifyHeads(let id, let heads):
+      let own = heads.filter { (try? store.root(at: $0.length)) == $0.root }
+      inbox.append(.headsVerified(id, own.max { $0.length < $1.length }))
     case .halt: break
     case .settled(let token):
       settled.append(token)

@@ -1,5 +1,6 @@
 import HostCore
 import JournalModel
+import MerkleLog
 import Testing
 import WireProtocol
 
@@ -23,6 +24,10 @@ final class FakeServer {
   /// Files whose payload goes there.
   private var isBeside: Set<FileUUID> = []
   var lastCheckpoint: Checkpoint?
+  /// Another history of the journal, which was there first.
+  var foreign: [[UInt8]] = []
+  private(set) var journalQueries = 0
+  private var hello: Hello?
 
   // How it behaves.
   var isUp = true
@@ -84,12 +89,16 @@ final class FakeServer {
 
   func receive(_ frame: Frame) {
     switch frame {
-    case .hello:
-      say(
-        .welcome(
-          Welcome(
-            version: 1, server: name, journalLength: UInt64(records.count), checkpoint: lastCheckpoint,
-            credit: credit)))
+    case .hello(let hello):
+      self.hello = hello
+      let heads = [foreign.isEmpty ? nil : checkpoint(foreign), lastCheckpoint].compactMap { $0 }
+      say(.welcome(Welcome(version: 1, server: name, heads: heads, credit: credit)))
+    case .journalQuery(let length):
+      journalQueries += 1
+      let history = foreign.isEmpty ? records : foreign
+      let most = min(history.count, Int(length))
+      say(.journalAnswer((1...most).map { checkpoint(Array(history.prefix($0))) }.map(\.head)))
+    case .extendJournal(let head): extend(head)
     case .records(let records): receive(records)
     case .resumeQuery(let uuids):
       questions.append(uuids)
@@ -103,11 +112,27 @@ final class FakeServer {
     }
   }
 
-  private func held(_ uuid: FileUUID) -> [HeldString] {
+  private func held(_ uuid: FileUUID) -> [TreeHead] {
     [files[uuid], branches[uuid]].compactMap { $0 }.filter { $0.durable > 0 }.map { file in
       let root = CheapHash.root(of: Array(file.bytes.prefix(file.durable)), leafSize: leafSize)
-      return HeldString(length: UInt64(file.durable), root: root)
+      return TreeHead(length: UInt64(file.durable), root: root)
     }
+  }
+
+  private func checkpoint(_ records: [[UInt8]]) -> Checkpoint {
+    var frontier = Frontier<CheapHash>()
+    for record in records { frontier.append(CheapHash.leaf(record.span.bytes)) }
+    return Checkpoint(
+      host: hello!.host, journal: hello!.journal, length: frontier.size, root: frontier.root,
+      signature: [UInt8](repeating: 0, count: Checkpoint.signatureByteCount))
+  }
+
+  private func extend(_ head: TreeHead) {
+    if head == lastCheckpoint?.head { return }
+    #expect(!foreign.isEmpty && lastCheckpoint == nil, "what it goes on with need not be said")
+    let shared = Array(foreign.prefix(Int(head.length)))
+    #expect(head.length == 0 || checkpoint(shared).head == head, "what it goes on with was stated")
+    shared.forEach(take)
   }
 
   private func extend(_ base: DurablePrefix) {
@@ -117,32 +142,34 @@ final class FakeServer {
       branches[base.file] = Held(promises: files[base.file]?.promises ?? [:])
       return _ = isBeside.insert(base.file)
     }
-    let place = strings.firstIndex(of: HeldString(length: base.length, root: base.root))
+    let place = strings.firstIndex(of: TreeHead(length: base.length, root: base.root))
     #expect(place != nil, "what it goes on with was stated")
     if place == 1 { isBeside.insert(base.file) } else { isBeside.remove(base.file) }
   }
 
   private func receive(_ frame: Records) {
     #expect(frame.first == UInt64(records.count), "records come in order")
-    for encoded in frame.encoded {
-      records.append(encoded)
-      guard let record = try? Record(decoding: encoded) else {
-        Issue.record("a record that can't be read")
-        continue
-      }
-      bodies.append(record.body)
-      switch record.body {
-      case .fileBorn(let born): files[born.file, default: Held()].promises[0] = CheapHash.empty
-      case .bytesAppended(let appended):
-        #expect(files[appended.file] != nil, "born before it grows")
-        #expect(files[appended.file]?.greatest == appended.offset, "extents join")
-        files[appended.file, default: Held()].promises[appended.end] = appended.root
-        branches[appended.file]?.promises[appended.end] = appended.root
-      default: break
-      }
-    }
+    frame.encoded.forEach(take)
     lastCheckpoint = frame.checkpoint
     if acknowledges { say(.recordsDurable(frame.checkpoint)) }
+  }
+
+  private func take(_ encoded: [UInt8]) {
+    records.append(encoded)
+    guard let record = try? Record(decoding: encoded) else {
+      Issue.record("a record that can't be read")
+      return
+    }
+    bodies.append(record.body)
+    switch record.body {
+    case .fileBorn(let born): files[born.file, default: Held()].promises[0] = CheapHash.empty
+    case .bytesAppended(let appended):
+      #expect(files[appended.file] != nil, "born before it grows")
+      #expect(files[appended.file]?.greatest == appended.offset, "extents join")
+      files[appended.file, default: Held()].promises[appended.end] = appended.root
+      branches[appended.file]?.promises[appended.end] = appended.root
+    default: break
+    }
   }
 
   func receive(_ header: PayloadHeader, _ bytes: [UInt8]) {
@@ -200,4 +227,8 @@ final class FakeServer {
       return String(decoding: file.bytes.prefix(file.durable), as: UTF8.self)
     }
   }
+}
+
+extension Checkpoint {
+  var head: TreeHead { TreeHead(length: length, root: root) }
 }

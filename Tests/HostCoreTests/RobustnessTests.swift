@@ -92,16 +92,18 @@ extension RobustnessTests.World {
     let held = (0..<3).map { _ in
       HeldFile(
         file: uuid(),
-        strings: (0..<Int(small() % 4)).map { _ in HeldString(length: chance(80) ? small() : number(), root: digest()) }
+        strings: (0..<Int(small() % 4)).map { _ in TreeHead(length: chance(80) ? small() : number(), root: digest()) }
       )
     }
-    let checkpoint = head(small() % 5)
-    return switch Int.random(in: 0..<14, using: &random) {
+    return switch Int.random(in: 0..<15, using: &random) {
+    case 14:
+      .journalAnswer(
+        (0..<Int(small() % 4)).map { _ in TreeHead(length: chance(80) ? small() : number(), root: digest()) })
     case 0, 1, 2:
       .welcome(
         Welcome(
-          version: chance(90) ? 1 : 2, server: "s", journalLength: chance(80) ? small() % 5 : number(),
-          checkpoint: checkpoint, credit: number()))
+          version: chance(90) ? 1 : 2, server: "s", heads: (0..<small() % 3).compactMap { _ in head(small() % 5) },
+          credit: number()))
     case 3, 4: head(chance(90) ? small() % 10 : number()).map { .recordsDurable($0) } ?? .pong(nonce: 0)
     case 5, 6, 7: .resumeAnswer(held)
     case 8, 9: .payloadDurable(prefixes)
@@ -137,7 +139,7 @@ extension RobustnessTests.World {
     case 9: .connected(ServerIndex(pick([-1, 0, 1, 2, .max])), connection())
     case 10: .disconnected(ServerIndex(pick([-1, 0, 1, 2])), chance(50) ? nil : connection(), reason: "r")
     case 11, 12: .received(connection(), frame())
-    case 13: .headVerified(connection(), chance(50))
+    case 13: .headsVerified(connection(), chance(50) ? TreeHead(length: small() % 5, root: digest()) : nil)
     case 14: .rootComputed(connection(), file(), length: number(), chance(80) ? digest() : nil)
     case 15: .payloadSent(connection(), file(), end: number())
     case 17: loaded(LoadID(number() % 8), .files([]))
@@ -195,7 +197,7 @@ extension RobustnessTests.World {
       return .committed(JournalPosition(length: chance(98) ? committed : number(), root: digest()), number: small())
     case .connect(let server):
       return chance(80) ? .connected(server, connection()) : .disconnected(server, nil, reason: "no")
-    case .verifyHead(let id, _, _): return .headVerified(id, chance(80))
+    case .verifyHeads(let id, let heads): return .headsVerified(id, chance(80) ? heads.first : nil)
     case .computeRoot(let connection, let id, let length):
       return .rootComputed(connection, id, length: length, chance(90) ? digest() : nil)
     case .sendPayload(let id, let file, let header):
@@ -208,7 +210,7 @@ extension RobustnessTests.World {
 
   mutating func note(_ effect: HostEffect) {
     switch effect {
-    case .watch, .list, .ingest, .probeWriters, .commit, .load, .connect, .verifyHead, .computeRoot, .sendPayload:
+    case .watch, .list, .ingest, .probeWriters, .commit, .load, .connect, .verifyHeads, .computeRoot, .sendPayload:
       asked.append(effect)
     default: break
     }

@@ -34,7 +34,7 @@ import Testing
         strings += 1
         return true
       }
-      let journal = HostJournal(host: try host("web1"), journal: journalID(1))
+      let journal = SequenceKey(journal: HostJournal(host: try host("web1"), journal: journalID(1)))
       damage += try store.listRecords(of: journal, from: 0) { number, _ in
         records.append(number)
         return true
@@ -75,6 +75,7 @@ import Testing
     let inKey = encoded { writer in
       writer.write(name: "web1")
       writer.write(journalID(1))
+      writer.write(UInt32(0))
       writer.write(UInt64(number))
     }
     let others = (0..<UInt64(Self.rows)).filter { $0 != UInt64(number) }

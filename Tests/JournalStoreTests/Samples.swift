@@ -48,20 +48,32 @@ func logPayload(_ key: StringKey, at offset: UInt64, _ bytes: [UInt8]) -> Server
   ServerBatch.LogPayload(key: key, offset: offset, bytes: bytes)
 }
 
-/// A run of records with the row that belongs to it.
+/// A run of records with the row that belongs to it. `held` are those before it, another sequence's too; of `kept` many
+/// records a checkpoint stays, after that of `last`.
 func run(
-  _ host: HostName, journal: UInt64 = 1, held: [[UInt8]] = [], _ records: [[UInt8]], key: Digest = digest(77)
+  _ host: HostName, journal: UInt64 = 1, sequence: UInt32 = 0, fork: ForkPoint? = nil, held: [[UInt8]] = [],
+  _ records: [[UInt8]], key: Digest = digest(77), kept: [Int] = [], last: Int = 0
 ) -> ServerBatch.RecordRun {
+  let sequence = SequenceKey(journal: HostJournal(host: host, journal: journalID(journal)), sequence: sequence)
   var frontier = Frontier<CheapHash>()
-  for record in held + records { frontier.append(leafHash(of: record)) }
-  let checkpoint = Checkpoint(
-    host: host, journal: journalID(journal), length: frontier.size, root: frontier.root,
-    signature: [UInt8](repeating: 9, count: 64))
+  for record in held { _ = frontier.append(record: record) }
+  var nodes: [JournalNodes] = []
+  var checkpoints: [Checkpoint] = []
+  func checkpoint() -> Checkpoint {
+    Checkpoint(
+      host: host, journal: journalID(journal), length: frontier.size, root: frontier.root,
+      signature: [UInt8](repeating: 9, count: 64))
+  }
+  if kept.contains(held.count) { checkpoints.append(checkpoint()) }
+  for record in records {
+    if let completed = frontier.append(record: record) { nodes.append(completed) }
+    if kept.contains(Int(frontier.size)) { checkpoints.append(checkpoint()) }
+  }
+  let row = HeldJournal(
+    key: sequence, publicKey: key, length: frontier.size, checkpoint: frontier.size == 0 ? nil : checkpoint(),
+    frontier: frontier.subtrees, kept: KeptCheckpoint(length: UInt64(kept.last ?? last)), fork: fork)
   return ServerBatch.RecordRun(
-    first: UInt64(held.count), encoded: records,
-    after: HeldJournal(
-      host: host, journal: journalID(journal), publicKey: key, length: frontier.size,
-      checkpoint: frontier.size == 0 ? nil : checkpoint, frontier: frontier.subtrees))
+    first: UInt64(held.count), encoded: records, after: row, checkpoints: checkpoints, nodes: nodes)
 }
 
 extension HostBatch {

@@ -106,7 +106,10 @@ private struct HostHistory {
 private struct ServerHistory {
   private let hosts: [HostName]
   private var numbers: SeededNumbers
-  private var records: [HostJournal: [[UInt8]]] = [:]
+  /// All of each sequence, and where it leaves another one.
+  private var records: [SequenceKey: [[UInt8]]] = [:]
+  private var forks: [SequenceKey: ForkPoint] = [:]
+  private var kept: [SequenceKey: Int] = [:]
   private var rows: [StringKey: StoredString] = [:]
   private(set) var leaves: [StringKey: UInt64] = [:]
 
@@ -148,10 +151,24 @@ private struct ServerHistory {
   private mutating func nextRun() -> ServerBatch.RecordRun {
     let host = hosts[number(0..<2)]
     let journal = UInt64(number(1..<3))
-    var held = records[HostJournal(host: host, journal: journalID(journal))] ?? []
+    let all = HostJournal(host: host, journal: journalID(journal))
+    let key = SequenceKey(journal: all, sequence: chance(of: 2) ? 0 : UInt32(number(1..<4)))
+    var held = records[key] ?? []
+    var fork = forks[key]
+    if key.sequence > 0, held.isEmpty {
+      let base = UInt32(number(0..<Int(key.sequence)))
+      let shared = records[SequenceKey(journal: all, sequence: base)] ?? []
+      let start = number(0..<max(1, shared.count + (chance(of: 9) ? 2 : 0)))
+      fork = ForkPoint(base: base, start: UInt64(start))
+      held = Array(shared.prefix(start))
+    }
     if chance(of: 12), !held.isEmpty { held.removeLast() }
-    let new = (0..<number(0..<5)).map { _ in record(number(0..<99), size: number(1..<200)) }
-    return run(host, journal: journal, held: held, new, key: digest(chance(of: 20) ? 78 : 77))
+    let new = (0..<number(0..<(chance(of: 9) ? 90 : 5))).map { _ in record(number(0..<99), size: number(1..<200)) }
+    let last = min(kept[key] ?? 0, held.count)
+    let stays = new.isEmpty || chance(of: 2) ? [] : [held.count + number(1..<new.count + 1)]
+    return run(
+      host, journal: journal, sequence: key.sequence, fork: fork, held: held, new,
+      key: digest(chance(of: 20) ? 78 : 77), kept: stays, last: last)
   }
 
   private mutating func extend(_ key: StringKey, in batch: inout ServerBatch) {
@@ -204,7 +221,16 @@ private struct ServerHistory {
   }
 
   mutating func applied(_ batch: ServerBatch) {
-    for run in batch.records { records[run.after.key, default: []] += run.encoded }
+    for run in batch.records {
+      let key = run.after.key
+      if records[key] == nil, let fork = run.after.fork {
+        let shared = records[SequenceKey(journal: key.journal, sequence: fork.base)] ?? []
+        records[key] = Array(shared.prefix(Int(fork.start)))
+        forks[key] = fork
+      }
+      records[key, default: []] += run.encoded
+      kept[key] = Int(run.after.kept.length)
+    }
     for row in batch.strings { rows[row.key] = row }
     for range in batch.leaves {
       leaves[range.key] = max(leaves[range.key] ?? 0, range.first + UInt64(range.hashes.count))

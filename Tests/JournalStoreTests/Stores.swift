@@ -110,6 +110,9 @@ struct ServerStoreContents: Equatable {
   var counter: UInt64?
   var journals: [HeldJournal]
   var records: [[[UInt8]]]
+  var heads: [[TreeHead]] = []
+  var beginnings: [[JournalBeginning]] = []
+  var checkpoints: [Checkpoint?] = []
   var strings: [StoredString]
   var promises: [Promise]
   var ranges: [LogRange]
@@ -125,8 +128,13 @@ struct ServerStoreContents: Equatable {
   init(_ store: any ServerHoldingsStore, leaves counts: [StringKey: UInt64] = [:]) throws {
     counter = try store.startCounter()
     journals = try store.journals()
-    records = try journals.map {
-      try store.records(host: $0.host, journal: $0.journal, from: 0, count: .max, bytes: .max)
+    records = try journals.map { try store.records(of: $0.key, from: 0, count: .max, bytes: .max) }
+    for row in journals {
+      heads.append(try store.answer(.heads(row.key.journal, upTo: .max)).heads)
+      for length in [0, row.start, row.length / 2, row.length] {
+        beginnings.append(try store.answer(.beginnings(row.key.journal, length: length)).beginnings)
+        checkpoints.append(try store.checkpoint(of: row.key, beyond: length))
+      }
     }
     strings = try store.strings()
     promises = try store.promises()

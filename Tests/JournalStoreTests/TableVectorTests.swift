@@ -24,6 +24,13 @@ private enum Vectors {
     + "b6b7b8b9babbbcbdbebf404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f606162636465"
     + "666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5"
     + "b6b7b8b9babbbcbdbebf202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
+    + "0000000000000002000000000000009601000000010000000000000002"
+  static let sequenceKey = "776562310000112233445546778899aabbccddeeff00000003"
+  static let nodesKey = "776562310000112233445546778899aabbccddeeff00000003000000000000007f"
+  static let checkpointKey = "776562310000112233445546778899aabbccddeeff0000000300000000000003e8"
+  static let nodes =
+    "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
+    + "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
   static let storedString =
     "030000000000020005000000009c3f21d717979cfdfacc3f00000000000a2f7661722f6c6f672f6117979cfdfacc3f00"
     + "17979cfe362a00000100112233445546778899aabbccddeeff0000000000001000202122232425262728292a2b2c2d2e"
@@ -78,11 +85,13 @@ private enum Vectors {
     #expect(encoded { $0.write(known) }.hex == Vectors.knownFile)
     #expect(encoded { $0.write(optional: Optional(file)) { $0.write($1) } }.hex == Vectors.gap)
     #expect(encoded { $0.write(DeliveredRow(length: 69_632, losses: 2)) }.hex == Vectors.delivered)
+    let sequence = SequenceKey(journal: HostJournal(host: key.key.host, journal: journal), sequence: 3)
     let held = HeldJournal(
-      host: key.key.host, journal: journal, publicKey: Self.digest(from: 0x40), length: 3,
+      key: sequence, publicKey: Self.digest(from: 0x40), length: 3,
       checkpoint: Checkpoint(
         host: key.key.host, journal: journal, length: 3, root: root, signature: Array(0x40..<0x80)),
-      frontier: [root, tail])
+      frontier: [root, tail], kept: KeptCheckpoint(length: 2, bytesSince: 150), fork: ForkPoint(base: 1, start: 2))
+    #expect(encoded { $0.write([root, tail]) }.hex == Vectors.nodes)
     #expect(encoded { $0.write(held) }.hex == Vectors.heldJournal)
     let string = StoredString(
       key: key, identity: identity, isDerived: false, path: BytePath("/var/log/a"),
@@ -97,17 +106,22 @@ private enum Vectors {
     totals.files = 1
     totals.open = 2
     totals.branches = 3
-    totals.bytes = 4
-    totals.records = 5
-    totals.recordBytes = 6
-    totals.promises = 7
-    totals.names = 8
-    #expect(encoded { $0.write(totals) }.hex == (1...8).map { "000000000000000\($0)" }.joined())
+    totals.forks = 4
+    totals.bytes = 5
+    totals.records = 6
+    totals.recordBytes = 7
+    totals.promises = 8
+    totals.names = 9
+    #expect(encoded { $0.write(totals) }.hex == (1...9).map { "000000000000000\($0)" }.joined())
   }
 
   @Test func `Keys of the tables are as specified`() throws {
     #expect(encoded { $0.write(key) }.hex == Vectors.stringKey)
     #expect(ServerTransaction.logKey(key, 65_536).hex == Vectors.logKey)
+    let sequence = SequenceKey(journal: HostJournal(host: key.key.host, journal: journal), sequence: 3)
+    #expect(encoded { $0.write(sequence) }.hex == Vectors.sequenceKey)
+    #expect(ServerTransaction.key(sequence, 127).hex == Vectors.nodesKey)
+    #expect(ServerTransaction.key(sequence, 1_000).hex == Vectors.checkpointKey)
     let promise = Promise(key: key.key, length: 69_632, root: root)
     #expect(ServerTransaction.key(of: promise).hex == Vectors.promiseKey)
     #expect(ServerTransaction.key(ofName: root).hex == Vectors.nameKey)

@@ -69,7 +69,7 @@ import Testing
       switch refused {
       case .firstFile: .string(StringKey(key: FileKey(host: host.name, file: host.files[0].uuid), string: 0))
       case .secondFile: .string(StringKey(key: FileKey(host: other.name, file: other.files[1].uuid), string: 0))
-      case .journal: .journal(HostJournal(host: host.name, journal: host.journal))
+      case .journal: .journal(host.sequence(0))
       }
     return world
   }

@@ -90,6 +90,8 @@ final class FakeHost {
   var isGreedy = false
   /// Others have its name and its files' uuids, and other bytes.
   var isClone = false
+  /// It was told of records that aren't its own, and ends the connection.
+  private(set) var isMisled = false
 
   init(_ name: String, journal: UInt64 = 1, limits: Limits) {
     self.name = HostName(name)!
@@ -146,6 +148,24 @@ final class FakeHost {
       .fileClosed(FileClosed(file: file.uuid, length: file.tree.length, root: file.tree.root, reason: .deleted)), nil)
   }
 
+  func sequence(_ number: UInt32) -> SequenceKey {
+    SequenceKey(journal: HostJournal(host: name, journal: journal), sequence: number)
+  }
+
+  func head(at length: UInt64) -> TreeHead { TreeHead(length: length, root: journalRoots[Int(length)]) }
+
+  func frontier(at length: UInt64) -> [Digest] {
+    var frontier = Frontier<MixHasher>()
+    for record in records.prefix(Int(length)) { frontier.append(MixHasher.leaf(record.span.bytes)) }
+    return frontier.subtrees
+  }
+
+  /// The longest of these heads that is on its journal.
+  func longest(of heads: [TreeHead]) -> TreeHead? {
+    heads.filter { $0.length > 0 && $0.length <= UInt64(records.count) && head(at: $0.length) == $0 }
+      .max { $0.length < $1.length }
+  }
+
   func checkpoint(at length: UInt64) -> Checkpoint {
     let root = journalRoots[Int(length)]
     return Checkpoint(
@@ -172,6 +192,7 @@ final class FakeHost {
 
   func connected(_ id: ConnectionID) {
     connection = id
+    isMisled = false
     outbox = [.frame(hello)]
     isWelcome = false
     offered = [:]
@@ -254,21 +275,27 @@ final class FakeHost {
   func receive(_ frame: Frame, now: Instant) {
     switch frame {
     case .welcome(let welcome):
-      isWelcome = true
       credit = welcome.credit
       firstCredit = welcome.credit
       long = nil
-      sentRecords = welcome.journalLength
-      durableRecords = welcome.journalLength
-      if welcome.journalLength > 0, welcome.checkpoint != checkpoint(at: welcome.journalLength) {
-        complaints.append("welcome with another head")
+      let heads = welcome.heads.map { TreeHead(length: $0.length, root: $0.root) }
+      if let own = longest(of: heads) {
+        if heads.count > 1 { outbox.append(.frame(.extendJournal(own))) }
+        goOn(from: own.length)
+      } else if heads.isEmpty {
+        goOn(from: 0)
+      } else {
+        if !isClone { complaints.append("welcome with another head") }
+        outbox.append(.frame(.journalQuery(length: UInt64(records.count))))
       }
-      // What the server holds records of is offered.
-      for number in 0..<Int(min(welcome.journalLength, UInt64(stated.count))) {
-        if let (file, length) = stated[number] { offered[file] = max(offered[file] ?? 0, length) }
-      }
+    case .journalAnswer(let heads):
+      let own = longest(of: heads) ?? TreeHead(length: 0, root: .zero)
+      outbox.append(.frame(.extendJournal(own)))
+      goOn(from: own.length)
     case .recordsDurable(let head):
       let isOurs = head.length <= UInt64(records.count) && head == checkpoint(at: head.length)
+      // Another clone's were on their way into the sequence that it goes on with.
+      if isClone, !isOurs { return isMisled = true }
       if !isOurs || head.length < durableRecords { complaints.append("records acknowledged: \(head.length)") }
       durableRecords = head.length
       sentRecords = max(sentRecords, head.length)
@@ -290,6 +317,16 @@ final class FakeHost {
       guard let file = refusal.file, let index = files.firstIndex(where: { $0.uuid == file }) else { return }
       progress[index] = .refused(until: now + limits.retry)
     default: break
+    }
+  }
+
+  private func goOn(from length: UInt64) {
+    isWelcome = true
+    sentRecords = length
+    durableRecords = length
+    // What the server holds records of is offered.
+    for number in 0..<Int(length) {
+      if let (file, length) = stated[number] { offered[file] = max(offered[file] ?? 0, length) }
     }
   }
 

@@ -56,7 +56,6 @@ extension FakeWorld {
   func judge(_ frame: Frame, to id: ConnectionID) {
     guard let index = links[id] else { return }
     let host = hosts[index]
-    let holdings = store.snapshot()
     func check(_ file: FileUUID, _ length: UInt64, _ root: Digest? = nil) {
       acknowledgements += 1
       guard length > 0 else { return }
@@ -67,14 +66,8 @@ extension FakeWorld {
       for row in rows { judge(row) }
     }
     switch frame {
-    case .recordsDurable, .welcome:
-      let length =
-        if case .recordsDurable(let head) = frame { head.length } else if case .welcome(let welcome) = frame {
-          welcome.journalLength
-        } else { UInt64(0) }
-      acknowledgements += 1
-      let held = holdings.journal(HostJournal(host: host.name, journal: host.journal))
-      if (held?.length ?? 0) < length { complaints.append("\(length) records stated that aren't durable") }
+    case .recordsDurable(let head): judge([head], of: host)
+    case .welcome(let welcome): judge(welcome.heads, of: host)
     case .payloadDurable(let prefixes): for held in prefixes { check(held.file, held.length, held.root) }
     case .resumeAnswer(let files):
       for file in files { for string in file.strings { check(file.file, string.length, string.root) } }
@@ -83,11 +76,34 @@ extension FakeWorld {
     }
   }
 
+  private func judge(_ heads: [Checkpoint], of host: FakeHost) {
+    let holdings = store.snapshot()
+    acknowledgements += heads.count
+    for head in heads {
+      let isHeld = holdings.sequences(of: host.sequence(0).journal).contains { row in
+        let frontier = try? holdings.frontier(of: row.key, at: head.length, hasher: MixHasher.self)
+        return frontier?.root == head.root
+      }
+      if !isHeld { complaints.append("\(head.length) records stated that aren't durable") }
+    }
+  }
+
+  /// All that is held of a host's journal.
+  func histories(of host: FakeHost) -> [[[UInt8]]] {
+    store.snapshot().sequences(of: host.sequence(0).journal).map {
+      (try? store.records(of: $0.key, from: 0, count: .max, bytes: .max)) ?? []
+    }
+  }
+
   /// Everything that is wrong at the end.
   func verdict() -> [String] {
     var wrong = complaints + disk.complaints
     let holdings = store.snapshot()
     for host in hosts {
+      let histories = histories(of: host)
+      if !histories.contains(host.records) { wrong.append("the records of \(host.name) aren't held as they are") }
+      let isFork = histories.count > Set(hosts.filter { $0.sequence(0) == host.sequence(0) }.map(\.records)).count
+      if isFork { wrong.append("\(host.name)'s journal is held as \(histories.count) sequences") }
       for file in host.files {
         let rows = strings(FileKey(host: host.name, file: file.uuid))
         let own = rows.filter { durableBytes($0).starts(with: file.bytes) }

@@ -287,6 +287,7 @@ final class FakeWorld {
     guard let index = links[id], hosts[index].connection == id else { return }
     hosts[index].receive(frame, now: now)
     complaints += hosts[index].complaints
+    if hosts[index].isMisled { cutConnection(of: index) }
   }
 
   private func performNext() {

@@ -292,7 +292,7 @@ import WireProtocol
     asking.settle()
     let expected = [Array(host.files[3..<6]), [host.files[8]]].map { files in
       files.map {
-        HeldFile(file: $0.uuid, strings: [HeldString(length: UInt64($0.bytes.count), root: $0.tree.root)])
+        HeldFile(file: $0.uuid, strings: [TreeHead(length: UInt64($0.bytes.count), root: $0.tree.root)])
       }
     }
     #expect(asking.answers == [expected[0], expected[1] + [HeldFile(file: FakeHost.uuid(77), strings: [])]])

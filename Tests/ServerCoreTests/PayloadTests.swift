@@ -121,7 +121,7 @@ import WireProtocol
     client.settle()
     #expect(client.durable(0) == 5)
     client.send(.resumeQuery([host.files[0].uuid]))
-    #expect(client.answers.last?.first?.strings == [HeldString(length: 5, root: host.files[0].roots[5]!)])
+    #expect(client.answers.last?.first?.strings == [TreeHead(length: 5, root: host.files[0].roots[5]!)])
     client.payload(0, 5..<48)
     client.settle()
     #expect(client.durable(0) == 48)
@@ -307,7 +307,7 @@ import WireProtocol
     next.send(.resumeQuery([FakeHost.uuid(1)]))
     #expect(
       next.answers == [
-        [HeldFile(file: FakeHost.uuid(1), strings: [HeldString(length: 20, root: lost.files[0].roots[20]!)])]
+        [HeldFile(file: FakeHost.uuid(1), strings: [TreeHead(length: 20, root: lost.files[0].roots[20]!)])]
       ])
     next.payload(0, 20..<42)
     next.settle()
@@ -430,7 +430,7 @@ import WireProtocol
     #expect(
       next.answers == [
         [
-          HeldFile(file: host.files[0].uuid, strings: [HeldString(length: 35, root: host.files[0].roots[35]!)]),
+          HeldFile(file: host.files[0].uuid, strings: [TreeHead(length: 35, root: host.files[0].roots[35]!)]),
           HeldFile(file: FakeHost.uuid(77), strings: []), HeldFile(file: host.files[3].uuid, strings: []),
         ]
       ])
@@ -576,7 +576,6 @@ import WireProtocol
     let world = FakeWorld.empty(limits)
     let (bad, good) = (smallAppends(limits, host: "web1"), smallAppends(limits, host: "web2"))
     let file = StringKey(key: FileKey(host: bad.name, file: bad.files[1].uuid), string: 0)
-    let journal = HostJournal(host: bad.name, journal: bad.journal)
     func deliver(_ host: FakeHost) -> ScriptedClient {
       let client = ScriptedClient(world, host)
       for first in stride(from: 0, to: host.records.count, by: 8) where client.closed == nil {
@@ -598,7 +597,7 @@ import WireProtocol
     #expect((0..<3).allSatisfy { other.durable($0) > 0 })
     #expect(world.machine.status.apartCount == 1 && world.machine.status.blocked == nil && world.haltReason == nil)
     // A journal: nothing of its host that isn't durable counts, others go on.
-    world.poisoned.insert(.journal(journal))
+    world.poisoned.insert(.journal(bad.sequence(0)))
     let first = UInt64(bad.records.count)
     bad.write(0, text(9, 1))
     one.sendRecords(from: first)

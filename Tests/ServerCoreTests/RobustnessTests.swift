@@ -72,6 +72,8 @@ import WireProtocol
       case 8: return .credit(total: length())
       case 9: return .goodbye(code: .other, text: "")
       case 10, 11: return .extend(.nothing(of: host.files.randomElement(using: &generator)?.uuid ?? uuid()))
+      case 13: return .journalQuery(length: length())
+      case 14: return .extendJournal(TreeHead(length: UInt64(number(12)), root: root()))
       case 12: return .extend(DurablePrefix(file: uuid(), length: signedLength(), root: root()))
       default: return .pong(nonce: length())
       }
@@ -89,7 +91,7 @@ import WireProtocol
         ids.append(id)
         world.send(host.hello, on: id)
         sent[host.journal] = 0
-        if case .welcome(let welcome) = world.answers[id]?.first { sent[host.journal] = welcome.journalLength }
+        if case .welcome(let welcome) = world.answers[id]?.first { sent[host.journal] = welcome.heads.first?.length }
         owner[id] = host
       }
       let id = ids[number(ids.count)]
@@ -196,7 +198,11 @@ import WireProtocol
       let id = ConnectionID(UInt64(number(4)))
       let file = host.files[number(4)]
       let key = StringKey(key: FileKey(host: host.name, file: file.uuid), string: number(9) == 0 ? 1 : 0)
-      switch number(17) {
+      switch number(19) {
+      case 17: feed(.received(id, .journalQuery(length: UInt64(number(90)))))
+      case 18:
+        let length = UInt64(number(host.records.count + 1))
+        feed(.received(id, .extendJournal(host.head(at: length))))
       case 16:
         let asked = recent.compactMap { if case .load(let id, let query) = $0 { (id, query) } else { nil } }
         guard let (id, query) = asked.last else { continue }
@@ -209,10 +215,20 @@ import WireProtocol
           case .files(let keys, _), .rows(let keys): keys.map { LoadedFile(key: $0, row: nil) }
           case .promises(let key, let length, _):
             [LoadedFile(key: key, row: nil, promisesEnd: number(2) == 0 ? nil : length / 2)]
-          case .keys: []
+          case .keys, .heads, .beginnings, .records: []
           }
         // Too old, or with other files than were asked for.
-        feed(.loaded(id, StoreAnswer(number: UInt64(number(2)), files: number(4) == 0 ? [] : files)))
+        var answer = StoreAnswer(number: UInt64(number(2)), files: number(4) == 0 ? [] : files)
+        if case .beginnings(_, let length) = query {
+          let kept = KeptCheckpoint()
+          answer.beginnings = (0..<number(3)).map {
+            JournalBeginning(sequence: UInt32($0), length: length, frontier: host.frontier(at: length), kept: kept)
+          }
+        }
+        if case .records(_, let first, _, _) = query, number(9) > 0 {
+          answer.records = Array(host.records[min(Int(clamping: first), host.records.count)...].prefix(1 + number(4)))
+        }
+        feed(.loaded(id, answer))
       case 0: feed(.accepted(id, Peer(names: ["web1"], address: "")))
       case 1: feed(.received(id, host.hello))
       case 2: feed(.received(id, host.recordFrame(0..<UInt64(host.records.count))))

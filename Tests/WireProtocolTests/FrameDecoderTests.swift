@@ -67,7 +67,7 @@ import WireProtocol
     }
   }
 
-  @Test("An unknown type is refused by its header", arguments: [0, 15, 255] as [UInt8])
+  @Test("An unknown type is refused by its header", arguments: [0, 18, 255] as [UInt8])
   func unknownType(type: UInt8) {
     #expect(decodeAll([0, 0, 0, 0, type]).error == .unknownType(type, at: 0))
   }
@@ -93,7 +93,7 @@ import WireProtocol
     checkpoint.host = longName
     let features = Array(repeating: String(repeating: "f", count: 64), count: 64)
     let text = String(repeating: "t", count: 512)
-    let strings = Array(repeating: HeldString(length: 1, root: Samples.root), count: FrameBounds.stringsPerFile)
+    let strings = Array(repeating: TreeHead(length: 1, root: Samples.root), count: FrameBounds.stringsPerFile)
     let record = [UInt8](repeating: 1, count: Record.maximumByteCount / limits.recordsPerFrame)
     let lastRecord = record + [UInt8](repeating: 1, count: Record.maximumByteCount % limits.recordsPerFrame)
     let frames: [Frame] = [
@@ -102,8 +102,9 @@ import WireProtocol
           oldest: 1, newest: 1, host: longName, journal: Samples.journal, publicKey: Samples.key, features: features)),
       .welcome(
         Welcome(
-          version: 1, server: String(repeating: "s", count: 253), journalLength: 1, checkpoint: checkpoint, credit: 1,
-          features: features)),
+          version: 1, server: String(repeating: "s", count: 253),
+          heads: Array(repeating: checkpoint, count: FrameBounds.sequencesPerJournal), credit: 1, features: features)),
+      .journalAnswer(Array(repeating: TreeHead(length: 1, root: Samples.root), count: FrameBounds.heads)),
       .records(
         Records(
           first: 0, encoded: Array(repeating: record, count: limits.recordsPerFrame - 1) + [lastRecord],
@@ -156,9 +157,11 @@ import WireProtocol
   func unexpectedFrames() throws {
     let firsts: [FrameSender: Set<FrameType>] = [.host: [.hello], .server: [.welcome, .refusal, .goodbye]]
     let later: [FrameSender: Set<FrameType>] = [
-      .host: [.records, .resumeQuery, .extend, .payload, .ping, .pong, .goodbye],
+      .host: [
+        .records, .journalQuery, .extendJournal, .resumeQuery, .extend, .payload, .ping, .pong, .goodbye,
+      ],
       .server: [
-        .recordsDurable, .resumeAnswer, .payloadDurable, .credit, .refusal, .ping, .pong, .goodbye,
+        .recordsDurable, .journalAnswer, .resumeAnswer, .payloadDurable, .credit, .refusal, .ping, .pong, .goodbye,
       ],
     ]
     let greetings: [FrameSender: [UInt8]] = [
@@ -198,7 +201,7 @@ import WireProtocol
       .payload(PayloadHeader(file: file, offset: beyond - 1, length: 1)),
       .payloadDurable([DurablePrefix(file: file, length: beyond, root: Samples.root)]),
       .extend(DurablePrefix(file: file, length: beyond, root: Samples.root)),
-      .resumeAnswer([HeldFile(file: file, strings: [HeldString(length: beyond, root: Samples.root)])]),
+      .resumeAnswer([HeldFile(file: file, strings: [TreeHead(length: beyond, root: Samples.root)])]),
       .hello(Hello(oldest: 2, newest: 1, host: Samples.host, journal: Samples.journal, publicKey: Samples.key)),
       .records(Records(first: 0, encoded: [], checkpoint: Samples.checkpoint)),
       .resumeQuery(Array(repeating: file, count: Samples.limits.resumePage + 1)),

@@ -31,8 +31,8 @@ enum Samples {
       .frame(
         .hello(Hello(oldest: 1, newest: 1, host: host, journal: journal, publicKey: key, features: ["zstd"])))
     ),
-    (FrameVectors.welcomeNew, .frame(.welcome(welcome(length: 0, nil)))),
-    (FrameVectors.welcome, .frame(.welcome(welcome(length: 1_000, checkpoint)))),
+    (FrameVectors.welcomeNew, .frame(.welcome(welcome([])))),
+    (FrameVectors.welcome, .frame(.welcome(welcome([checkpoint])))),
     (FrameVectors.records, .frame(.records(records))),
     (FrameVectors.recordsDurable, .frame(.recordsDurable(checkpoint))),
     (FrameVectors.resumeQuery, .frame(.resumeQuery([file, other]))),
@@ -40,7 +40,7 @@ enum Samples {
       FrameVectors.resumeAnswer,
       .frame(
         .resumeAnswer([
-          HeldFile(file: file, strings: [HeldString(length: 65_537, root: root)]), HeldFile(file: other, strings: []),
+          HeldFile(file: file, strings: [TreeHead(length: 65_537, root: root)]), HeldFile(file: other, strings: []),
         ]))
     ),
     (
@@ -50,6 +50,13 @@ enum Samples {
     (FrameVectors.payloadDurable, .frame(.payloadDurable([DurablePrefix(file: file, length: 65_542, root: root)]))),
     (FrameVectors.extend, .frame(.extend(DurablePrefix(file: file, length: 65_542, root: root)))),
     (FrameVectors.extendNothing, .frame(.extend(.nothing(of: file)))),
+    (FrameVectors.journalQuery, .frame(.journalQuery(length: 1_000))),
+    (
+      FrameVectors.journalAnswer,
+      .frame(.journalAnswer([TreeHead(length: 998, root: root), TreeHead(length: 999, root: key)]))
+    ),
+    (FrameVectors.extendJournal, .frame(.extendJournal(TreeHead(length: 998, root: root)))),
+    (FrameVectors.extendJournalNothing, .frame(.extendJournal(TreeHead(length: 0, root: .zero)))),
     (FrameVectors.credit, .frame(.credit(total: 33_554_438))),
     (
       FrameVectors.refusal,
@@ -64,8 +71,8 @@ enum Samples {
     (FrameVectors.goodbye, .frame(.goodbye(code: .shuttingDown, text: "bis später"))),
   ]
 
-  private static func welcome(length: UInt64, _ checkpoint: Checkpoint?) -> Welcome {
-    Welcome(version: 1, server: "logs-a", journalLength: length, checkpoint: checkpoint, credit: 33_554_432)
+  private static func welcome(_ heads: [Checkpoint]) -> Welcome {
+    Welcome(version: 1, server: "logs-a", heads: heads, credit: 33_554_432)
   }
 
   private static let records = Records(

@@ -55,7 +55,7 @@ extension Seeded {
 
   /// A frame, with the bytes that follow it if it is a payload.
   mutating func decoded() -> DecodedFrame {
-    switch number(0...12) {
+    switch number(0...15) {
     case 0:
       .frame(
         .hello(
@@ -66,8 +66,8 @@ extension Seeded {
       .frame(
         .welcome(
           Welcome(
-            version: UInt16(number(0...9)), server: text(), journalLength: length(),
-            checkpoint: chance(1, in: 2) ? checkpoint() : nil, credit: length(), features: features())))
+            version: UInt16(number(0...9)), server: text(), heads: (0..<number(0...3)).map { _ in checkpoint() },
+            credit: length(), features: features())))
     case 2:
       .frame(
         .records(
@@ -82,7 +82,7 @@ extension Seeded {
           (0..<number(0...Samples.limits.resumePage)).map { _ in
             HeldFile(
               file: file(),
-              strings: (0..<number(0...3)).map { _ in HeldString(length: length(), root: digest()) })
+              strings: (0..<number(0...3)).map { _ in TreeHead(length: length(), root: digest()) })
           }))
     case 6:
       .frame(
@@ -96,6 +96,10 @@ extension Seeded {
     case 10: .frame(.pong(nonce: next()))
     case 11: .frame(.goodbye(code: code(), text: text()))
     case 12: .frame(.extend(DurablePrefix(file: file(), length: length(), root: digest())))
+    case 13: .frame(.journalQuery(length: length()))
+    case 14:
+      .frame(.journalAnswer((0..<number(0...9)).map { _ in TreeHead(length: length(), root: digest()) }))
+    case 15: .frame(.extendJournal(TreeHead(length: length(), root: digest())))
     default: payload(bytes(1...Samples.limits.payloadFrameSize))
     }
   }

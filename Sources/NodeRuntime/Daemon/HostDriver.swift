@@ -123,9 +123,10 @@ final class HostDriver: @unchecked Sendable {
     case .send(let connection, let frame): links[connection]?.send(frame)
     case .sendRecords(let connection, let first, let end): sendRecords(connection, first..<end)
     case .sendPayload(let connection, let id, let header): sendPayload(connection, id, header)
-    case .verifyHead(let connection, let length, let checkpoint):
-      ask(.journal, .connection(connection)) { [identity, store] in
-        .headVerified(connection, Self.isHead(checkpoint, length, of: identity, store))
+    case .verifyHeads(let connection, let heads):
+      ask(.journal, .connection(connection)) { [store] in
+        let longest = heads.sorted { $0.length > $1.length }.first { (try? store.root(at: $0.length)) == $0.root }
+        return .headsVerified(connection, longest)
       }
     case .settled(let token): onSettled(token)
     case .halt(let reason): halt(reason)
@@ -259,14 +260,6 @@ final class HostDriver: @unchecked Sendable {
         return .loaded(id, try store.answer(query, servers: servers))
       } catch { return .loadFailed(id, error) }
     }
-  }
-
-  private static func isHead(
-    _ checkpoint: Checkpoint, _ length: UInt64, of identity: JournalIdentity, _ store: LMDBHostStore<SHA256Tree>
-  ) -> Bool {
-    checkpoint.host == identity.host && checkpoint.journal == identity.journal && checkpoint.length == length
-      && JournalKey.verify(checkpoint.signature, checkpoint.signedBytes, publicKey: identity.publicKey)
-      && (try? store.root(at: length)) == checkpoint.root
   }
 
   /// Reads and signs on a worker, with the key of the connection's payload: what is sent later stays behind it (W1).

@@ -86,6 +86,12 @@ extension HostReport {
         .warning, "beside", "a server holds other bytes under this file's uuid, this one's are delivered beside them",
         of: .directory(of: path), subject: "\(file) \(Self.name(server, servers))",
         ["file": file.text, "path": path.escaped, "server": Self.name(server, servers)])
+    case .journalBeside(let server, let number):
+      ReportEvent(
+        .warning, "beside",
+        "a server holds other records of this journal, this one's are delivered beside them: was node.data put back from "
+          + "a backup, or does another machine have this one's keys?",
+        subject: Self.name(server, servers), ["server": Self.name(server, servers), "from": "\(number)"])
     case .unreadable(let path, let why):
       ReportEvent(
         .warning, "unreadable", "can't be read, tried again until it can: check its permissions",
@@ -207,6 +213,12 @@ extension ServerReport {
         .warning, "branch", "other bytes than those held came for a file: both are kept", of: .host(key.host),
         subject: "\(key.file.text) \(offset)",
         ["host": key.host.text, "file": key.file.text, "stored": stored.escaped, "from": "\(offset)"])
+    case .forked(let journal, let number):
+      ReportEvent(
+        .warning, "equivocation",
+        "other records than those held came of a journal: both are kept; a cloned or rolled-back machine, or a thief's",
+        of: .host(journal.host), subject: "\(journal.journal.text) \(number)",
+        ["host": journal.host.text, "journal": journal.journal.text, "from": "\(number)"])
     case .gap(let host, let gap):
       gap.event(of: host)
     case .refused(let key, let path, let code, let why):

@@ -7,6 +7,8 @@ package struct InspectedEvent: Encodable, Sendable, Hashable {
   package var journal: String
   /// Its number in the journal, from 0.
   package var record: UInt64
+  /// Of a sequence beside the one that came first: the number of its first record of its own.
+  package var fork: UInt64?
   package var time: String
   package var type: String
   package var file: String?
@@ -35,6 +37,7 @@ package struct InspectedEvent: Encodable, Sendable, Hashable {
     role = journal.role
     self.journal = journal.journal.text
     self.record = number
+    fork = journal.fork
     time = record.time.rfc3339
     switch record.body {
     case .journalOpened(let opened):

@@ -17,6 +17,8 @@ package struct InspectedHost: Encodable, Sendable, Hashable {
   package struct Journal: Encodable, Sendable, Hashable {
     package var journal: String
     package var records: UInt64
+    /// As in the overview.
+    @Null package var fork: UInt64?
   }
 }
 
@@ -25,7 +27,7 @@ extension Inspection {
     let files = try files(of: filter)
     var result: [InspectedHost] = []
     for journal in try journals(of: filter) {
-      let entry = InspectedHost.Journal(journal: journal.journal.text, records: journal.length)
+      let entry = InspectedHost.Journal(journal: journal.journal.text, records: journal.length, fork: journal.fork)
       let last = try time(ofLastRecordOf: journal)?.rfc3339
       if let index = result.firstIndex(where: { $0.host == journal.host.text && $0.role == journal.role }) {
         result[index].journals.append(entry)

@@ -27,6 +27,8 @@ package struct InspectedOverview: Encodable, Sendable, Hashable {
     package var role: String
     package var journal: String
     package var records: UInt64
+    /// Number of the first record that isn't as in the sequence of this journal that came first; null for that one.
+    @Null package var fork: UInt64?
     /// Over all records; null while there are none.
     @Null package var root: String?
   }
@@ -49,9 +51,9 @@ extension Inspection {
   }
 
   private func heads(of journals: [InspectedJournal]) throws -> [InspectedOverview.Journal] {
-    var received: [HostJournal: Digest] = [:]
+    var received: [SequenceKey: Digest] = [:]
     _ = try server?.listJournals { held in
-      received[HostJournal(host: held.host, journal: held.journal)] = held.checkpoint?.root
+      received[held.key] = held.checkpoint?.root
       return true
     }
     return journals.map { journal in
@@ -59,11 +61,13 @@ extension Inspection {
         if let host, journal.role == "host" {
           damage.reading("journal") { () throws(StoreError) in try host.root(at: journal.length) }
         } else {
-          received[HostJournal(host: journal.host, journal: journal.journal)]
+          received[
+            SequenceKey(
+              journal: HostJournal(host: journal.host, journal: journal.journal), sequence: journal.sequence)]
         }
       return .init(
         host: journal.host.text, role: journal.role, journal: journal.journal.text, records: journal.length,
-        root: journal.length > 0 ? root?.hex : nil)
+        fork: journal.fork, root: journal.length > 0 ? root?.hex : nil)
     }
   }
 }
@@ -78,10 +82,11 @@ extension InspectionText {
       "bytes: \(overview.length) journaled\(held)",
       overview.gaps == 0 ? "no gaps" : "\(count(overview.gaps, "file")) with gaps: see inspect files",
     ]
-    var table = TextTable("HOST", "ROLE", "JOURNAL", ">RECORDS", "ROOT")
+    var table = TextTable("HOST", "ROLE", "JOURNAL", ">RECORDS", ">FORK", "ROOT")
     for journal in overview.journals {
       let root = String(journal.root?.prefix(16) ?? "-")
-      table.add(journal.host, journal.role, journal.journal, "\(journal.records)", root)
+      table.add(
+        journal.host, journal.role, journal.journal, "\(journal.records)", journal.fork.map { "\($0)" } ?? "-", root)
     }
     return (head + table.lines).joined(separator: "\n") + "\n"
   }

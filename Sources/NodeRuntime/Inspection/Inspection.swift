@@ -71,6 +71,10 @@ package struct InspectedJournal: Sendable {
   package var journal: JournalID
   /// In records.
   package var length: UInt64
+  /// Of a server's: which of the journal's sequences it is, and the number of the first record that is its own; nil for
+  /// the sequence that came first.
+  package var sequence: UInt32 = 0
+  package var fork: UInt64?
 }
 
 extension Inspection {
@@ -83,7 +87,10 @@ extension Inspection {
     }
     if let server {
       let passedOver = try server.listJournals { held in
-        result.append(.init(role: "server", host: held.host, journal: held.journal, length: held.length))
+        result.append(
+          .init(
+            role: "server", host: held.host, journal: held.journal, length: held.length,
+            sequence: held.key.sequence, fork: held.fork?.start))
         return true
       }
       damage.note(passedOver, in: "holdings")
@@ -91,10 +98,11 @@ extension Inspection {
     return result.filter { filter == nil || $0.host == filter }
   }
 
-  /// Calls `body` with each record that can be read, in order; the others are noted as damage.
+  /// Calls `body` with each record of its own that can be read, in order; the others are noted as damage.
   package func forEachRecord(
-    of journal: InspectedJournal, from first: UInt64 = 0, _ body: (UInt64, Record) throws -> Void
+    of journal: InspectedJournal, from first: UInt64? = nil, _ body: (UInt64, Record) throws -> Void
   ) throws {
+    let first = first ?? journal.fork ?? 0
     var next = first
     func passOver(upTo end: UInt64) {
       guard next < end else { return }
@@ -116,7 +124,8 @@ extension Inspection {
     if journal.role == "host" {
       damage.note(try host?.listRecords(from: first, take) ?? [], in: "journal")
     } else {
-      let key = HostJournal(host: journal.host, journal: journal.journal)
+      let key = SequenceKey(
+        journal: HostJournal(host: journal.host, journal: journal.journal), sequence: journal.sequence)
       damage.note(try server?.listRecords(of: key, from: first, take) ?? [], in: "holdings")
     }
     passOver(upTo: journal.length)

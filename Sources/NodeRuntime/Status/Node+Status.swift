@@ -170,6 +170,9 @@ extension Node: NodeControl {
     status.branches = seen.hosts.filter { $0.totals.branches > 0 }.map {
       .init(host: $0.name.text, count: Int(clamping: $0.totals.branches))
     }
+    status.equivocations = seen.hosts.filter { $0.totals.forks > 0 }.map {
+      .init(host: $0.name.text, count: Int(clamping: $0.totals.forks))
+    }
     if configuration.host == nil {
       status.files = .init(
         followed: seen.hosts.saturatingSum { Int(clamping: $0.totals.files) },

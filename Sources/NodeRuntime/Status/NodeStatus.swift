@@ -29,6 +29,8 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   package var setApartCount = 0
   /// Hosts of whose files a server holds several strings that disagree.
   package var branches: [Branches] = []
+  /// Hosts of whose journals a server holds several sequences that disagree: clones, or machines that were rolled back.
+  package var equivocations: [Branches] = []
   /// Payload bytes since the start: handed to servers (host), received and committed (server).
   package var sentBytes: UInt64 = 0
   package var receivedBytes: UInt64 = 0

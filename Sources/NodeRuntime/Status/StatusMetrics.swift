@@ -39,6 +39,9 @@ enum StatusMetrics {
     page.gauge(
       "host_branches", "Strings held of the host beside other bytes of the same file",
       status.branches.map { (label("host", $0.host), Double($0.count)) })
+    page.gauge(
+      "host_equivocations", "Sequences held of the host beside other records of the same journal",
+      status.equivocations.map { (label("host", $0.host), Double($0.count)) })
     page.gauge("host_files", "Files held of the host", each { Double($0.files) })
     page.gauge("host_bytes", "Bytes held of the host", each { Double($0.bytes) })
   }

@@ -58,13 +58,15 @@ enum StatusPage {
 
   private static func hosts(_ status: NodeStatus) -> String {
     let branches = Dictionary(status.branches.map { ($0.host, $0.count) }, uniquingKeysWith: +)
+    let equivocations = Dictionary(status.equivocations.map { ($0.host, $0.count) }, uniquingKeysWith: +)
     return table(
-      ["Host", "", "Last seen", "#Files", "#Bytes", "#Branches"],
+      ["Host", "", "Last seen", "#Files", "#Bytes", "#Branches", "#Equivocations"],
       status.hosts.prefix(listed).map { host in
         [
           "<td>\(text(host.name))", "<td>\(host.connected ? "connected" : "away")",
           "<td>\(text(host.lastSeen ?? "not since the start"))", "<td class=n>\(host.files)",
           "<td class=n>\(host.bytes)", "<td class=n>\(branches[host.name] ?? 0)",
+          "<td class=n>\(equivocations[host.name] ?? 0)",
         ]
       })
   }

@@ -25,6 +25,9 @@ package struct StatusText {
     lines += status.branches.prefix(Self.listed).map {
       "\($0.host): \(Self.count($0.count, "string")) beside other bytes of the same file, kept (inspect files --json)"
     }
+    lines += status.equivocations.prefix(Self.listed).map {
+      "\($0.host): \(Self.count($0.count, "sequence")) beside other records of the same journal, kept (inspect)"
+    }
     if status.gapCount > 0 { lines.append("\(Self.count(status.gapCount, "gap")):") }
     lines += status.gaps.prefix(Self.listed).map { "  \($0.line)" }
     if status.waitingCount > 0 { lines.append("\(Self.count(status.waitingCount, "file")) waiting alone:") }

@@ -1,0 +1,119 @@
+package import JournalModel
+package import MerkleLog
+
+// Sequences of a journal share their beginnings by reference (M1): what lies below a sequence's start is read in the one
+// that it leaves. Of its tree a store has the greater perfect subtrees, the smaller ones follow from the records.
+
+extension StoreSnapshot where Self: ~Copyable {
+  /// Which sequences have the records of this one, in the records' order.
+  private func parts(of key: SequenceKey) throws(StoreError) -> [(key: SequenceKey, numbers: Range<UInt64>)] {
+    var parts: [(key: SequenceKey, numbers: Range<UInt64>)] = []
+    var (key, end) = (key, UInt64.max)
+    while let row = try journal(key) {
+      end = min(end, row.length)
+      if row.start < end { parts.append((key, row.start..<end)) }
+      guard let fork = row.fork else { return parts.reversed() }
+      guard fork.base < key.sequence else { throw .corrupt("sequence \(key.sequence) leaves \(fork.base)") }
+      key.sequence = fork.base
+      end = min(end, fork.start)
+    }
+    guard parts.isEmpty else { throw .corrupt("sequence \(key.sequence) of \(key.journal.host)'s journal is missing") }
+    return []
+  }
+
+  package func records(
+    of key: SequenceKey, from first: UInt64, count: Int, bytes: Int
+  ) throws(StoreError) -> [[UInt8]] {
+    var page: [[UInt8]] = []
+    var size = 0
+    for part in try parts(of: key) where part.numbers.upperBound > first && page.count < count && size < bytes {
+      let next = max(first, part.numbers.lowerBound)
+      let most = Int(clamping: part.numbers.upperBound - next)
+      let records = try ownRecords(
+        of: part.key, from: next, count: min(count - page.count, most), bytes: bytes - size)
+      page += records
+      size += records.reduce(0) { $0 + $1.count }
+      // The rest of a part comes before the next one.
+      if records.count < most { break }
+    }
+    return page
+  }
+
+  /// The frontier of the first `length` records of a sequence that has as many.
+  package func frontier<H: TreeHasher>(
+    of key: SequenceKey, at length: UInt64, hasher: H.Type
+  ) throws(StoreError) -> Frontier<H> where H.Value == Digest {
+    let parts = try parts(of: key)
+    guard length <= parts.last?.numbers.upperBound ?? 0 else { throw .outOfRange }
+    let whole = length - length % (1 << UInt64(JournalNodes.leastLevel))
+    var frontier = try Frontier<H>.at(size: whole) { (address) throws(StoreError) in
+      let number = (address.index + 1) << address.level - 1
+      guard let part = parts.first(where: { $0.numbers.contains(number) }),
+        let nodes = try ownNodes(of: part.key, at: number)?.element(at: UInt64(address.level - JournalNodes.leastLevel))
+      else { throw .corrupt("nodes of \(key.journal.host)'s journal at record \(number) are missing") }
+      return nodes
+    }
+    while frontier.size < length {
+      let rest = try records(of: key, from: frontier.size, count: Int(clamping: length - frontier.size), bytes: .max)
+      guard !rest.isEmpty else { throw .corrupt("record \(frontier.size) of \(key.journal.host)'s journal is missing") }
+      for record in rest { frontier.append(H.leaf(record.span.bytes)) }
+    }
+    return frontier
+  }
+
+  func heads<H: TreeHasher>(
+    of journal: HostJournal, upTo most: UInt64, hasher: H.Type
+  ) throws(StoreError) -> [TreeHead] where H.Value == Digest {
+    var heads: Set<TreeHead> = []
+    for row in try sequences(of: journal) {
+      let end = min(row.length, most)
+      var lengths = [min(row.start, end), end]
+      var distance: UInt64 = 1
+      while distance < end - lengths[0] {
+        lengths.append(end - distance)
+        distance *= 2
+      }
+      for length in lengths where length > 0 {
+        heads.insert(
+          TreeHead(length: length, root: try frontier(of: row.key, at: length, hasher: hasher).root))
+      }
+    }
+    return heads.sorted { ($0.length, $0.root) < ($1.length, $1.root) }
+  }
+
+  /// Each beginning once, as that of the least sequence that has it.
+  func beginnings<H: TreeHasher>(
+    of journal: HostJournal, length: UInt64, hasher: H.Type
+  ) throws(StoreError) -> [JournalBeginning] where H.Value == Digest {
+    var beginnings: [JournalBeginning] = []
+    for row in try sequences(of: journal) where row.length >= length && row.start <= length {
+      let frontier = try frontier(of: row.key, at: length, hasher: hasher)
+      guard !beginnings.contains(where: { $0.frontier == frontier.subtrees }) else { continue }
+      beginnings.append(
+        JournalBeginning(
+          sequence: row.key.sequence, length: length, frontier: frontier.subtrees,
+          kept: try keptCheckpoint(of: row.key, upTo: length)))
+    }
+    return beginnings
+  }
+
+  private func keptCheckpoint(of key: SequenceKey, upTo length: UInt64) throws(StoreError) -> KeptCheckpoint {
+    var kept = KeptCheckpoint()
+    for part in try parts(of: key).reversed() where kept.length == 0 {
+      let most = min(length, part.numbers.upperBound)
+      kept.length = try ownCheckpoint(of: part.key, upTo: most)?.length ?? 0
+    }
+    let behind = try records(of: key, from: kept.length, count: Int(clamping: length - kept.length), bytes: .max)
+    kept.bytesSince = behind.saturatingSum { UInt64($0.count) }
+    return kept
+  }
+
+  package func checkpoint(of key: SequenceKey, beyond length: UInt64) throws(StoreError) -> Checkpoint? {
+    for part in try parts(of: key) where part.numbers.upperBound > length {
+      guard let kept = try ownCheckpoint(of: part.key, beyond: length) else { continue }
+      if kept.length <= part.numbers.upperBound { return kept }
+    }
+    let last = try journal(key)?.checkpoint
+    return last.flatMap { $0.length > length ? $0 : nil }
+  }
+}
