@@ -390,5 +390,7 @@ extension ServerMachine where H.Value == Digest {
     finish(frame)
     put(.string(strings[index].row.key.string), for: frame.header.file, on: frame.connection)
     deliver(frame, to: index)
+    // Until now nobody knew that more is owed.
+    willSend(frame.connection)
   }
 }

@@ -276,4 +276,30 @@ import WireProtocol
     #expect(first.durable(0) == 512)
     #expect(world.problems == [])
   }
+  /// What it may send at first is used up when the server finds that its bytes are others: only then they count as owed.
+  @Test func `who delivers beside what is held gets a turn for it (P2 M1)`() throws {
+    var limits = Self.limits
+    limits.residentStrings = 100
+    let world = FakeWorld.empty(limits)
+    let clients = (1...2).map { clone in
+      let host = FakeHost("web1", journal: UInt64(clone), limits: limits)
+      host.bear(FakeHost.uuid(1), "/a")
+      host.write(0, text(512, clone))
+      let client = ScriptedClient(world, host)
+      client.sendRecords()
+      client.settle()
+      if clone == 2 { client.send(.extend(.nothing(of: FakeHost.uuid(1)))) }
+      var sent = 0
+      while sent < min(512, Int(client.credit)) {
+        let end = min(512, Int(client.credit), sent + 128)
+        client.payload(0, sent..<end)
+        client.settle()
+        sent = end
+      }
+      return client
+    }
+    #expect(clients[0].durable(0) == 512)
+    #expect(clients[1].durable(0) == 512)
+    #expect(world.problems == [])
+  }
 }
