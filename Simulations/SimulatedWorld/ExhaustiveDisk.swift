@@ -47,12 +47,12 @@ struct ExhaustiveDisk: Hashable {
 
   /// What `ServerDataPlane.repair` promises.
   mutating func repair(
-    _ row: StoredRow, log: [(offset: UInt64, bytes: [UInt8])], mayCut: Bool, slice: UInt64
+    _ row: StoredRow, log: [(offset: UInt64, bytes: [UInt8])], leftover: UInt64?
   ) -> RepairOutcome {
     let old = files[row.path]?.cache ?? []
     guard UInt64(old.count) >= row.synced else { return .failed("the plain file is too short") }
     let excess = UInt64(old.count) - min(UInt64(old.count), max(row.committed, row.synced))
-    if excess > 0, !mayCut || excess > slice { return .failed("more lies there than a crash leaves") }
+    if excess > 0, leftover.map({ excess > $0 }) ?? true { return .failed("more lies there than a crash leaves") }
     var bytes = Array(old.prefix(Int(clamping: row.synced)))
     for piece in log where piece.offset + UInt64(piece.bytes.count) > UInt64(bytes.count) {
       guard piece.offset <= UInt64(bytes.count) else { return .failed("a hole in the log") }

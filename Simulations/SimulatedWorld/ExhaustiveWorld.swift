@@ -36,7 +36,7 @@ struct ExhaustiveWorld {
   }
 
   enum Operation: Hashable {
-    case repair(StoredString, mayCut: Bool)
+    case repair(StoredString, leftover: UInt64?)
     case create(StringKey, BytePath, adopts: Bool)
     case verify(StringKey, BytePath, from: UInt64, root: Digest, promises: [Promise])
     case compare(PayloadID, StringKey, BytePath, offset: UInt64, count: Int)
@@ -190,7 +190,7 @@ struct ExhaustiveWorld {
 
   private mutating func take(_ effect: ServerEffect) {
     switch effect {
-    case .repair(let row, let mayCut): enqueue(.repair(row, mayCut: mayCut), about: row.key)
+    case .repair(let row, let leftover): enqueue(.repair(row, leftover: leftover), about: row.key)
     case .serve: isServing = true
     case .send(let id, let frame): send(frame, on: id)
     case .close(let id, let code, let text):
@@ -295,7 +295,7 @@ struct ExhaustiveWorld {
 
   private mutating func perform(_ operation: Operation) -> ServerInput? {
     switch operation {
-    case .repair(let row, let mayCut): return .repaired(row.key, repair(row, mayCut: mayCut))
+    case .repair(let row, let leftover): return .repaired(row.key, repair(row, leftover: leftover))
     case .create(let key, let path, let adopts):
       return .created(
         key, disk.create(path, adopts: adopts, isDurable: scope.mutant != .skipDirectorySync))
@@ -325,13 +325,13 @@ struct ExhaustiveWorld {
     }
   }
 
-  private mutating func repair(_ row: StoredString, mayCut: Bool) -> RepairOutcome {
+  private mutating func repair(_ row: StoredString, leftover: UInt64?) -> RepairOutcome {
     if scope.mutant == .skipRepair { return .done }
     let forgets = scope.mutant == .forgetLog
     let range = ExhaustiveDisk.StoredRow(
       path: row.stored, synced: row.synced, committed: forgets ? row.synced : row.committed)
     let outcome = disk.repair(
-      range, log: forgets ? [] : store.log(of: row.key), mayCut: mayCut, slice: UInt64(setting.limits.syncSlice))
+      range, log: forgets ? [] : store.log(of: row.key), leftover: leftover)
     if outcome != .done { complain("a repair ends with \(outcome)") }
     return outcome
   }

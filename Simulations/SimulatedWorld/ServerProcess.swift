@@ -27,6 +27,7 @@ final class ServerProcess: SimulatedProcess {
   private var mutations: ServerMutations
   private(set) var isServing = false
   private var isCounterDue = false
+  private var hasCommitted = false
 
   init(server: SimulatedServer, world: World) {
     self.server = server
@@ -196,7 +197,7 @@ final class ServerProcess: SimulatedProcess {
       return
     }
     switch effect {
-    case .repair(let row, let mayCut): repair(row, mayCut)
+    case .repair(let row, let leftover): repair(row, leftover)
     case .serve:
       isServing = true
       world.oracle.serves(server)
@@ -276,18 +277,17 @@ final class ServerProcess: SimulatedProcess {
     if isBusy(.string(key)) { job(.string(key), 1, work) { _ in } } else { work() }
   }
 
-  private func repair(_ row: StoredString, _ mayCut: Bool) {
+  private func repair(_ row: StoredString, _ leftover: UInt64?) {
     let plane = plane
     let store = server.store
     let ranges = (try? store.logRanges(of: row.key)) ?? []
     if row.committed > row.synced { world.mark(.repairedByLog) }
-    let slice = world.plan.knobs[.syncSlice]
     job(.string(row.key), world.plan.knobs[.diskLatency]) { () -> RepairOutcome in
       let log = ranges.compactMap { range in
         (try? store.logPayload(of: range.key, offset: range.offset)).map { (offset: range.offset, bytes: $0) }
       }
       return plane.repair(
-        row.key, row.segment, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut, slice: slice)
+        row.key, row.segment, synced: row.synced, committed: row.committed, log: log, leftover: leftover)
     } answer: { [self] in
       input(.repaired(row.key, $0))
     }
@@ -303,13 +303,15 @@ final class ServerProcess: SimulatedProcess {
     after(1_000) { [self] in ended(id) }
   }
 
-  /// The counter follows the commits, at most 500 ms behind.
+  /// As `ServerDriver` does it.
   private func advanceCounterSoon() {
-    guard !isCounterDue else { return }
+    guard !isCounterDue else { return hasCommitted = true }
+    hasCommitted = false
     isCounterDue = true
+    advanceCounter()
     after(500_000_000) { [self] in
       isCounterDue = false
-      advanceCounter()
+      if hasCommitted { advanceCounterSoon() }
     }
   }
 
@@ -322,7 +324,7 @@ final class ServerProcess: SimulatedProcess {
   }
 
   private func commit(_ batch: ServerBatch, _ log: [LogRange]) {
-    advanceCounterSoon()
+    defer { advanceCounterSoon() }
     var batch = batch
     for range in log {
       let bytes = plane.queued(range.key, offset: range.offset, length: range.length)

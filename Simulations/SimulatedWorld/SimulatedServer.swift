@@ -18,8 +18,8 @@ package final class SimulatedServer {
   var once: Set<FaultKind> = []
   /// What the store refuses until the next start.
   var refused: Set<StoreSubject> = []
-  /// The start counter beside the plain files (P3); the other one is in the store.
-  private var counter: UInt64 = 0
+  /// What stands beside the plain files (P3); the other one is in the store.
+  private var mark: StartMark?
   private var backup: InMemoryServerStore<SimulatedTree>.State?
   /// How many times it lost what it held: restored, or replaced by an empty one.
   private(set) var setbacks = 0
@@ -49,12 +49,16 @@ package final class SimulatedServer {
   // MARK: The store and its backup
 
   /// As `StartCounter` has it: the store counts first (P3).
-  func isStoreCurrent() throws(StoreError) -> Bool { try (store.startCounter() ?? 0) >= counter }
+  func isStoreCurrent() throws(StoreError) -> Bool {
+    guard let mark else { return true }
+    return try store.startMarks()?.matches(mark) ?? false
+  }
 
   func advanceCounter() throws(StoreError) {
-    let next = max(try store.startCounter() ?? 0, counter) + 1
-    try store.setStartCounter(next)
-    counter = next
+    let life = UUIDBytes(high: UInt64(index), low: UInt64(lives))
+    let next = StartMarks.next(after: try store.startMarks(), beside: mark, in: life)
+    try store.setStartMarks(next)
+    mark = next.present
   }
 
   func backUp() { backup = store.snapshot() }
@@ -72,7 +76,7 @@ package final class SimulatedServer {
     setbacks += 1
     store = InMemoryServerStore()
     disk = Self.makeDisk(index, setbacks, world)
-    counter = 0
+    mark = nil
     backup = nil
   }
 

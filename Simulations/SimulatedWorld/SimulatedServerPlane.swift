@@ -199,7 +199,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
 
   package func repair(
     _ key: StringKey, _ segment: Segment, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
-    mayCut: Bool, slice: UInt64
+    leftover: UInt64?
   ) -> RepairOutcome {
     if let failure { return .failedSync(failure) }
     if mutant == .skipRepair { return .done }
@@ -209,7 +209,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
     do throws(RepairFailure) {
       let aside = try repair(
         Self.path(segment.path), synced: Int(synced - start), committed: Int(committed - start), log: log,
-        mayCut: mayCut, slice: Int(slice))
+        leftover: leftover.map { Int($0) })
       return aside.map { .setAside($0) } ?? .done
     } catch {
       switch error {
@@ -233,7 +233,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
 
   /// As `PlainFileRepair` does it. Returns where the old file was set aside.
   private func repair(
-    _ path: BytePath, synced: Int, committed: Int, log: [(offset: UInt64, bytes: [UInt8])], mayCut: Bool, slice: Int
+    _ path: BytePath, synced: Int, committed: Int, log: [(offset: UInt64, bytes: [UInt8])], leftover: Int?
   ) throws(RepairFailure) -> BytePath? {
     var file = disk.inode(path, followLast: false)
     if file == nil {
@@ -249,7 +249,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
     if length == synced, synced == committed { return nil }
     guard length >= synced else { throw .other("shorter than what was synced") }
     let excess = length - min(length, max(committed, synced))
-    if length > synced, !mayCut || excess > slice {
+    if length > synced, leftover.map({ excess > $0 }) ?? true {
       return try replace(path, file, synced: synced, committed: committed, log: log)
     }
     if length > synced { disk.truncate(file, to: synced) }

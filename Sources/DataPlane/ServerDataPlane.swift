@@ -33,8 +33,7 @@ package protocol ServerDataPlane: AnyObject {
   /// Repairs a plain file (P3): `log` are the store's ranges of this string in order.
   func repair(
     _ key: StringKey, _ segment: Segment, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
-    mayCut: Bool,
-    slice: UInt64
+    leftover: UInt64?
   ) -> RepairOutcome
   /// Nil when done, else what failed.
   func link(host: HostName, path: BytePath, to stored: BytePath) -> String?

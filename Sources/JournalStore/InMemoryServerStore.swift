@@ -30,7 +30,7 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
       var bytes: [UInt8]
       var end: UInt64 { offset + UInt64(bytes.count) }
     }
-    fileprivate var startCounter: UInt64?
+    fileprivate var startMarks: StartMarks?
     fileprivate var journals: [SequenceKey: Journal] = [:]
     fileprivate var strings: [StringKey: StoredString] = [:]
     /// Ordered by length, then root.
@@ -67,13 +67,13 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     guarded.withLock { $0.fault.failNext(with: error, isApplied: isApplied) }
   }
 
-  package func startCounter() throws(StoreError) -> UInt64? { guarded.withLock { $0.state.startCounter } }
+  package func startMarks() throws(StoreError) -> StartMarks? { guarded.withLock { $0.state.startMarks } }
 
-  package func setStartCounter(_ value: UInt64) throws(StoreError) {
+  package func setStartMarks(_ marks: StartMarks) throws(StoreError) {
     try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
       try guarded.fault.checkUsable()
       try guarded.fault.commit {
-        guarded.state.startCounter = value
+        guarded.state.startMarks = marks
         guarded.state.number += 1
       }
     }

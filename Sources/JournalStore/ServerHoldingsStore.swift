@@ -5,9 +5,9 @@ package import JournalModel
 /// Nothing that it holds is ever changed or removed by a batch, save log payload that was folded and synced (`trims`),
 /// promises that payload has met, and names of plain files that could not be made.
 package protocol ServerHoldingsStore: AnyObject, Sendable {
-  /// Nil until first set: the start counter of P3.
-  func startCounter() throws(StoreError) -> UInt64?
-  func setStartCounter(_ value: UInt64) throws(StoreError)
+  /// Nil until first set (P3).
+  func startMarks() throws(StoreError) -> StartMarks?
+  func setStartMarks(_ marks: StartMarks) throws(StoreError)
   func journals() throws(StoreError) -> [HeldJournal]
   /// Every string of every file, ordered by (host, file, string).
   func strings() throws(StoreError) -> [StoredString]

@@ -53,11 +53,11 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
 
   // MARK: The promise
 
-  package func startCounter() throws(StoreError) -> UInt64? { try begin(.reading).startCounter() }
+  package func startMarks() throws(StoreError) -> StartMarks? { try begin(.reading).startMarks() }
 
-  package func setStartCounter(_ value: UInt64) throws(StoreError) {
+  package func setStartMarks(_ marks: StartMarks) throws(StoreError) {
     let transaction = try begin(.writing)
-    try transaction.putStartCounter(value)
+    try transaction.put(marks)
     try transaction.commit()
   }
 

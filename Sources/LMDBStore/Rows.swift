@@ -228,6 +228,31 @@ extension ByteReader {
 }
 
 extension ByteWriter {
+  mutating func write(_ mark: StartMark) {
+    write(mark.life.high)
+    write(mark.life.low)
+    write(mark.number)
+  }
+
+  mutating func write(_ marks: StartMarks) {
+    write(marks.present)
+    write(optional: marks.earlier) { $0.write($1) }
+  }
+}
+
+extension ByteReader {
+  mutating func readStartMark() throws(DecodingFailure) -> StartMark {
+    StartMark(life: UUIDBytes(high: try read(), low: try read()), number: try read())
+  }
+
+  mutating func readStartMarks() throws(DecodingFailure) -> StartMarks {
+    StartMarks(
+      present: try readStartMark(),
+      earlier: try readOptional { (reader: inout ByteReader) throws(DecodingFailure) in try reader.readStartMark() })
+  }
+}
+
+extension ByteWriter {
   mutating func write(_ totals: HostTotals) {
     write(totals.files)
     write(totals.open)

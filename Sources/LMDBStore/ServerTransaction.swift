@@ -43,16 +43,16 @@ struct ServerTransaction: ~Copyable {
     try transaction.commit(usesReserve: usesReserve)
   }
 
-  private static var counterKey: [UInt8] { Array("start counter".utf8) }
+  private static var marksKey: [UInt8] { Array("start".utf8) }
 
-  func startCounter() throws(StoreError) -> UInt64? {
-    try transaction.row(Self.counterKey, in: tables.meta) { (reader: inout ByteReader) throws(DecodingFailure) in
-      try reader.read()
+  func startMarks() throws(StoreError) -> StartMarks? {
+    try transaction.row(Self.marksKey, in: tables.meta) { (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readStartMarks()
     }
   }
 
-  func putStartCounter(_ value: UInt64) throws(StoreError) {
-    try transaction.put(encoded { $0.write(value) }, at: Self.counterKey, in: tables.meta)
+  func put(_ marks: StartMarks) throws(StoreError) {
+    try transaction.put(encoded { $0.write(marks) }, at: Self.marksKey, in: tables.meta)
   }
 
   /// Returns the totals of the batch's hosts.

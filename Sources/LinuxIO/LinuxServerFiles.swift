@@ -230,7 +230,7 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
 
   package func repair(
     _ key: StringKey, _ segment: Segment, synced: UInt64, committed: UInt64,
-    log: [(offset: UInt64, bytes: [UInt8])], mayCut: Bool, slice: UInt64
+    log: [(offset: UInt64, bytes: [UInt8])], leftover: UInt64?
   ) -> RepairOutcome {
     let start = segment.start
     guard start <= synced, synced <= committed, log.allSatisfy({ $0.offset >= start }) else {
@@ -238,7 +238,7 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     }
     let repair = PlainFileRepair(
       files: files, stored: segment.path, synced: synced - start, committed: committed - start,
-      log: log.map { ($0.offset - start, $0.bytes) }, mayCut: mayCut, slice: slice)
+      log: log.map { ($0.offset - start, $0.bytes) }, leftover: leftover)
     do {
       // What is open may be a file that lost this name.
       files.forget(segment.path)

@@ -12,8 +12,8 @@ struct PlainFileRepair {
   var committed: UInt64
   /// Ranges of the store's log, in order; they cover at least `synced ..< committed`.
   var log: [(offset: UInt64, bytes: [UInt8])]
-  var mayCut: Bool
-  var slice: UInt64
+  /// What a crash may have left beyond the committed length; nil: the store is older than the plain files.
+  var leftover: UInt64?
 
   /// Returns under which name the old file was set aside, if it was. Throws when bytes that should be there are not.
   func perform() throws -> BytePath? {
@@ -27,7 +27,7 @@ struct PlainFileRepair {
     }
     // Excess is counted from the committed length on: up to there the bytes are the log's own, folded and not yet synced.
     let excess = size - min(size, max(committed, synced))
-    if size > synced, !mayCut || excess > slice { return try setAside(file) }
+    if size > synced, leftover.map({ excess > $0 }) ?? true { return try setAside(file) }
     if size > synced { _ = try retrying("ftruncate") { ftruncate(file.number, off_t(synced)) } }
     try writeLog(to: file)
     try files.syncing { () throws(SystemError) in try file.sync() }

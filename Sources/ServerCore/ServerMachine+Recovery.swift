@@ -106,7 +106,11 @@ extension ServerMachine where H.Value == Digest {
     if strings[index].plain == .broken { brokenStrings -= 1 }
     strings[index].plain = .proving
     strings[index].writing = strings[index].committed
-    out.append(.repair(strings[index].row, mayCut: mayCut))
+    // What lies beyond the committed length is a crash's only where the store says that bytes may be written there (K2):
+    // elsewhere they were acknowledged, and the store forgot them.
+    let isUnfinished = strings[index].unfinished == .durable
+    let leftover = isUnfinished ? UInt64(max(0, limits.syncSlice)) : 0
+    out.append(.repair(strings[index].row, leftover: mayCut ? leftover : nil))
   }
 
   mutating func repaired(_ key: StringKey, _ outcome: RepairOutcome) {

@@ -66,10 +66,11 @@ package enum ServerInput: Hashable, Sendable {
 }
 
 package enum ServerEffect: Hashable, Sendable {
-  /// Makes the plain file hold exactly the bytes `row.start ..< row.committed`: cut at `row.synced` unless that would cut more than one
-  /// slice or `mayCut` is false (then it is set aside), rebuilt from the log, synced. Makes it if missing and
-  /// `row.synced` is `row.start`. Tried again after a failure, while others are served. -> repaired
-  case repair(StoredString, mayCut: Bool)
+  /// Makes the plain file hold exactly the bytes `row.start ..< row.committed`: cut at `row.synced`, rebuilt from the log,
+  /// synced. A crash may have left so many bytes beyond the committed length, nil: none, and none beyond the synced one;
+  /// of a file that has more nothing is cut, it is set aside. Makes it if missing and `row.synced` is `row.start`. Tried
+  /// again after a failure, while others are served. -> repaired
+  case repair(StoredString, leftover: UInt64?)
   /// What was unfinished is repaired: accept connections.
   case serve
   case send(ConnectionID, Frame)

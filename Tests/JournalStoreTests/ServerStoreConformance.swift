@@ -8,7 +8,7 @@ import Testing
   @Test(arguments: Backend.allCases) func `A new store is empty`(_ backend: Backend) throws {
     let test = try ServerStoreUnderTest(backend)
     let empty = try ServerStoreContents(test.store)
-    #expect(empty.counter == nil)
+    #expect(empty.marks == nil)
     #expect(empty.journals.isEmpty && empty.strings.isEmpty && empty.promises.isEmpty && empty.ranges.isEmpty)
     let web1 = try host("web1")
     let journal = HostJournal(host: web1, journal: journalID(1))
@@ -22,12 +22,14 @@ import Testing
     }
   }
 
-  @Test(arguments: Backend.allCases) func `P3: the start counter is kept`(_ backend: Backend) throws {
+  @Test(arguments: Backend.allCases) func `P3: the marks of starts are kept`(_ backend: Backend) throws {
     let test = try ServerStoreUnderTest(backend)
-    try test.store.setStartCounter(41)
-    try test.store.setStartCounter(.max)
+    let (one, two) = (UUIDBytes(high: 1, low: 2), UUIDBytes(high: .max, low: 3))
+    try test.store.setStartMarks(StartMarks(present: StartMark(life: one, number: 41)))
+    let marks = StartMarks(present: StartMark(life: two, number: .max), earlier: StartMark(life: one, number: 41))
+    try test.store.setStartMarks(marks)
     try test.reopen()
-    #expect(try test.store.startCounter() == .max)
+    #expect(try test.store.startMarks() == marks)
   }
 
   @Test(arguments: Backend.allCases) func `Records of each journal go on where they ended`(_ backend: Backend) throws {
@@ -422,7 +424,7 @@ import Testing
     #expect(try keys(after: rows[3].key.key, 9).isEmpty)
     #expect(try test.store.logRanges(of: rows[0].key) == [LogRange(key: rows[0].key, offset: 0, length: 5)])
     #expect(try test.store.logRanges(of: rows[1].key).isEmpty)
-    try test.store.setStartCounter(1)
+    try test.store.setStartMarks(StartMarks(present: StartMark(life: UUIDBytes(high: 1, low: 1), number: 1)))
     #expect(test.store.number > answer.number)
   }
 

@@ -107,7 +107,7 @@ struct HostStoreContents: Equatable {
 
 /// All that a server's store says.
 struct ServerStoreContents: Equatable {
-  var counter: UInt64?
+  var marks: StartMarks?
   var journals: [HeldJournal]
   var records: [[[UInt8]]]
   var heads: [[TreeHead]] = []
@@ -126,7 +126,7 @@ struct ServerStoreContents: Equatable {
   var newest: [StoredString?]
 
   init(_ store: any ServerHoldingsStore, leaves counts: [StringKey: UInt64] = [:]) throws {
-    counter = try store.startCounter()
+    marks = try store.startMarks()
     journals = try store.journals()
     records = try journals.map { try store.records(of: $0.key, from: 0, count: .max, bytes: .max) }
     for row in journals {

@@ -49,7 +49,7 @@ import Testing
       let later = try Self.plane(acts)
       func repair(_ plane: LinuxServerFiles) throws -> RepairOutcome {
         plane.repair(
-          try Self.key(1), kept, synced: 20, committed: 20, log: [], mayCut: true, slice: 100)
+          try Self.key(1), kept, synced: 20, committed: 20, log: [], leftover: 100)
       }
       guard case .unusable = try repair(later) else { throw SourceFailure("repaired across a mount") }
       try space.unmount(point)
@@ -82,7 +82,7 @@ import Testing
       let linked = later.link(host: try #require(Self.host), path: BytePath("a"), to: stored)
       #expect(linked?.contains("latest is mounted below server.logs") == true)
       let outcome = later.repair(
-        try Self.key(1), stored, synced: 1, committed: 1, log: [], mayCut: false, slice: 100)
+        try Self.key(1), stored, synced: 1, committed: 1, log: [], leftover: nil)
       guard case .unusable(let text) = outcome else { throw SourceFailure("\(outcome)") }
       #expect(text.contains("aside is mounted below server.logs"))
       #expect(acts.content(file) == [1, 2])

@@ -157,7 +157,7 @@ final class ServerUnderTest {
     let log = [(offset: UInt64(start + 20), bytes: Array(other[(start + 20)..<(start + 30)]))]
     #expect(
       server.plane.repair(
-        branch, segment, synced: UInt64(start + 20), committed: end, log: log, mayCut: true, slice: 1 << 20) == .done)
+        branch, segment, synced: UInt64(start + 20), committed: end, log: log, leftover: 1 << 20) == .done)
     #expect(server.acts.content(server.path(segment.path)) == Array(other[start..<(start + 30)]))
   }
 
@@ -258,7 +258,7 @@ final class ServerUnderTest {
       #expect(server.write(0..<length, sync: true) == .done)
       try server.restart()
       let repaired = server.plane.repair(
-        server.key, server.stored, synced: UInt64(length), committed: UInt64(length), log: [], mayCut: true, slice: 100)
+        server.key, server.stored, synced: UInt64(length), committed: UInt64(length), log: [], leftover: 100)
       #expect(repaired == .done)
       server.admit(Array(bytes[length...]), at: length)
       let next = server.plane.verify(
@@ -283,7 +283,7 @@ final class ServerUnderTest {
       try server.restart()
       let outcome = server.plane.repair(
         server.key, server.stored, synced: 100, committed: 150,
-        log: [(80, Array(bytes[80..<110])), (110, Array(bytes[110..<150]))], mayCut: true, slice: 100)
+        log: [(80, Array(bytes[80..<110])), (110, Array(bytes[110..<150]))], leftover: 100)
       #expect(outcome == .done)
       #expect(server.content == Array(bytes[..<150]))
     }
@@ -294,14 +294,14 @@ final class ServerUnderTest {
     _ world: World
   ) throws {
     let bytes = pattern(400)
-    for (excess, mayCut) in [(101, true), (1, false)] {
+    for (excess, leftover) in [(101, 100), (1, 0), (1, nil)] as [(Int, UInt64?)] {
       let server = try ServerUnderTest(world)
       _ = server.plane.create(server.key, server.stored, adopts: false)
       let old = Array(bytes[..<(100 + excess)])
       try server.acts.append(server.path(server.stored), old)
       try server.restart()
       let outcome = server.plane.repair(
-        server.key, server.stored, synced: 100, committed: 100, log: [], mayCut: mayCut, slice: 100)
+        server.key, server.stored, synced: 100, committed: 100, log: [], leftover: leftover)
       guard case .setAside(let aside) = outcome else { return #expect(Bool(false), "\(outcome)") }
       #expect(server.content == Array(bytes[..<100]))
       #expect(server.acts.content(server.path(aside)) == old)
@@ -317,8 +317,7 @@ final class ServerUnderTest {
     try server.acts.append(server.path(server.stored), pattern(50))
     func repair(_ synced: UInt64, _ committed: UInt64) -> RepairOutcome {
       server.plane.repair(
-        server.key, server.stored, synced: synced, committed: committed, log: [(60, pattern(40))], mayCut: true,
-        slice: 100)
+        server.key, server.stored, synced: synced, committed: committed, log: [(60, pattern(40))], leftover: 100)
     }
     func isRefused(_ outcome: RepairOutcome) -> Bool {
       switch outcome {
@@ -339,7 +338,7 @@ final class ServerUnderTest {
   ) throws {
     let server = try ServerUnderTest(world)
     let outcome = server.plane.repair(
-      server.key, server.stored, synced: 0, committed: 70, log: [(0, pattern(70))], mayCut: true, slice: 10)
+      server.key, server.stored, synced: 0, committed: 70, log: [(0, pattern(70))], leftover: 10)
     #expect(outcome == .done)
     #expect(server.content == pattern(70))
   }

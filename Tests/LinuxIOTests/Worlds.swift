@@ -211,8 +211,8 @@ extension ServerDataPlane {
 
   func repair(
     _ key: StringKey, _ stored: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])],
-    mayCut: Bool, slice: UInt64
+    leftover: UInt64?
   ) -> RepairOutcome {
-    repair(key, Segment(stored), synced: synced, committed: committed, log: log, mayCut: mayCut, slice: slice)
+    repair(key, Segment(stored), synced: synced, committed: committed, log: log, leftover: leftover)
   }
 }

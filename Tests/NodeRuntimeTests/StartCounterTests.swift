@@ -45,8 +45,62 @@ struct StartCounterTests {
       let counter = try StartCounter(logs: logs)
       let store = try LMDBServerStore<SHA256Tree>(at: data)
       try counter.advance(store)
-      try store.setStartCounter(try #require(try store.startCounter()) + 1)
+      var marks = try #require(try store.startMarks())
+      marks.present.number += 1
+      try store.setStartMarks(marks)
       #expect(try counter.matches(store))
+      // Or between the two of a new life.
+      let next = StartMarks.next(after: marks, beside: try mark(logs), in: UUIDBytes(high: 1, low: 1))
+      try store.setStartMarks(next)
+      let later = try StartCounter(logs: logs)
+      #expect(try later.matches(store))
+      try later.advance(store)
+      #expect(try later.matches(store))
+    }
+  }
+
+  private func mark(_ logs: String) throws -> StartMark {
+    let text = try String(contentsOfFile: logs + "/.nimbus-journal/start", encoding: .utf8)
+    let parts = text.split(whereSeparator: \.isWhitespace).map(String.init)
+    let life = try #require(FileUUID(text: parts[0])).bytes
+    return StartMark(life: life, number: try #require(UInt64(parts[1])))
+  }
+
+  /// Both were moved away and begun anew; then the old store is put back, with a number that is greater.
+  @Test func aStoreOfAnotherLifeDoesNotMatchWhateverItsNumberP3() throws {
+    try withFolders { logs, data in
+      do {
+        let old = try LMDBServerStore<SHA256Tree>(at: data + "-old")
+        let counter = try StartCounter(logs: logs)
+        for _ in 0..<9 { try counter.advance(old) }
+      }
+      try FileManager.default.moveItem(atPath: logs + "/.nimbus-journal", toPath: logs + "/moved-away")
+      let counter = try StartCounter(logs: logs)
+      let store = try LMDBServerStore<SHA256Tree>(at: data)
+      #expect(try counter.matches(store))
+      try counter.advance(store)
+      let old = try LMDBServerStore<SHA256Tree>(at: data + "-old")
+      #expect(try !counter.matches(old))
+      #expect(try counter.matches(store))
+    }
+  }
+
+  /// Store and log root were restored together and went on; the store that came after the copy is put back.
+  @Test func aStoreFromBeforeBothWereRestoredDoesNotMatchP3() throws {
+    try withFolders { logs, data in
+      do {
+        let store = try LMDBServerStore<SHA256Tree>(at: data)
+        let counter = try StartCounter(logs: logs)
+        try counter.advance(store)
+        try FileManager.default.copyItem(atPath: data, toPath: data + "-backup")
+        try FileManager.default.copyItem(atPath: logs, toPath: logs + "-backup")
+        for _ in 0..<5 { try counter.advance(store) }
+      }
+      let counter = try StartCounter(logs: logs + "-backup")
+      let restored = try LMDBServerStore<SHA256Tree>(at: data + "-backup")
+      #expect(try counter.matches(restored))
+      try counter.advance(restored)
+      #expect(try !counter.matches(LMDBServerStore<SHA256Tree>(at: data)))
     }
   }
 
@@ -88,14 +142,13 @@ struct StartCounterTests {
         return -1
       }
       #expect(failing.failedSync(advancing: store) != nil)
-      let counted = try #require(try store.startCounter())
+      let counted = try #require(try store.startMarks()).present.number
       // The power is cut: the page never reached the disk.
       try durable.write(to: URL(fileURLWithPath: path))
       let next = try StartCounter(logs: logs)
       #expect(try next.matches(store))
       try next.advance(store)
-      let beside = try #require(UInt64(String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .newlines)))
-      #expect(beside > counted)
+      #expect(try mark(logs).number > counted)
     }
   }
 

@@ -47,13 +47,12 @@ struct FakeDisk {
 
   /// What `ServerDataPlane.repair` promises.
   mutating func repair(
-    _ path: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])], mayCut: Bool,
-    slice: UInt64
+    _ path: BytePath, synced: UInt64, committed: UInt64, log: [(offset: UInt64, bytes: [UInt8])], leftover: UInt64?
   ) -> RepairOutcome {
     var bytes = files[path]?.cache ?? []
     if bytes.count < Int(synced) { return .failed("shorter than what was synced") }
-    let excess = UInt64(bytes.count) - synced
-    let isSetAside = excess > 0 && (!mayCut || excess > slice)
+    let excess = UInt64(bytes.count) - min(UInt64(bytes.count), max(committed, synced))
+    let isSetAside = UInt64(bytes.count) > synced && (leftover.map { excess > $0 } ?? true)
     let old = bytes
     bytes.removeSubrange(Int(synced)...)
     for range in log {

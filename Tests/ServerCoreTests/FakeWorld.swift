@@ -19,7 +19,7 @@ final class FakeWorld {
 
   /// An effect that is answered, and everything about the same string stays behind it.
   private enum Operation {
-    case repair(StoredString, mayCut: Bool)
+    case repair(StoredString, leftover: UInt64?)
     case create(StringKey, Segment, adopts: Bool)
     case verify(StringKey, from: UInt64, root: Digest, promises: [Promise])
     case compare(PayloadID, StringKey, Segment, offset: UInt64, count: Int)
@@ -350,7 +350,7 @@ final class FakeWorld {
 
   private func take(_ effect: ServerEffect) {
     switch effect {
-    case .repair(let row, let mayCut): enqueue(.repair(row, mayCut: mayCut), in: .string(row.key))
+    case .repair(let row, let leftover): enqueue(.repair(row, leftover: leftover), in: .string(row.key))
     case .serve:
       isServing = true
       repairsBeforeServing = performed[.repairFails] ?? 0
@@ -427,12 +427,13 @@ final class FakeWorld {
 
   private func perform(_ operation: Operation) {
     switch operation {
-    case .repair(let row, let mayCut):
+    case .repair(let row, let leftover):
       let isFailing = isFaulty(.repairFails)
       let isLost = !isFailing && isFaulty(.syncIsLost)
       if isLost { disk.failSync(row.stored) }
       feed(
-        .repaired(row.key, isFailing ? .failed("EMFILE") : isLost ? .failedSync("EIO") : repair(row, mayCut: mayCut)))
+        .repaired(
+          row.key, isFailing ? .failed("EMFILE") : isLost ? .failedSync("EIO") : repair(row, leftover: leftover)))
     case .create(let key, let segment, let adopts):
       let path = segment.path
       let isFailing = isFaulty(.createFails)
@@ -559,12 +560,11 @@ final class FakeWorld {
     return totals
   }
 
-  private func repair(_ row: StoredString, mayCut: Bool) -> RepairOutcome {
+  private func repair(_ row: StoredString, leftover: UInt64?) -> RepairOutcome {
     let ranges = (try? store.logRanges())?.filter { $0.key == row.key } ?? []
     let log = ranges.map { ($0.offset - row.start, (try? store.logPayload(of: row.key, offset: $0.offset)) ?? []) }
     return disk.repair(
-      row.stored, synced: row.synced - row.start, committed: row.committed - row.start, log: log, mayCut: mayCut,
-      slice: UInt64(settings.limits.syncSlice))
+      row.stored, synced: row.synced - row.start, committed: row.committed - row.start, log: log, leftover: leftover)
   }
 
   private func verify(_ key: StringKey, from: UInt64, root: Digest, promises: [Promise]) -> VerifyAnswer {

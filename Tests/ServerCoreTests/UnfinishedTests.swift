@@ -91,4 +91,25 @@ import Testing
     #expect(try repairs(world) == 0)
     #expect(world.verdict() == [])
   }
+  /// A crash leaves bytes beyond the committed length only where the store says that they may be written. Elsewhere they
+  /// were acknowledged, and a store from a backup of the same run, with the same counter, forgot them.
+  @Test func `K2 P3 nothing that the store doesn't call unfinished is cut, whatever the counters say`() throws {
+    let limits = smallLimits()
+    let host = firstStory(limits)
+    let world = FakeWorld(hosts: [host], limits: limits)
+    world.start()
+    #expect(world.run())
+    let backup = world.store.snapshot()
+    host.write(1, text(9, 11))
+    #expect(world.run())
+    let row = try #require(try world.store.strings().first { $0.key.key.file == host.files[1].uuid })
+    let acknowledged = try #require(world.disk[row.stored]?.cache)
+    #expect(acknowledged.count == Int(row.committed))
+    world.store = InMemoryServerStore(state: backup)
+    host.write(1, text(5, 12))
+    world.crash(powerCut: true)
+    #expect(world.run())
+    #expect(world.verdict() == [])
+    #expect(world.disk.setAside.contains { world.disk[$0]?.cache == acknowledged })
+  }
 }

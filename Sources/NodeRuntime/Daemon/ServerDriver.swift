@@ -28,6 +28,8 @@ final class ServerDriver: @unchecked Sendable {
   private var lobby: Lobby
   private var acceptAgain: EventLoop.Timer?
   private var counterDue: EventLoop.Timer?
+  /// Since the counter was advanced last.
+  private var hasCommitted = false
   /// Payload taken from sockets since the start.
   private(set) var receivedBytes: UInt64 = 0
   private var lastPayload: UInt64 = 0
@@ -88,7 +90,7 @@ final class ServerDriver: @unchecked Sendable {
 
   private func perform(_ effect: ServerEffect) {
     switch effect {
-    case .repair(let row, let mayCut): repair(row, mayCut: mayCut)
+    case .repair(let row, let leftover): repair(row, leftover: leftover)
     case .serve: serve()
     case .send(let connection, let frame):
       if case .welcome = frame { welcome(connection) }
@@ -177,8 +179,7 @@ final class ServerDriver: @unchecked Sendable {
     }
   }
 
-  private func repair(_ row: StoredString, mayCut: Bool) {
-    let slice = UInt64(machine.settings.limits.syncSlice)
+  private func repair(_ row: StoredString, leftover: UInt64?) {
     ask(.plainFiles, .string(row.key)) { [store, files] in
       do {
         // The survey of a start comes by every file: of few of them the log holds anything.
@@ -189,22 +190,24 @@ final class ServerDriver: @unchecked Sendable {
         return .repaired(
           row.key,
           files.repair(
-            row.key, row.segment, synced: row.synced, committed: row.committed, log: log, mayCut: mayCut, slice: slice))
+            row.key, row.segment, synced: row.synced, committed: row.committed, log: log, leftover: leftover))
       } catch {
         return .repaired(row.key, .failed("\(error)"))
       }
     }
   }
 
-  /// The counter follows the commits, at most this far behind: a store restored from a backup that is older than that
-  /// is told from the present one.
+  /// The counter follows the first commit after a pause at once, and then the commits, at most this far behind: a store
+  /// that was restored from a backup of before that is told from the present one.
   private static let counterInterval = Interval.milliseconds(500)
 
   private func advanceCounterSoon() {
-    guard counterDue == nil else { return }
+    guard counterDue == nil else { return hasCommitted = true }
+    hasCommitted = false
+    advanceCounter()
     counterDue = loop.schedule(after: Self.counterInterval) { [unowned self] in
       counterDue = nil
-      advanceCounter()
+      if hasCommitted { advanceCounterSoon() }
     }
   }
 
@@ -219,7 +222,7 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func commit(_ batch: ServerBatch, _ log: [LogRange]) {
-    advanceCounterSoon()
+    defer { advanceCounterSoon() }
     ask(.serverCommit, .serverCommit) { [store, files] in
       var batch = batch
       batch.log = log.map {
