@@ -364,6 +364,10 @@ extension Delivery {
     firstCredit = welcome.credit
     spent = 0
     let hasLess = head.length < notedRecords
+    // Where its records are others, this journal is the one that was set back.
+    if hasLess, welcome.heads.isEmpty || isWhole {
+      turn.report(.serverLost(index, records: head.length, acknowledged: notedRecords))
+    }
     noteRecords(head.length)
     markRecords(turn.now)
     if hasLess {

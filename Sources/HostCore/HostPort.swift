@@ -131,6 +131,9 @@ package enum HostReport: Hashable, Sendable {
   /// A removed file is no longer held open although a writer may still have it.
   case gaveUp(FileUUID, BytePath)
   case serverUp(ServerIndex, records: UInt64)
+  /// It holds fewer records than it had acknowledged: what was delivered to it is asked about anew, and delivered again
+  /// as far as it is still there.
+  case serverLost(ServerIndex, records: UInt64, acknowledged: UInt64)
   case serverDown(ServerIndex, reason: String)
   case refused(ServerIndex, FileUUID?, BytePath?, RefusalCode, String)
   case journalBlocked(String)

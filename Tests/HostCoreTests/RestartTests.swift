@@ -359,6 +359,7 @@ import WireProtocol
     host.pass(.seconds(60))
     #expect(a.contents("/log/c.log") == ["two"] && b.contents("/log/c.log") == ["two"])
     #expect(host.settled.isEmpty && host.status.settlements.map(\.token) == [1])
+    #expect(host.reports.count { if case .serverLost(ServerIndex(1), 0, _) = $0 { true } else { false } } == 1)
     b.refuses = [:]
     host.cut(1)
     host.pass(.seconds(120))

@@ -121,6 +121,13 @@ extension HostReport {
       ReportEvent(
         .notice, "server up", "connected to a server", of: .peer(Self.name(server, servers)),
         ["server": Self.name(server, servers), "records": "\(records)"])
+    case .serverLost(let server, let records, let acknowledged):
+      ReportEvent(
+        .warning, "server lost",
+        "a server lost what it had acknowledged: was its data put back from a backup, or its disk replaced? What this "
+          + "host still has is delivered to it again, what it hasn't only other servers have",
+        of: .peer(Self.name(server, servers)),
+        ["server": Self.name(server, servers), "records": "\(records)", "acknowledged": "\(acknowledged)"])
     case .serverDown(let server, let why):
       ReportEvent(
         .warning, "server down", "no connection to a server, tried again for ever",
