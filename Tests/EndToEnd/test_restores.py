@@ -15,7 +15,7 @@ finds. Kills are all that is done to it: a power cut, which takes what wasn't sy
 What the README says about each report is done as it says. A line for each round; `known` counts what this revision is known
 to lack (`KNOWN`).
 
-usage: test_restores.py [--seeds 1] [--first-seed N] [--rounds 3] [--lives] [--strict]
+usage: test_restores.py [--seeds 1] [--first-seed N] [--rounds 3] [--strict]
 """
 
 import argparse
@@ -32,8 +32,8 @@ import time
 from harness import Failure, Fleet, wait_for
 
 
-# Decision 0042: a store of the last 500 ms passes for the present one, and what exceeds it for a crash's leftovers. With
-# some room for a busy machine, in seconds.
+# Decision 0042: a store of the last 500 ms passes for the present one, and what exceeds it in an unfinished file for a
+# crash's leftovers. With some room for a busy machine, in seconds.
 PASSES = 1.5
 
 
@@ -506,7 +506,7 @@ class Restores:
         self.start_with_kills(self.check_standing)
         self.host.wait_ready()
         if age > PASSES and self.is_older and committed != backup.committed and not self.is_said_to_be_older():
-            self.problem("other life" if self.is_other_life else "undetected", self.what)
+            self.problem("undetected", self.what)
 
     def acknowledged_and_standing(self, committed):
         return {truth: min(size, committed.get(truth, 0)) for truth, size in self.standing("logs-a").items()}
@@ -534,7 +534,7 @@ class Restores:
             # What is cut and made anew from the store's log stands in both, not in the plain file alone.
             if self.is_older or self.held()[0].get(truth, 0) < least:
                 self.problem(
-                    "other life" if self.is_other_life else "cut",
+                    "cut",
                     f"{self.what}: {truth.label}: {least} bytes stood, {now.get(truth, 0)} stand",
                 )
                 self.must[truth] = now.get(truth, 0)
@@ -590,8 +590,6 @@ KNOWN = {
     "believed held": "a server that lost bytes and no records isn't asked what it holds: the host calls itself settled",
     # M2 (issue E): logs-b has them. design/simulation.md excludes it too.
     "lost unsaid": "of a file that no longer stands on its host, and that a server lost, nobody says that it lacks bytes",
-    # P3: with --lives only.
-    "other life": "a store from before both directories were replaced may have a start counter that seems to match",
 }
 
 
@@ -606,7 +604,7 @@ def run(seed, chosen):
             restores.chance.shuffle(kinds)
             for number in range(chosen.rounds):
                 is_quiet, is_other_life = restores.chance.random() < 0.25, restores.chance.random() < 0.5
-                restores.round(kinds[number % 3], is_quiet, chosen.lives and is_other_life)
+                restores.round(kinds[number % 3], is_quiet, is_other_life)
         finally:
             restores.writer.end()
         restores.check_b()
@@ -634,7 +632,6 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=random.randrange(1, 1 << 20))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--lives", action="store_true", help="also copies from before both were replaced")
     parser.add_argument("--strict", action="store_true", help="also what is known to be missing is a failure")
     chosen = parser.parse_args()
     for number in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
