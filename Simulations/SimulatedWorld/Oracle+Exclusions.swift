@@ -26,7 +26,7 @@ extension Oracle {
     // What went while the host's configuration didn't have the server is owed to nobody.
     if host.everRemoved.contains(server.index), !isLiving(known, host) { return true }
     // Until servers bring it to one another (issue E), what no longer stands on the host can't come again.
-    return server.setbacks > 0 && (known.lostUnnoticed.contains(server.index) || !isLiving(known, host))
+    return server.setbacks > 0 && !isLiving(known, host)
   }
 
   func isDamaged(_ server: SimulatedServer, _ row: StoredString) -> Bool {
@@ -37,27 +37,20 @@ extension Oracle {
   func lostDescriptor(_ host: Int, _ file: FileUUID) { followed[host][file]?.readInLife = 0 }
 
   /// A server holds less than it acknowledged, by the operator's hand: its acknowledgements begin anew. A host learns of
-  /// it from records that are missing of those whose acknowledgement it has noted durably (one may have been lost with a
-  /// connection); where none is, only the server's digest can tell (M2, issue E).
+  /// it by asking after each start of the server, of files that live; of others only its digest can tell (M2, issue E).
   func setBack(_ server: SimulatedServer) {
     defer { modelSetBack(server) }
     let store = server.store.snapshot()
     for host in world.hosts {
       let records = journalRow(server, host.index)?.length ?? 0
-      let isUnnoticed = records > 0 && records >= notedRecords(host, server)
       recordsAcknowledged[server.index][host.index] = records
       for known in ordered(host.index) {
         let row = store.string(StringKey(key: FileKey(host: host.name, file: known.file), string: 0))
         let before = known.acknowledged[server.index] ?? 0
         let now = Int(row?.committed ?? 0)
         known.acknowledged[server.index] = min(before, now)
-        if isUnnoticed, now < before { known.lostUnnoticed.insert(server.index) }
       }
     }
-  }
-
-  private func notedRecords(_ host: SimulatedHost, _ server: SimulatedServer) -> UInt64 {
-    (try? host.store.delivered(to: server.name))?[FileUUID(UUIDBytes(high: 0, low: 0))] ?? 0
   }
 
   /// Before a restored store is put beside them: the plain files as they survive a power cut. Of what the present store

@@ -24,10 +24,7 @@ extension Oracle {
   }
 
   /// A host of this world keeps to the protocol, so that a server which says otherwise, or the host, is wrong.
-  ///
-  /// Excluded: files of which a restored server lacks bytes that its host can't know of (M2, issue E).
   func accused(_ server: SimulatedServer, _ host: Int, _ refusal: Refusal) {
-    if let file = refusal.file, followed[host][file]?.lostUnnoticed.contains(server.index) == true { return }
     switch refusal.code {
     case .other where !server.refused.isEmpty: return
     case .rootMismatch, .diskFull, .unstorable, .quota, .busy, .superseded, .shuttingDown, .silence: return

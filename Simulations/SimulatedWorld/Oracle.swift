@@ -32,8 +32,6 @@ package final class Oracle {
     var readInLife = 0
     /// By server: how much of it was checked when acknowledged.
     var acknowledged: [Int: Int] = [:]
-    /// Servers that were put back to where they had all records and not these bytes.
-    var lostUnnoticed: Set<Int> = []
     /// Bytes below this are owed to every server.
     var owed: Int { gapFrom.map { Int(clamping: $0) } ?? .max }
 

@@ -28,10 +28,13 @@ final class ServerProcess: SimulatedProcess {
   private(set) var isServing = false
   private var isCounterDue = false
   private var hasCommitted = false
+  private var isOlder = false
 
   init(server: SimulatedServer, world: World) {
     self.server = server
-    machine = ServerMachine(settings: server.settings, verifier: SimulatedSignatures())
+    var settings = server.settings
+    settings.life = UInt64(server.lives)
+    machine = ServerMachine(settings: settings, verifier: SimulatedSignatures())
     mutations = ServerMutations(world.mutant)
     let store = server.store
     plane = SimulatedServerPlane(
@@ -66,6 +69,7 @@ final class ServerProcess: SimulatedProcess {
     do {
       let counterMatches = try server.isStoreCurrent()
       if !counterMatches { world.mark(.storeFoundOld) }
+      isOlder = !counterMatches
       try world.oracle.starts(server)
       input(
         .started(
@@ -183,6 +187,10 @@ final class ServerProcess: SimulatedProcess {
     }
     effects.removeAll(keepingCapacity: true)
     spare = effects
+    if isOlder, machine.mayCountOn {
+      isOlder = false
+      advanceCounter()
+    }
     world.oracle.bounded(server, waiting: plane.waitingBytes)
     arm(machine.nextDeadline) { [self] in self.input(.tick) }
   }

@@ -29,7 +29,7 @@ extension Delivery {
   }
 
   /// A connection opened.
-  func begin(_ file: FollowedFile, forgetting: Bool, _ turn: inout Turn) {
+  func begin(_ file: FollowedFile, forgetting: Bool, verifying: Bool, _ turn: inout Turn) {
     let cursor = cursor(of: file)
     cursor.state = .unknown
     cursor.isInTurns = false
@@ -41,12 +41,16 @@ extension Delivery {
       noteDirty(file.id, cursor)
     }
     cursor.rewind()
+    if verifying, cursor.durable > 0, file.isCommitted, file.closed != .vanished {
+      verify(file.id)
+    }
     ask(file, cursor)
   }
 
   /// The file is gone for good.
   func forget(_ file: FollowedFile) {
     comparing[file.id] = nil
+    verified(file.id)
     if let cursor = cursors.removeValue(forKey: file.id) { noteLast(file, cursor) }
   }
 
@@ -89,9 +93,10 @@ extension Delivery {
     isDue = true
   }
 
-  /// Only files that the server lacks something of are asked about.
+  /// Only files that the server lacks something of are asked about, or may lack after its start.
   private func ask(_ file: FollowedFile, _ cursor: Cursor) {
-    guard file.isCommitted, file.closed != .vanished, cursor.durable < file.committedLength else { return }
+    let mayLack = file.closed != .vanished && cursor.durable < file.committedLength
+    guard file.isCommitted, mayLack || mustVerify(file.id) else { return }
     askAnew(file, cursor)
   }
 
@@ -138,10 +143,22 @@ extension Delivery {
       }
       let strings = (held[file.uuid] ?? []).filter { $0.length > 0 }
       cursor.hasSeveral = strings.count > 1
+      holds(atMost: strings.map(\.length).max() ?? 0, file, cursor, &turn)
+      verified(id)
       if strings.isEmpty { activate(file, cursor, from: 0, &turn) } else { examine(file, cursor, strings, &turn) }
     }
     // Questions that its own acknowledgements called for, and that it denies.
     if unfounded > 0 { wasted(unfounded, &turn) }
+  }
+
+  /// Whatever it acknowledged once.
+  private func holds(atMost length: UInt64, _ file: FollowedFile, _ cursor: Cursor, _ turn: inout Turn) {
+    guard cursor.durable > length else { return }
+    cursor.durable = length
+    cursor.mark(file.committedLength, at: turn.now)
+    turn.hasLost = true
+    noteDirty(file.id, cursor)
+    turn.touch(file.id)
   }
 
   /// Goes on from the longest of the strings whose root the file has at its length. Where none has it, and nothing more is

@@ -49,6 +49,13 @@ final class Delivery {
   private var claimedHeads: (verifying: Checkpoint, newest: Checkpoint)?
   /// The greatest length that this server ever acknowledged.
   private var notedRecords: UInt64 = 0
+  /// The server's life in which it said last what it holds of everything, and its present one. After a start it may be as
+  /// a backup had it, with all records and fewer bytes (P3).
+  private var notedLife: UInt64?
+  private var life: UInt64?
+  /// Files that it is asked about for that, though they were acknowledged.
+  private var unverified: Set<FileID> = []
+  private var isLifeNoteDirty = false
   /// The server lost records, and what is noted of it from before may still stand in the store. Nothing is sent until it
   /// doesn't: with its records back nobody could tell any more that its bytes are gone.
   private enum Forgetting { case done, unnoted, beingNoted }
@@ -99,7 +106,8 @@ final class Delivery {
   }
 
   /// `noted`: the records that this server had acknowledged when that was last written down.
-  func start(noted: UInt64, _ turn: inout Turn) {
+  func start(noted: UInt64, life: UInt64?, _ turn: inout Turn) {
+    notedLife = life
     notedRecords = min(noted, journal.position.length)
     durableRecords = notedRecords
     markRecords(turn.now)
@@ -254,6 +262,8 @@ extension Delivery {
     case (.journalAnswer(let heads), .searching(_, let welcome)): answered(id, heads, welcome, &turn)
     case (.credit(let total), .verifying), (.credit(let total), .searching), (.credit(let total), .locating):
       credit = max(credit, total)
+    // Another machine with this name delivers meanwhile. What the server holds is asked once records go on.
+    case (.payloadDurable, .verifying), (.payloadDurable, .searching), (.payloadDurable, .locating): break
     case (.refusal(let refusal), .greeting), (.refusal(let refusal), .verifying), (.refusal(let refusal), .searching),
       (.refusal(let refusal), .locating):
       cut("refused: \(refusal.code): \(refusal.text)", &turn)
@@ -266,7 +276,8 @@ extension Delivery {
   private func mayCome(_ frame: Frame, _ turn: Turn) -> Bool {
     switch frame {
     case .welcome, .goodbye: true
-    case .recordsDurable(let head) where head.length > durableRecords && head.length <= sentRecords: true
+    case .recordsDurable(let head)
+    where head.length > max(durableRecords, claimedHeads?.newest.length ?? 0) && head.length <= sentRecords: true
     case .payloadDurable(let held): allowance.takeAnswer(cost: 1 + held.count / 64, at: turn.now)
     default: allowance.takeAnswer(cost: 1, at: turn.now)
     }
@@ -346,6 +357,9 @@ extension Delivery {
 
   /// What an operator can do about a refusal of everything.
   func remedy(for code: RefusalCode) -> String {
+    if code == .quota, durableRecords < journal.position.length {
+      return ": if it holds too many histories of this journal, move node.data away and restart: a new journal begins"
+    }
     // Without its first record: that is the one that binds the journal to a certificate.
     guard code == .badSignature, durableRecords == 0 else { return "" }
     return ": was the journal begun with another certificate? Move node.data away and restart: a new journal begins"
@@ -373,12 +387,36 @@ extension Delivery {
     if hasLess {
       forgetting = .unnoted
       lastNotes = []
+      notedLife = nil
     }
     // A server that has lost records may have lost anything: only what it says now counts.
-    for file in files.all { begin(file, forgetting: hasLess, &turn) }
+    life = welcome.life
+    unverified = []
+    let isVerified = notedLife == life
+    for file in files.all { begin(file, forgetting: hasLess, verifying: !isVerified, &turn) }
+    noteIfVerified()
     isDue = true
     turn.report(.serverUp(index, records: head.length))
     if !welcome.heads.isEmpty, !isWhole { turn.report(.journalBeside(index, from: head.length)) }
+  }
+
+  // MARK: What it says after a start
+
+  /// It hasn't yet said of all that it had acknowledged that it still holds it.
+  var isVerifying: Bool { !unverified.isEmpty }
+
+  func verify(_ file: FileID) { unverified.insert(file) }
+  func mustVerify(_ file: FileID) -> Bool { unverified.contains(file) }
+
+  func verified(_ file: FileID) {
+    guard unverified.remove(file) != nil else { return }
+    noteIfVerified()
+  }
+
+  private func noteIfVerified() {
+    guard unverified.isEmpty, notedLife != life else { return }
+    notedLife = life
+    isLifeNoteDirty = true
   }
 
   // MARK: Records
@@ -467,7 +505,9 @@ extension Delivery {
     if lastNotes.count < Follower.mostWords { lastNotes.append(note) }
   }
 
-  var hasNotes: Bool { forgetting == .unnoted || isRecordNoteDirty || !dirtyNotes.isEmpty || !lastNotes.isEmpty }
+  var hasNotes: Bool {
+    forgetting == .unnoted || isRecordNoteDirty || isLifeNoteDirty || !dirtyNotes.isEmpty || !lastNotes.isEmpty
+  }
 
   /// The server's name, if nothing that the store has of it counts any more, also of files that aren't in memory.
   func takeForgotten() -> String? {
@@ -487,10 +527,15 @@ extension Delivery {
       if let file = files[id] { notes.append(Delivered(server: name, file: file.uuid, length: cursor.durable)) }
     }
     dirtyNotes.removeFirst(taken.count)
-    // Last, so that a journal's length is never noted beside file lengths from before a loss.
-    if isRecordNoteDirty, dirtyNotes.isEmpty, lastNotes.isEmpty {
+    // Last, so that a journal's length, or a life, is never noted beside file lengths from before a loss.
+    guard dirtyNotes.isEmpty, lastNotes.isEmpty else { return notes }
+    if isRecordNoteDirty {
       isRecordNoteDirty = false
       notes.append(Delivered(server: name, file: Delivered.journal, length: notedRecords))
+    }
+    if isLifeNoteDirty, let notedLife {
+      isLifeNoteDirty = false
+      notes.append(Delivered(server: name, file: Delivered.life, length: notedLife))
     }
     return notes
   }

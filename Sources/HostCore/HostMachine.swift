@@ -78,7 +78,9 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     journal.start(at: known.journal, number: known.number)
     follower.start(known.files, known.gaps, &turn)
     for (index, delivery) in deliveries.enumerated() {
-      delivery.start(noted: known.noted.indices.contains(index) ? known.noted[index] : 0, &turn)
+      delivery.start(
+        noted: known.noted.indices.contains(index) ? known.noted[index] : 0,
+        life: known.lives.indices.contains(index) ? known.lives[index] : nil, &turn)
     }
   }
 

@@ -38,7 +38,8 @@ struct Settlement {
       }
       for id in turn.touched { review(id, follower) }
     }
-    return targets.isEmpty && follower.owedNames == 0 && follower.deliveries.allSatisfy { $0.durableRecords >= head }
+    return targets.isEmpty && follower.owedNames == 0
+      && follower.deliveries.allSatisfy { $0.durableRecords >= head && !$0.isVerifying }
   }
 
   private mutating func note(_ follower: Follower) {

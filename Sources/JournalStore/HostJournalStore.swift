@@ -86,6 +86,9 @@ package struct Delivered: Hashable, Sendable {
   package static let longestServerName = 255
   /// In the place of a file: the journal itself, its length in records (the nil uuid of RFC 9562).
   package static let journal = FileUUID(UUIDBytes(high: 0, low: 0))
+  /// In the place of a file: the server's life in which it said last what it holds of all files that lived, in the place
+  /// of a length.
+  package static let life = FileUUID(UUIDBytes(high: 0, low: 1))
   /// 1 ... 255 bytes without NUL.
   package var server: String
   package var file: FileUUID

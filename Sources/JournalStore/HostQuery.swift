@@ -54,15 +54,18 @@ package struct HostStart: Hashable, Sendable {
   package var number: UInt64
   /// Records that each server had acknowledged when last noted.
   package var noted: [UInt64]
+  /// Lives of the servers in which all of that was so.
+  package var lives: [UInt64?]
   package var gaps: [StandingGap]
   package init(
     files: [StoredFile] = [], journal: JournalPosition, number: UInt64 = 0, noted: [UInt64] = [],
-    gaps: [StandingGap] = []
+    lives: [UInt64?] = [], gaps: [StandingGap] = []
   ) {
     self.files = files
     self.journal = journal
     self.number = number
     self.noted = noted
+    self.lives = lives
     self.gaps = gaps
   }
 }
@@ -71,10 +74,14 @@ extension HostJournalStore {
   package func start(servers: [String]) throws(StoreError) -> HostStart {
     let length = try length()
     var noted: [UInt64] = []
-    for server in servers { noted.append(try delivered(to: server, of: Delivered.journal) ?? 0) }
+    var lives: [UInt64?] = []
+    for server in servers {
+      noted.append(try delivered(to: server, of: Delivered.journal) ?? 0)
+      lives.append(try delivered(to: server, of: Delivered.life))
+    }
     return HostStart(
       files: try living(servers: servers), journal: JournalPosition(length: length, root: try root(at: length)),
-      number: number, noted: noted, gaps: try gaps())
+      number: number, noted: noted, lives: lives, gaps: try gaps())
   }
 }
 

@@ -19,6 +19,18 @@ package enum StoreQuery: Hashable, Sendable {
   case records(SequenceKey, from: UInt64, count: Int, bytes: Int)
 }
 
+extension StoreQuery {
+  /// Whose alone it is about.
+  package var host: HostName? {
+    switch self {
+    case .promises(let key, _, _): key.host
+    case .heads(let journal, _), .beginnings(let journal, _): journal.host
+    case .records(let key, _, _, _): key.journal.host
+    case .files, .rows, .keys: nil
+    }
+  }
+}
+
 package struct StoreAnswer: Hashable, Sendable {
   /// What the store had committed (`ServerHoldingsStore.number`).
   package var number: UInt64

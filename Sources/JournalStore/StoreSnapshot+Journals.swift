@@ -5,6 +5,9 @@ package import MerkleLog
 // that it leaves. Of its tree a store has the greater perfect subtrees, the smaller ones follow from the records.
 
 extension StoreSnapshot where Self: ~Copyable {
+  /// A record may have a mebibyte.
+  private static var bytesAtOnce: Int { 1 << 20 }
+
   /// Which sequences have the records of this one, in the records' order.
   private func parts(of key: SequenceKey) throws(StoreError) -> [(key: SequenceKey, numbers: Range<UInt64>)] {
     var parts: [(key: SequenceKey, numbers: Range<UInt64>)] = []
@@ -53,12 +56,19 @@ extension StoreSnapshot where Self: ~Copyable {
       else { throw .corrupt("nodes of \(key.journal.host)'s journal at record \(number) are missing") }
       return nodes
     }
+    try append(to: &frontier, of: key, upTo: length)
+    return frontier
+  }
+
+  private func append<H: TreeHasher>(
+    to frontier: inout Frontier<H>, of key: SequenceKey, upTo length: UInt64
+  ) throws(StoreError) where H.Value == Digest {
     while frontier.size < length {
-      let rest = try records(of: key, from: frontier.size, count: Int(clamping: length - frontier.size), bytes: .max)
+      let rest = try records(
+        of: key, from: frontier.size, count: Int(clamping: length - frontier.size), bytes: Self.bytesAtOnce)
       guard !rest.isEmpty else { throw .corrupt("record \(frontier.size) of \(key.journal.host)'s journal is missing") }
       for record in rest { frontier.append(H.leaf(record.span.bytes)) }
     }
-    return frontier
   }
 
   func heads<H: TreeHasher>(
@@ -67,18 +77,37 @@ extension StoreSnapshot where Self: ~Copyable {
     var heads: Set<TreeHead> = []
     for row in try sequences(of: journal) {
       let end = min(row.length, most)
-      var lengths = [min(row.start, end), end]
+      let start = min(row.start, end)
+      var lengths: Set<UInt64> = [start, end]
       var distance: UInt64 = 1
-      while distance < end - lengths[0] {
-        lengths.append(end - distance)
+      while distance < end - start {
+        lengths.insert(max(start, Self.cheap(end - distance, distance)))
         distance *= 2
       }
-      for length in lengths where length > 0 {
-        heads.insert(
-          TreeHead(length: length, root: try frontier(of: row.key, at: length, hasher: hasher).root))
-      }
+      try add(lengths.sorted(), of: row.key, to: &heads, hasher: hasher)
     }
     return heads.sorted { ($0.length, $0.root) < ($1.length, $1.root) }
+  }
+
+  /// Farther away a length for which the nodes suffice is as good.
+  private static func cheap(_ length: UInt64, _ distance: UInt64) -> UInt64 {
+    let nodes: UInt64 = 1 << UInt64(JournalNodes.leastLevel)
+    return distance < nodes ? length : length - length % nodes
+  }
+
+  /// Lengths that lie close to one another are hashed in one pass.
+  private func add<H: TreeHasher>(
+    _ lengths: [UInt64], of key: SequenceKey, to heads: inout Set<TreeHead>, hasher: H.Type
+  ) throws(StoreError) where H.Value == Digest {
+    var frontier = Frontier<H>()
+    for length in lengths where length > 0 {
+      if length - frontier.size >= 1 << UInt64(JournalNodes.leastLevel) {
+        frontier = try self.frontier(of: key, at: length, hasher: hasher)
+      } else {
+        try append(to: &frontier, of: key, upTo: length)
+      }
+      heads.insert(TreeHead(length: length, root: frontier.root))
+    }
   }
 
   /// Each beginning once, as that of the least sequence that has it.
@@ -86,7 +115,9 @@ extension StoreSnapshot where Self: ~Copyable {
     of journal: HostJournal, length: UInt64, hasher: H.Type
   ) throws(StoreError) -> [JournalBeginning] where H.Value == Digest {
     var beginnings: [JournalBeginning] = []
-    for row in try sequences(of: journal) where row.length >= length && row.start <= length {
+    // One that begins there has what its base has.
+    for row in try sequences(of: journal)
+    where row.length >= length && (row.start < length || row.key.sequence == 0) {
       let frontier = try frontier(of: row.key, at: length, hasher: hasher)
       guard !beginnings.contains(where: { $0.frontier == frontier.subtrees }) else { continue }
       beginnings.append(

@@ -45,7 +45,7 @@ struct Session {
   let facts: SessionFacts
   var records = RecordCourse.undecided
   /// What it goes on with unless it says so: nil where it was told of several sequences.
-  let told: TreeHead?
+  var told: TreeHead?
   /// It said with what it goes on.
   var hasExtended = false
   var isAskingHeads = false

@@ -129,7 +129,7 @@ extension ServerMachine where H.Value == Digest {
     if let names = connections[id]?.peer.names { callers[names]?.strangers.removeAll { $0 == id } }
     heard(id)
     let welcome = Welcome(
-      version: Self.protocolVersion, server: settings.name, heads: heads, credit: credit.granted)
+      version: Self.protocolVersion, server: settings.name, life: settings.life, heads: heads, credit: credit.granted)
     send(.welcome(welcome), to: id)
     let records = heads.map(\.length).max() ?? 0
     out.append(.report(.hostConnected(hello.host, journal: hello.journal, records: records)))

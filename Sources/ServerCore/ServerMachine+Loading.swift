@@ -146,7 +146,11 @@ extension ServerMachine where H.Value == Digest {
       readRetry = readRetry ?? now + limits.retry
       if !isReadingReported { out.append(.report(.storeBlocked("reading: \(text)"))) }
       isReadingReported = true
-    case .corrupt, .damaged, .failedSync, .refused, .alreadyExists, .outOfRange: halt("the store: \(error)")
+    case .corrupt, .damaged, .failedSync, .refused, .alreadyExists, .outOfRange:
+      switch reading.purpose {
+      case .beginnings(let id), .heads(let id), .records(let id, _): unreadableJournal("\(error)", on: id)
+      case .wanted, .survey, .window, .resume: halt("the store: \(error)")
+      }
     }
   }
 

@@ -21,6 +21,7 @@ extension ServerMachine where H.Value == Digest {
       return violated(id, "a payload frame beyond its bounds or its credit")
     }
     goOnAsTold(id)
+    guard connections[id] != nil else { return out.append(.drop(payload)) }
     hold(UInt64(header.length), tally: session.tally)
     connections[id]?.session?.supplied = now
     let frame = StringIntake.Waiting(connection: id, header: header, payload: payload)

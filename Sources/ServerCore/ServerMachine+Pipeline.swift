@@ -244,7 +244,9 @@ extension ServerMachine where H.Value == Digest {
   }
 
   /// What is too large for the log will go straight to the plain file: the row that it needs comes with its record.
+  /// Not before the plain file was looked at: a row that says so would make what is too long a crash's leftover (P3).
   mutating func announceBulk(_ index: Int, upTo length: UInt64) {
+    guard !strings[index].isUnproven else { return }
     let begin = max(strings[index].committed, strings[index].promises.last(before: length) ?? 0)
     if strings[index].unfinished == .absent, length - begin > UInt64(max(0, limits.logPayloadSize)) {
       strings[index].unfinished = .wanted

@@ -100,7 +100,18 @@ extension ServerMachine where H.Value == Digest {
     guard !session.hasExtended else { return violated(id, "a second extendJournal") }
     connections[id]?.session?.hasExtended = true
     guard case .undecided = session.records else { return violated(id, "extendJournal behind what it is about") }
-    goOn(from: head, on: id)
+    // What is held whole is taken by who goes on with it, as told by `welcome`.
+    if whole(head, of: session.facts.journal) != nil {
+      connections[id]?.session?.told = head
+    } else {
+      goOn(from: head, on: id)
+    }
+  }
+
+  private func whole(_ head: TreeHead, of journal: HostJournal) -> Int? {
+    sequences(of: journal).first {
+      journals[$0].held.length == head.length && journals[$0].held.checkpoint?.root == head.root
+    }
   }
 
   /// The first frame of a connection that is about records or files, and nothing was said: it goes on from what `welcome`
@@ -113,16 +124,18 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func goOn(from head: TreeHead, on id: ConnectionID) {
-    guard let journal = connections[id]?.session?.facts.journal else { return }
-    let own = sequences(of: journal).first {
-      journals[$0].held.length == head.length && journals[$0].held.checkpoint?.root == head.root
+    guard let facts = connections[id]?.session?.facts else { return }
+    let journal = facts.journal
+    // It may have begun since this connection's hello.
+    guard sequences(of: journal).allSatisfy({ journals[$0].held.publicKey == facts.publicKey }) else {
+      return refuseRecords(id, .journalFork, "journal \(journal.journal) is held under another key")
     }
-    if let own {
+    if let own = whole(head, of: journal) {
       join(own, told: head.length, on: id)
     } else if heads(of: journal).isEmpty {
       guard head.length == 0 else { return violated(id, "extendJournal at \(head.length), and nothing is held") }
       joinFirst(on: id)
-    } else {
+    } else if charge(costOfReading(journal), to: id) {
       connections[id]?.session?.records = .reading(head)
       read(.beginnings(journal, length: head.length), for: .beginnings(id))
     }
@@ -142,14 +155,13 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func queryJournal(upTo length: UInt64, on id: ConnectionID) {
     guard let session = connections[id]?.session else { return }
-    let count = sequences(of: session.facts.journal).count
-    guard !session.isAskingHeads, charge(1 + Self.costOfHeads * count, to: id) else { return }
+    guard charge(costOfReading(session.facts.journal), to: id), !session.isAskingHeads else { return }
     connections[id]?.session?.isAskingHeads = true
     read(.heads(session.facts.journal, upTo: length), for: .heads(id))
   }
 
-  /// Each takes some sixty readings of the store.
-  private static var costOfHeads: Int { 16 }
+  /// Of each sequence some hundred records are read, which may be long ones.
+  private func costOfReading(_ journal: HostJournal) -> Int { 1 + min(4_096, 64 * sequences(of: journal).count) }
 
   mutating func answerHeads(_ heads: [TreeHead], on id: ConnectionID) {
     guard connections[id]?.session != nil else { return }
@@ -161,17 +173,19 @@ extension ServerMachine where H.Value == Digest {
 
   /// Whether what came on a connection waits until more of what it is compared with is read.
   mutating func isComparing(_ content: Arrival.Content, on id: ConnectionID) -> Bool {
-    guard case .frame(.records(let frame), _) = content else { return false }
     switch connections[id]?.session?.records {
+    // Also what is about files: the connection before this one has them until it goes on.
     case .reading: return true
     case .along(var probe):
+      guard case .frame(.records(let frame), _) = content else { return false }
       defer { connections[id]?.session?.records = .along(probe) }
       guard !probe.isReading else { return true }
       compare(frame, &probe)
       guard probe.isReading else { return false }
       let key = journals[probe.base].held.key
       let query = StoreQuery.records(
-        key, from: probe.length, count: limits.recordsPerFrame, bytes: limits.recordBytesPerFrame)
+        key, from: probe.length, count: probe.tried.isEmpty ? limits.recordsPerFrame : 1,
+        bytes: limits.recordBytesPerFrame)
       read(query, for: .records(id, from: probe.length))
       return true
     case .undecided, .sequence, nil: return false
@@ -221,14 +235,17 @@ extension ServerMachine where H.Value == Digest {
     guard case .along(var probe)? = connections[id]?.session?.records, probe.isReading, probe.length == first else {
       return
     }
-    guard !records.isEmpty else {
-      return halt("corrupt: record \(first) of \(journals[probe.base].held.host) is missing")
-    }
+    guard !records.isEmpty else { return unreadableJournal("record \(first) is missing", on: id) }
     probe.isReading = false
     probe.read = records
     probe.readFrom = first
     connections[id]?.session?.records = .along(probe)
     takeWhatWaited()
+  }
+
+  /// Nobody but its own host needs what can't be read.
+  mutating func unreadableJournal(_ why: String, on id: ConnectionID) {
+    refuseRecords(id, .other, "this server can't read what it holds of the journal: \(why)")
   }
 
   /// A frame was compared: what of it is held is acknowledged, the rest goes on with a sequence. Returns what is left.

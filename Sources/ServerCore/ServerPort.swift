@@ -172,8 +172,11 @@ package struct ServerSettings: Sendable {
   package var limits: Limits
   /// Payload that may be on its way over all connections, in bytes.
   package var totalCredit: Int
-  package init(name: String, limits: Limits = Limits(), totalCredit: Int = 256 << 20) {
+  /// This run's, another one at each start.
+  package var life: UInt64
+  package init(name: String, limits: Limits = Limits(), totalCredit: Int = 256 << 20, life: UInt64 = 0) {
     self.name = name
+    self.life = life
     self.limits = limits
     self.totalCredit = totalCredit
   }

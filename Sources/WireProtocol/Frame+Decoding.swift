@@ -49,6 +49,7 @@ extension Welcome {
   fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
     version = try reader.read()
     server = try reader.readText(limit: FrameBounds.serverNameSize)
+    life = try reader.read()
     heads = try reader.readList(limit: FrameBounds.sequencesPerJournal) { (reader) throws(DecodingFailure) in
       try reader.readCheckpoint()
     }

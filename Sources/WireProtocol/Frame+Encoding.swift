@@ -102,6 +102,7 @@ extension Welcome {
   fileprivate func write(to writer: inout ByteWriter) {
     writer.write(version)
     writer.write(text: server, limit: FrameBounds.serverNameSize)
+    writer.write(life)
     precondition(heads.count <= FrameBounds.sequencesPerJournal)
     writer.write(list: heads) { $0.write($1) }
     writer.write(credit)

@@ -54,6 +54,8 @@ package struct Hello: Hashable, Sendable {
 package struct Welcome: Hashable, Sendable {
   package var version: UInt16
   package var server: String
+  /// Another one after each start of the server: what it had acknowledged before, a backup put back may have taken.
+  package var life: UInt64
   /// The host's own checkpoint over all records of each sequence of its journal that the server durably holds (J6); none
   /// when it holds nothing. Where there is one, records go on from it; the host says so where they don't, or where there
   /// are several.
@@ -62,10 +64,11 @@ package struct Welcome: Hashable, Sendable {
   package var credit: UInt64
   package var features: [String]
   package init(
-    version: UInt16, server: String, heads: [Checkpoint], credit: UInt64, features: [String] = []
+    version: UInt16, server: String, life: UInt64 = 0, heads: [Checkpoint], credit: UInt64, features: [String] = []
   ) {
     self.version = version
     self.server = server
+    self.life = life
     self.heads = heads
     self.credit = credit
     self.features = features

@@ -28,7 +28,7 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     case .hello: return 61...(56 + HostName.maximumByteCount + features)
     case .welcome:
       return
-        22...(18 + FrameBounds.serverNameSize + FrameBounds.sequencesPerJournal * Checkpoint.maximumByteCount
+        30...(26 + FrameBounds.serverNameSize + FrameBounds.sequencesPerJournal * Checkpoint.maximumByteCount
         + features)
     case .records: return 142...Self.recordsBodySize(limits)
     case .recordsDurable: return 126...Checkpoint.maximumByteCount

@@ -120,7 +120,7 @@ class Peer:
     @staticmethod
     def heads(welcome):
         """The checkpoints that it shows, as (length, root), and where they end."""
-        at = 2 + 4 + struct.unpack(">I", welcome[2:6])[0]
+        at = 2 + 4 + struct.unpack(">I", welcome[2:6])[0] + 8
         (count,) = struct.unpack(">I", welcome[at : at + 4])
         at += 4
         heads = []

@@ -220,7 +220,7 @@ class Rig:
         return lambda: all(process.poll() is not None for process in self.processes)
 
     def welcome(self):
-        return frame("welcome", struct.pack(">H", 1) + counted(b"liar") + struct.pack(">IQI", 0, 32 << 20, 0))
+        return frame("welcome", struct.pack(">H", 1) + counted(b"liar") + struct.pack(">QIQI", 0, 0, 32 << 20, 0))
 
     def lie(self, body=b"", options="w", **more):
         self.lie_ends = time.time() + self.chosen.seconds

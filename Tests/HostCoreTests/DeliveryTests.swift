@@ -380,6 +380,27 @@ import WireProtocol
     #expect(b.journalQueries == 1 && host.status.isSettled)
   }
 
+  /// Another machine with this name delivers while this one finds out where its journal goes on.
+  @Test func whatOthersDeliverMeanwhileEndsNothingM1() throws {
+    b.isUp = false
+    let host = try FakeHost(files, servers: servers)
+    files.create("/log/a.log", "one")
+    host.pass(.seconds(1))
+    b.foreign = [[1], [2]]
+    b.lies = { if case .journalAnswer = $0 { nil } else { $0 } }
+    b.isUp = true
+    host.pass(.seconds(9))
+    #expect(b.journalQueries == 1)
+    let connection = try #require(b.connection)
+    let held = DurablePrefix(file: FileUUID(UUIDBytes(high: 1, low: 1)), length: 3, root: .zero)
+    for _ in 0..<3 { host.give(.received(connection, .payloadDurable([held]))) }
+    #expect(b.connection == connection)
+    b.lies = nil
+    host.cut(1)
+    host.pass(.seconds(60))
+    expectBoth("/log/a.log", ["one"])
+  }
+
   @Test func headsOfAnotherJournalAreReportedAndTriedAgainJ6() throws {
     let host = try FakeHost(files, servers: servers)
     host.pass(.seconds(1))

@@ -31,6 +31,8 @@ final class FakeServer {
 
   // How it behaves.
   var isUp = true
+  /// Another one after each start.
+  var life: UInt64 = 1
   var isSilent = false
   var acknowledges = true
   var creditStep: UInt64 = 1 << 20
@@ -92,7 +94,7 @@ final class FakeServer {
     case .hello(let hello):
       self.hello = hello
       let heads = [foreign.isEmpty ? nil : checkpoint(foreign), lastCheckpoint].compactMap { $0 }
-      say(.welcome(Welcome(version: 1, server: name, heads: heads, credit: credit)))
+      say(.welcome(Welcome(version: 1, server: name, life: life, heads: heads, credit: credit)))
     case .journalQuery(let length):
       journalQueries += 1
       let history = foreign.isEmpty ? records : foreign

@@ -340,6 +340,41 @@ import WireProtocol
     #expect(host.status.settlements.isEmpty)
   }
 
+  /// Its store and log root were put back together: it has all records, and fewer bytes than it had acknowledged.
+  @Test(arguments: [0, 3]) func aServerThatLostBytesAndNoRecordsIsAskedAfterItsStartP3(left: Int) throws {
+    files.create("/log/a.log", "one two")
+    files.create("/log/b.log", "other")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(3))
+    let uuid = try #require(b.files.first { $0.value.bytes == Array("one two".utf8) }).key
+    b.files[uuid]?.bytes = Array("one two".utf8.prefix(left))
+    b.files[uuid]?.durable = left
+    // It hasn't said yet that it still has them.
+    b.lies = { if case .resumeAnswer = $0 { nil } else { $0 } }
+    b.life += 1
+    host.cut(1)
+    host.pass(.seconds(1))
+    host.give(.settle(token: 1))
+    host.pass(.seconds(3))
+    #expect(host.settled.isEmpty && !host.status.isSettled)
+    b.lies = nil
+    host.cut(1)
+    host.pass(.seconds(60))
+    #expect(host.settled == [1] && host.status.isSettled)
+    expectBoth("/log/a.log", ["one two"])
+    // Asked once in each life, also by the next process.
+    let questions = b.questions.count
+    host.cut(1)
+    host.pass(.seconds(60))
+    let second = try FakeHost(files, servers: servers, after: host)
+    second.pass(.seconds(5))
+    #expect(b.questions.count == questions && second.status.isSettled)
+    b.life += 1
+    second.cut(1)
+    second.pass(.seconds(60))
+    #expect(b.questions.count == questions + 1 && second.status.isSettled)
+  }
+
   /// What was struck off by the word of a server is owed again when that server turns out to have lost it.
   @Test func settlesOnlyWhenAServerThatLostItAllHasItAgain() throws {
     files.create("/log/a.log", "one")
@@ -400,7 +435,7 @@ import WireProtocol
     host.pass(.milliseconds(900))
     #expect(host.settled == [1])
     let records = host.status.journalLength
-    #expect(host.notedWhenSettled == [[records, 7].sorted(), [records, 7].sorted()])
+    #expect(host.notedWhenSettled == [[1, records, 7].sorted(), [1, records, 7].sorted()])
     // Nothing is new: no commit is waited for.
     let commits = host.effects.count { if case .commit = $0 { true } else { false } }
     host.give(.settle(token: 2))

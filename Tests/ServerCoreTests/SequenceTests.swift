@@ -130,6 +130,8 @@ private func clones(_ limits: Limits, _ count: Int = 3) -> [FakeHost] {
     // Another connection of the second one takes over from that, and from no other.
     let again = ScriptedClient(world, hosts[1])
     again.send(.extendJournal(hosts[1].head(at: UInt64(hosts[1].records.count))))
+    #expect(second.closed == nil)
+    again.send(.resumeQuery([FakeHost.uuid(1)]))
     #expect(second.closed == .superseded && first.closed == nil && again.closed == nil)
     #expect(world.problems == [])
   }
@@ -217,6 +219,39 @@ private func clones(_ limits: Limits, _ count: Int = 3) -> [FakeHost] {
     #expect(second.closed == nil)
   }
 
+  /// It said hello before anything of the journal was held.
+  @Test func `M1 a sequence under another key is no sequence of the journal`() throws {
+    let hosts = clones(smallLimits())
+    let world = FakeWorld.empty()
+    let thief = ScriptedClient(world, hosts[1], hello: false)
+    thief.send(.hello(Hello(oldest: 1, newest: 1, host: hosts[1].name, journal: hosts[1].journal, publicKey: .zero)))
+    let first = ScriptedClient(world, hosts[0])
+    send(hosts[0], from: 0, on: first)
+    thief.send(hosts[1].recordFrame(0..<2))
+    thief.settle()
+    #expect(thief.closed == .journalFork && first.closed == nil)
+    #expect(world.histories(of: hosts[0]) == [hosts[0].records])
+    #expect(world.machine.status.apartCount == 0 && world.problems == [])
+  }
+
+  @Test func `P5 payload on a connection whose journal was set apart meanwhile is dropped`() throws {
+    let limits = smallLimits()
+    let world = FakeWorld.empty(limits)
+    let host = smallAppends(limits)
+    let first = ScriptedClient(world, host)
+    send(host, from: 0, on: first)
+    let second = ScriptedClient(world, host)
+    world.poisoned.insert(.journal(host.sequence(0)))
+    host.write(0, text(9, 1))
+    first.send(host.recordFrame(UInt64(host.records.count - 1)..<UInt64(host.records.count)))
+    first.settle()
+    #expect(first.closed == .other && second.closed == nil)
+    second.payload(0, 0..<5)
+    second.settle()
+    #expect(second.closed == .other)
+    #expect(world.machine.status.pendingBytes == 0 && world.problems == [])
+  }
+
   @Test func `P6 no more than 64 sequences of a journal are held`() throws {
     let limits = smallLimits()
     let world = FakeWorld.empty()
@@ -229,6 +264,8 @@ private func clones(_ limits: Limits, _ count: Int = 3) -> [FakeHost] {
       client.settle()
       #expect(client.closed == (clone < 64 ? nil : .quota))
       world.feed(.closed(client.id))
+      // What reading for it costs is paid by then.
+      world.advance(by: .seconds(60))
     }
     #expect(try world.store.journals().count == 64)
     #expect(world.problems == [])

@@ -72,7 +72,7 @@ enum Samples {
   ]
 
   private static func welcome(_ heads: [Checkpoint]) -> Welcome {
-    Welcome(version: 1, server: "logs-a", heads: heads, credit: 33_554_432)
+    Welcome(version: 1, server: "logs-a", life: 0x0123_4567_89ab_cdef, heads: heads, credit: 33_554_432)
   }
 
   private static let records = Records(

@@ -66,7 +66,8 @@ extension Seeded {
       .frame(
         .welcome(
           Welcome(
-            version: UInt16(number(0...9)), server: text(), heads: (0..<number(0...3)).map { _ in checkpoint() },
+            version: UInt16(number(0...9)), server: text(), life: next(),
+            heads: (0..<number(0...3)).map { _ in checkpoint() },
             credit: length(), features: features())))
     case 2:
       .frame(

@@ -110,7 +110,9 @@ extension Node {
       look: { files.mounts() }, report: { [reports] in reports.log($0, at: Clocks.now()) })
     let address = try section.listen.resolve()[0]
     let driver = ServerDriver(
-      settings: ServerSettings(name: configuration.node.name.text, limits: limits, totalCredit: section.credit),
+      settings: ServerSettings(
+        name: configuration.node.name.text, limits: limits, totalCredit: section.credit,
+        life: counter.life.high ^ counter.life.low),
       verifier: CertificateVerifier(keys: keys), store: store, counter: counter, files: files,
       tls: { [keys] () throws(TransportError) in try keys.context(.server) },
       listener: try .listening(at: address), loop: loop, workers: workers, connections: connections,

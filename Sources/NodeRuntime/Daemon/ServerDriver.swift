@@ -28,6 +28,8 @@ final class ServerDriver: @unchecked Sendable {
   private var lobby: Lobby
   private var acceptAgain: EventLoop.Timer?
   private var counterDue: EventLoop.Timer?
+  /// The store didn't go with the log root when this process began.
+  private var isOlder = false
   /// Since the counter was advanced last.
   private var hasCommitted = false
   /// Payload taken from sockets since the start.
@@ -68,6 +70,7 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   func start(counterMatches: Bool) throws {
+    isOlder = !counterMatches
     take(
       .started(
         journals: try store.journals(), left: try store.leftUnfinished(promises: machine.settings.limits.promiseWindow),
@@ -85,6 +88,11 @@ final class ServerDriver: @unchecked Sendable {
       effects.removeAll(keepingCapacity: true)
       machine.step(input, at: Clocks.now(), wall: Clocks.wall(), into: &effects)
       for effect in effects { perform(effect) }
+      // Every plain file is what its row says: from now on this store is the one that goes with them (P3).
+      if isOlder, machine.mayCountOn {
+        isOlder = false
+        advanceCounter()
+      }
     }
   }
 
@@ -237,7 +245,7 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func load(_ id: ReadID, _ query: StoreQuery) {
-    ask(.holdings, .reading(id)) { [store] in
+    ask(.holdings, .reading(id, query.host)) { [store] in
       do throws(StoreError) { return .loaded(id, try store.answer(query)) } catch { return .unreadable(id, error) }
     }
   }

@@ -11,7 +11,7 @@ import JournalStore
 struct StartCounter: Sendable {
   private let directory: String
   private var path: String { directory + "/start" }
-  private let life: UUIDBytes
+  let life: UUIDBytes
   /// Room for any number: overwritten in place, so that a full disk stops no start.
   private static let width = 20
 

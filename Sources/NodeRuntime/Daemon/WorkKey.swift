@@ -15,7 +15,7 @@ enum WorkKey: Hashable, Sendable {
   case resolve(ServerIndex)
   /// One commit at a time for each store.
   case hostCommit, serverCommit
-  case reading(ReadID)
+  case reading(ReadID, HostName?)
   case loading(LoadID)
   case sync
   /// One after another for each host: the last one of a name counts.
@@ -26,7 +26,8 @@ enum WorkKey: Hashable, Sendable {
     switch key {
     case .string(let key): key.key.host.hashValue
     case .links(let host): host.hashValue
-    case .directory, .file, .connection, .sending, .resolve, .hostCommit, .serverCommit, .reading, .loading, .sync: 0
+    case .reading(_, let host): host?.hashValue ?? 0
+    case .directory, .file, .connection, .sending, .resolve, .hostCommit, .serverCommit, .loading, .sync: 0
     }
   }
 }
