@@ -74,7 +74,10 @@ final class Environment: Sendable {
       let flags = UInt32(MDB_NOTLS) | (access == .reading ? UInt32(MDB_RDONLY) : 0)
       let code = mdb_env_open(handle, directory, flags, 0o600)
       if code == 0 {
-        do throws(StoreError) { try MetaPages.check(in: directory, handle) } catch {
+        do throws(StoreError) {
+          try MetaPages.check(in: directory, handle)
+          try MetaPages.checkRoots(in: directory, handle)
+        } catch {
           mdb_env_close(handle)
           throw error
         }

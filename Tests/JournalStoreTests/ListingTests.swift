@@ -58,6 +58,30 @@ import Testing
     try data.write(to: URL(filePath: path))
   }
 
+  @Test func `P5: the root of an older state is told from the present one's`() throws {
+    let test = try filled()
+    for number in 0..<40 {
+      let mark = StartMark(life: UUIDBytes(high: 1, low: 1), number: UInt64(number))
+      try test.store.setStartMarks(StartMarks(present: mark))
+    }
+    test.close()
+    let path = test.directory.path + "/data.mdb"
+    let sound = try Data(contentsOf: URL(filePath: path))
+    let pageSize = Int(sysconf(Int32(_SC_PAGESIZE)))
+    func number(_ page: Int) -> [UInt8] { sound[(page * pageSize + 144)..<(page * pageSize + 152)].reversed() }
+    let newest = number(0).lexicographicallyPrecedes(number(1)) ? 1 : 0
+    // The one of the state before, from the other meta page: as far away as a bit or several.
+    var data = sound
+    let (present, before) = (newest * pageSize + 128, (1 - newest) * pageSize + 128)
+    data.replaceSubrange(present..<(present + 8), with: sound[before..<(before + 8)])
+    try data.write(to: URL(filePath: path))
+    expect(.corrupt) { () throws(StoreError) in
+      _ = try LMDBServerStore<CheapHash>(readingAt: test.directory.path)
+    }
+    try sound.write(to: URL(filePath: path))
+    #expect(try LMDBServerStore<CheapHash>(readingAt: test.directory.path).startMarks()?.present.number == 39)
+  }
+
   @Test func `A sound store is listed whole`() throws {
     let test = try filled()
     test.close()
