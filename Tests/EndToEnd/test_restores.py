@@ -19,6 +19,7 @@ usage: test_restores.py [--seeds 1] [--first-seed N] [--rounds 3] [--strict]
 """
 
 import argparse
+import collections
 import contextlib
 import json
 import os
@@ -586,8 +587,6 @@ class Restores:
 
 # What the present revision is known to lack: printed, and a failure with --strict only.
 KNOWN = {
-    # M2 (issue E); design/simulation.md excludes it as `lostUnnoticed`.
-    "believed held": "a server that lost bytes and no records isn't asked what it holds: the host calls itself settled",
     # M2 (issue E): logs-b has them. design/simulation.md excludes it too.
     "lost unsaid": "of a file that no longer stands on its host, and that a server lost, nobody says that it lacks bytes",
 }
@@ -619,7 +618,7 @@ def run(seed, chosen):
         known = [kind for kind, _ in restores.problems if kind in KNOWN]
         print(
             f"seed {seed}: {chosen.rounds} rounds, {restores.kills} kills, {len(restores.writer.truths)} files, {size} "
-            f"bytes, {time.monotonic() - began:.0f} s, known: {len(known)}",
+            f"bytes, {time.monotonic() - began:.0f} s, known: {dict(collections.Counter(known)) or 'none'}",
             flush=True,
         )
         bad = [text for kind, text in restores.problems if chosen.strict or kind not in KNOWN]
