@@ -18,7 +18,9 @@ extension Follower {
     if listing.isWhole { directory.isWayWatched = listing.isWayWatched }
     switch listing.outcome {
     case .entries(let entries, let filesystem):
-      directory.condition = .listed
+      // What a failed look left owed, such as its answer to a scan, isn't done by a look at some names: it stays to be
+      // looked at again in full.
+      if listing.isWhole || directory.condition != .failed { directory.condition = .listed }
       directory.filesystem = filesystem
       directory.device = listing.device
       report(directory, listing.isWatched ? nil : "", &turn)

@@ -67,6 +67,29 @@ import Testing
     #expect(known(host, "/log") == ["a.log", "a.log.1"])
   }
 
+  /// The look that fails is one at what is known: the scan ends all the same, and what it left owed is done, whatever names
+  /// are looked at meanwhile.
+  @Test(arguments: [false, true]) func aFailedLookIsMadeUpForK6(hasHint: Bool) throws {
+    files.create("/log/a.log", "a")
+    let host = try settledHost()
+    files.unreadable["/log"] = "EMFILE"
+    host.pass(scan)
+    #expect(host.status.unreadableDirectories == [BytePath("/log")])
+    files.unreadable = [:]
+    files.append("/log/a.log", "b")
+    if hasHint {
+      host.give(.hinted(.changed(directory: BytePath("/log"), name: Array("b.log".utf8))))
+      host.pass(.milliseconds(100))
+      #expect(host.status.unreadableDirectories == [BytePath("/log")])
+    }
+    host.pass(.seconds(10))
+    #expect(host.status.unreadableDirectories == [])
+    expectBoth("/log/a.log", ["ab"])
+    host.give(.settle(token: 1))
+    host.pass(scan)
+    #expect(host.settled == [1])
+  }
+
   @Test func withoutTimesEverythingIsListedK6() throws {
     files.hasTimes = false
     files.create("/log/a.log", "a")
