@@ -43,6 +43,8 @@ extension Delivery {
     cursor.rewind()
     if verifying, cursor.durable > 0, file.isCommitted, file.closed != .vanished {
       verify(file.id)
+      // Its word is over.
+      turn.hasLost = true
     }
     ask(file, cursor)
   }
@@ -145,6 +147,7 @@ extension Delivery {
       cursor.hasSeveral = strings.count > 1
       holds(atMost: strings.map(\.length).max() ?? 0, file, cursor, &turn)
       verified(id)
+      turn.touch(id)
       if strings.isEmpty { activate(file, cursor, from: 0, &turn) } else { examine(file, cursor, strings, &turn) }
     }
     // Questions that its own acknowledgements called for, and that it denies.

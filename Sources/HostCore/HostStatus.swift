@@ -54,6 +54,8 @@ package struct HostStatus: Hashable, Sendable {
     package var unsettledCount: Int
     /// At most `mostListed` of them.
     package var unsettled: [Unsettled]
+    /// The servers that the journal waits for, in records.
+    package var journal: [Lack]
   }
   package static let mostListed = 100
 
@@ -201,5 +203,6 @@ extension HostStatus.Settlement {
       else { continue }
       unsettled.append(HostStatus.Unsettled(file: file.uuid, path: file.path, lack: lack))
     }
+    journal = settlement.hasTargets ? follower.deliveries.compactMap(settlement.lack(of:)) : []
   }
 }

@@ -39,7 +39,7 @@ struct Settlement {
       for id in turn.touched { review(id, follower) }
     }
     return targets.isEmpty && follower.owedNames == 0
-      && follower.deliveries.allSatisfy { $0.durableRecords >= head && !$0.isVerifying }
+      && follower.deliveries.allSatisfy { lack(of: $0) == nil }
   }
 
   private mutating func note(_ follower: Follower) {
@@ -76,6 +76,18 @@ struct Settlement {
     if file.lastRecord < .max { head = max(head, file.lastRecord + 1) }
   }
 
+  /// What the journal still lacks on a server, nil when nothing: its word after a start is of all that the host has, also
+  /// of files that are no targets.
+  func lack(of delivery: Delivery) -> HostStatus.Lack? {
+    guard delivery.durableRecords < head || delivery.isVerifying else { return nil }
+    let waits = delivery.durableRecords < head ? "on its way" : Self.unverified
+    return HostStatus.Lack(
+      server: delivery.index, noted: head, durable: delivery.durableRecords,
+      reason: delivery.isOpen ? waits : "no connection")
+  }
+
+  private static let unverified = "the server hasn't said yet that it still has it"
+
   /// What a file still lacks, nil when nothing.
   static func lack(of file: FollowedFile, _ target: Target, _ follower: Follower) -> HostStatus.Lack? {
     if file.closed == .vanished { return nil }
@@ -90,9 +102,11 @@ struct Settlement {
       return here(follower.reads.isHung(file.id) ? "its file system doesn't answer" : file.unreadable ?? "being read")
     }
     let owed = min(length, file.gapStart)
-    guard let delivery = follower.deliveries.first(where: { $0.durable(file.id) < owed }) else { return nil }
+    guard let delivery = follower.deliveries.first(where: { $0.durable(file.id) < owed || $0.mustVerify(file.id) })
+    else { return nil }
+    let waits = delivery.mustVerify(file.id) ? unverified : "on its way"
     return HostStatus.Lack(
       server: delivery.index, noted: owed, durable: delivery.durable(file.id),
-      reason: delivery.cursors[file.id]?.trouble ?? (delivery.isOpen ? "on its way" : "no connection"))
+      reason: delivery.cursors[file.id]?.trouble ?? (delivery.isOpen ? waits : "no connection"))
   }
 }

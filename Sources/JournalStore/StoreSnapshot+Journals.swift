@@ -63,11 +63,20 @@ extension StoreSnapshot where Self: ~Copyable {
   private func append<H: TreeHasher>(
     to frontier: inout Frontier<H>, of key: SequenceKey, upTo length: UInt64
   ) throws(StoreError) where H.Value == Digest {
-    while frontier.size < length {
-      let rest = try records(
-        of: key, from: frontier.size, count: Int(clamping: length - frontier.size), bytes: Self.bytesAtOnce)
-      guard !rest.isEmpty else { throw .corrupt("record \(frontier.size) of \(key.journal.host)'s journal is missing") }
-      for record in rest { frontier.append(H.leaf(record.span.bytes)) }
+    try visit(frontier.size..<max(frontier.size, length), of: key) { frontier.append(H.leaf($0.span.bytes)) }
+  }
+
+  /// A page at a time.
+  private func visit(
+    _ numbers: Range<UInt64>, of key: SequenceKey, _ body: ([UInt8]) -> Void
+  ) throws(StoreError) {
+    var next = numbers.lowerBound
+    while next < numbers.upperBound {
+      let page = try records(
+        of: key, from: next, count: Int(clamping: numbers.upperBound - next), bytes: Self.bytesAtOnce)
+      guard !page.isEmpty else { throw .corrupt("record \(next) of \(key.journal.host)'s journal is missing") }
+      for record in page { body(record) }
+      next += UInt64(page.count)
     }
   }
 
@@ -134,8 +143,9 @@ extension StoreSnapshot where Self: ~Copyable {
       let most = min(length, part.numbers.upperBound)
       kept.length = try ownCheckpoint(of: part.key, upTo: most)?.length ?? 0
     }
-    let behind = try records(of: key, from: kept.length, count: Int(clamping: length - kept.length), bytes: .max)
-    kept.bytesSince = behind.saturatingSum { UInt64($0.count) }
+    var bytes: UInt64 = 0
+    try visit(kept.length..<length, of: key) { bytes = bytes.saturatingAdding(UInt64($0.count)) }
+    kept.bytesSince = bytes
     return kept
   }
 

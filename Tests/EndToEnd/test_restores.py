@@ -111,6 +111,7 @@ class Writer(threading.Thread):
             while not self.ended:
                 with self.gate:
                     self.step()
+                # The pace of what is written, nobody's condition.
                 time.sleep(self.chance.uniform(0.0, 0.02))
         except OSError as error:
             self.trouble = error

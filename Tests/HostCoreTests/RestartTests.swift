@@ -357,6 +357,9 @@ import WireProtocol
     host.give(.settle(token: 1))
     host.pass(.seconds(3))
     #expect(host.settled.isEmpty && !host.status.isSettled)
+    let lacking = host.status.settlements[0]
+    #expect(lacking.unsettled.map(\.lack.server) == [ServerIndex(1), ServerIndex(1)])
+    #expect(lacking.journal.map(\.server) == [ServerIndex(1)])
     b.lies = nil
     host.cut(1)
     host.pass(.seconds(60))

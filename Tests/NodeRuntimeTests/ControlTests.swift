@@ -1,4 +1,5 @@
 import Glibc
+import HostCore
 import JournalModel
 import Synchronization
 import Testing
@@ -153,6 +154,31 @@ import Testing
     let two = SettleVerdict(SettleResult(reached: false, unsettled: [refused, other], status: status), allowGaps: true)
     #expect(!two.isSettled)
     #expect(two.reasons == ["s: /y: 1 of 9 durable"])
+  }
+
+  @Test(arguments: [HostStatus.mostListed - 1, HostStatus.mostListed]) func whatAFullListLeavesOutIsNotSettled(
+    count: Int
+  ) {
+    var status = Self.quiet
+    let files = (0..<count).map { "f\($0)" }
+    status.waiting = files.map { .init(server: "s", file: $0, path: "/x", reason: "conflict") }
+    let refused = files.map {
+      SettleResult.Unsettled(server: "s", file: $0, path: "/x", noted: 9, durable: 1, reason: nil)
+    }
+    let verdict = SettleVerdict(SettleResult(reached: false, unsettled: refused, status: status), allowGaps: true)
+    #expect(verdict.isSettled == (count < HostStatus.mostListed))
+    #expect(verdict.isSettled == verdict.reasons.isEmpty)
+  }
+
+  /// Records that a server hasn't aren't a refusal.
+  @Test func aJournalThatIsBehindNeverCountsAsSettled() {
+    var status = Self.quiet
+    status.waiting = [.init(server: "s", file: "f", path: "/x", reason: "conflict")]
+    let refused = SettleResult.Unsettled(server: "s", file: "f", path: "/x", noted: 9, durable: 1, reason: nil)
+    let behind = SettleResult.Unsettled(server: "s", file: nil, path: nil, noted: 9, durable: 8, reason: nil)
+    let result = SettleResult(reached: false, unsettled: [refused, behind], status: status)
+    let verdict = SettleVerdict(result, allowGaps: true)
+    #expect(!verdict.isSettled && verdict.reasons == ["s: journal: 8 of 9 durable"])
   }
 
   @Test func aFileThatCannotBeReadNeverCountsAsSettled() {

@@ -164,3 +164,23 @@ func expectSurvival(
   }
   #expect(index > count, sourceLocation: sourceLocation)
 }
+
+/// The same through failures, cuts and power cuts at random.
+func expectSurvival(
+  ofFailures faults: [FakeWorld.Fault], seed: UInt64, _ limits: Limits, _ hosts: [FakeHost],
+  sourceLocation: SourceLocation = #_sourceLocation
+) {
+  let world = FakeWorld(hosts: hosts, limits: limits, seed: seed, mode: .random)
+  for fault in faults {
+    world.faults[fault] = Set((0..<8).map { _ in Int.random(in: 1...120, using: &world.generator) })
+  }
+  world.cutOneIn = 80
+  world.start()
+  for _ in 0..<20 {
+    world.crashAt = world.effects + Int.random(in: 1...120, using: &world.generator)
+    _ = world.run(turns: 120)
+  }
+  world.crashAt = nil
+  #expect(world.run(), sourceLocation: sourceLocation)
+  #expect(world.verdict() == [], sourceLocation: sourceLocation)
+}

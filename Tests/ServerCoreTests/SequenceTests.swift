@@ -54,19 +54,7 @@ private func clones(_ limits: Limits, _ count: Int = 3) -> [FakeHost] {
 
   @Test(arguments: UInt64(0)..<40) func `M1 survives many power cuts and failures`(seed: UInt64) {
     let limits = smallLimits()
-    let world = FakeWorld(hosts: clones(limits), limits: limits, seed: seed, mode: .random)
-    for fault in FaultTests.faults + [.loadFails, .loadStale] {
-      world.faults[fault] = Set((0..<8).map { _ in Int.random(in: 1...120, using: &world.generator) })
-    }
-    world.cutOneIn = 80
-    world.start()
-    for _ in 0..<20 {
-      world.crashAt = world.effects + Int.random(in: 1...120, using: &world.generator)
-      _ = world.run(turns: 120)
-    }
-    world.crashAt = nil
-    #expect(world.run())
-    #expect(world.verdict() == [])
+    expectSurvival(ofFailures: FaultTests.faults + [.loadFails, .loadStale], seed: seed, limits, clones(limits))
   }
 
   // MARK: By hand

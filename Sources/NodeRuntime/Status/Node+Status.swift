@@ -216,7 +216,12 @@ extension Node: NodeControl {
         server: $0.lack.server.map { host.machine.settings.servers[$0.value] }, file: $0.file.text,
         path: $0.path.escaped, noted: $0.lack.noted, durable: $0.lack.durable, reason: $0.lack.reason)
     }
-    return files
+    let journal: [SettleResult.Unsettled] = seen.journal.map {
+      .init(
+        server: $0.server.map { host.machine.settings.servers[$0.value] }, file: nil, path: nil, noted: $0.noted,
+        durable: $0.durable, reason: $0.reason)
+    }
+    return files + journal
       + status.unfollowed.filter(\.why.isOwed).map {
         .init(
           server: nil, file: nil, path: $0.path.escaped, noted: 0, durable: 0,

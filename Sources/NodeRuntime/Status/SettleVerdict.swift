@@ -1,3 +1,5 @@
+import HostCore
+
 /// Whether `status --settled` may say so: gaps and refusals count as settled only when they are allowed.
 package struct SettleVerdict: Sendable, Hashable {
   package var isSettled: Bool
@@ -6,7 +8,9 @@ package struct SettleVerdict: Sendable, Hashable {
 
   package init(_ result: SettleResult, allowGaps: Bool) {
     var reasons = result.unsettled.filter { !allowGaps || !result.isRefused($0) }.map(\.line)
-    let isReached = result.reached || allowGaps && !result.unsettled.isEmpty && reasons.isEmpty
+    // What a full list leaves out may be anything.
+    let isWhole = result.unsettled.count < HostStatus.mostListed
+    let isReached = result.reached || allowGaps && isWhole && !result.unsettled.isEmpty && reasons.isEmpty
     if !isReached { reasons += result.status.hanging.map(\.line) }
     if !isReached, reasons.isEmpty {
       reasons += result.status.servers.filter { $0.lagBytes > 0 || $0.lagEvents > 0 }.map {
