@@ -1,6 +1,7 @@
 /// Values by file. Numbers of files are given out in order, so their values lie side by side: in pages, of which those
-/// without any value go. Inlinable, since a look-up by way of the generic code costs ten times as much.
-package struct FileSlots<Value> {
+/// without any value go. Public, as `Fifo` is:
+/// a look-up by way of the generic code costs ten times as much.
+public struct FileSlots<Value> {
   @usableFromInline struct Page {
     @usableFromInline var values = [Value?](repeating: nil, count: FileSlots.width)
     @usableFromInline var count = 0
@@ -8,11 +9,11 @@ package struct FileSlots<Value> {
   }
   @inlinable static var width: Int { 64 }
   @usableFromInline var pages: [Page?] = []
-  package private(set) var count = 0
+  public private(set) var count = 0
 
-  package init() {}
+  @inlinable public init() {}
 
-  @inlinable package subscript(id: FileID) -> Value? {
+  @inlinable public subscript(id: FileID) -> Value? {
     get {
       let (page, place) = Int(id.value).quotientAndRemainder(dividingBy: Self.width)
       return page < pages.count ? pages[page]?.values[place] : nil
@@ -33,7 +34,7 @@ package struct FileSlots<Value> {
     pages[page] = values
   }
 
-  @discardableResult @usableFromInline package mutating func removeValue(forKey id: FileID) -> Value? {
+  @discardableResult public mutating func removeValue(forKey id: FileID) -> Value? {
     let (page, place) = Int(id.value).quotientAndRemainder(dividingBy: Self.width)
     guard page < pages.count, let value = pages[page]?.values[place] else { return nil }
     pages[page]?.values[place] = nil

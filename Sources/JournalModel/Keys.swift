@@ -1,8 +1,8 @@
-/// A followed incarnation of an inode, while the process runs. Never reused.
-package struct FileID: Hashable, Sendable, Comparable {
-  package var value: UInt32
-  package init(_ value: UInt32) { self.value = value }
-  package static func < (l: FileID, r: FileID) -> Bool { l.value < r.value }
+/// A followed incarnation of an inode, while the process runs. Never reused. Public, as `FileSlots` is.
+public struct FileID: Hashable, Sendable, Comparable {
+  public var value: UInt32
+  @inlinable public init(_ value: UInt32) { self.value = value }
+  @inlinable public static func < (l: FileID, r: FileID) -> Bool { l.value < r.value }
 }
 
 /// The bytes of one received payload frame, held by the data plane until the core says what becomes of them.

@@ -24,6 +24,9 @@ package struct Limits: Sendable, Hashable {
   package var residentStrings = 8_192
   /// Files that ended and may come back that a host keeps in memory (K1).
   package var residentFiles = 1_024
+  /// Rows of a host's commit, and notes of each server in it; a step's records about one file may make it larger. LMDB
+  /// keeps the memory of the pages of its largest commit for good [births of 100,000 files in one: 50 MB].
+  package var commitSize = 1_024
   /// Of a file in a server's memory: signed lengths ahead of its bytes, at most twice as many (K4).
   package var promiseWindow = 64
   /// Bytes written to a plain file between two syncs (P2).
@@ -58,6 +61,12 @@ package struct Limits: Sendable, Hashable {
   package var readsAtOnce = 8
   /// What isn't answered within this time (a read, a listing, a name server) is called hung: nothing waits for it.
   package var hungAfter = Interval.seconds(5)
+  /// What a peer may have announced, and what may have been asked of it, without an answer (M3).
+  package var announcementsAhead = 4_096
+  package var wantsAhead = 256
+  /// What a host delivers itself is asked of no peer unless it stands still for so long, or lags behind for so long.
+  package var peerPatience = Interval.seconds(2)
+  package var peerPatienceMost = Interval.seconds(30)
 
   package init() {}
 }

@@ -49,12 +49,19 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     /// Of one host and one name under `latest`, ordered by birth, then uuid.
     fileprivate var paths: [LatestName: [BornFile]] = [:]
     package fileprivate(set) var number: UInt64 = 0
+    fileprivate var changeFeed = Feed()
+    /// Ordered by number.
+    fileprivate var changes: [(number: UInt64, subject: ChangedSubject)] = []
+    fileprivate var changeNumbers: [ChangedSubject: UInt64] = [:]
+    /// By the bytes of their names: some texts are equal that aren't.
+    fileprivate var cursors: [[UInt8]: FeedCursor] = [:]
     package init() {}
   }
 
   private struct Guarded: Sendable {
     var state: State
     var fault = FaultPoint()
+    var life: UUIDBytes?
   }
   private let guarded: Mutex<Guarded>
 
@@ -74,9 +81,18 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
       try guarded.fault.checkUsable()
       try guarded.fault.commit {
         guarded.state.startMarks = marks
+        _ = guarded.state.changeFeed.begin(marks.present.life)
         guarded.state.number += 1
       }
     }
+  }
+
+  package func begin(_ life: UUIDBytes) { guarded.withLock { $0.life = life } }
+
+  package func feed() throws(StoreError) -> Feed { snapshot().feed() }
+
+  package func cursor(of peer: String) throws(StoreError) -> FeedCursor? {
+    guarded.withLock { $0.state.cursors[Array(peer.utf8)] }
   }
 
   package func journals() throws(StoreError) -> [HeldJournal] {
@@ -138,7 +154,7 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
       try guarded.fault.checkUsable()
       try batch.check(in: guarded.state, hasher: H.self)
-      try guarded.fault.commit { guarded.state.apply(batch) }
+      try guarded.fault.commit { guarded.state.apply(batch, in: guarded.life) }
       return guarded.state.totals.filter { $0.value != HostTotals() && batch.hosts.contains($0.key) }
     }
   }
@@ -214,6 +230,31 @@ extension InMemoryServerStore.State {
   }
 }
 
+extension InMemoryServerStore.State {
+  package func feed() -> Feed { changeFeed }
+
+  package func changed(after number: UInt64, count: Int) -> [(number: UInt64, subject: ChangedSubject)] {
+    Array(changes[changes.partitionPoint { $0.number > number }...].prefix(max(0, count)))
+  }
+
+  package func changeNumber(of subject: ChangedSubject) -> UInt64? {
+    let isHeld =
+      switch subject {
+      case .journal(let journal): journals[SequenceKey(journal: journal)] != nil
+      case .file(let key): strings[key.first] != nil
+      }
+    return isHeld ? changeNumbers[subject] ?? 0 : nil
+  }
+
+  /// Moves it to the end of the feed.
+  fileprivate mutating func note(_ subject: ChangedSubject) {
+    if let old = changeNumbers[subject] { changes.remove(at: changes.partitionPoint { $0.number >= old }) }
+    changeFeed.last += 1
+    changes.append((number: changeFeed.last, subject: subject))
+    changeNumbers[subject] = changeFeed.last
+  }
+}
+
 extension InMemoryServerStore.State: ServerHoldingsView {
   package func journal(_ key: SequenceKey) -> HeldJournal? { journals[key]?.row }
   package func string(_ key: StringKey) -> StoredString? { strings[key] }
@@ -231,7 +272,11 @@ extension InMemoryServerStore.State: ServerHoldingsView {
     return index < entries.count && entries[index].offset == offset ? entries[index].bytes : nil
   }
 
-  fileprivate mutating func apply(_ batch: ServerBatch) {
+  fileprivate mutating func apply(_ batch: ServerBatch, in life: UUIDBytes?) {
+    let changed = batch.changes { strings[$0]?.committed ?? 0 }
+    if let life, !changed.isEmpty { _ = changeFeed.begin(life) }
+    for change in changed { note(change.subject) }
+    for cursor in batch.cursors { cursors[Array(cursor.peer.utf8)] = cursor.cursor }
     for run in batch.records { append(run) }
     for row in batch.strings { put(row) }
     for promise in batch.promises { put(promise) }

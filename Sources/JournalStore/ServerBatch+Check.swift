@@ -28,6 +28,7 @@ extension ServerBatch {
     try checkTrims(in: view)
     try checkUnfinished(in: view)
     try checkNamed(in: view)
+    try checkCursors()
   }
 
   /// Records go on where the held ones end, under the same key, and the row after them is theirs.

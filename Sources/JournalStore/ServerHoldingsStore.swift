@@ -7,7 +7,15 @@ package import JournalModel
 package protocol ServerHoldingsStore: AnyObject, Sendable {
   /// Nil until first set (P3).
   func startMarks() throws(StoreError) -> StartMarks?
+  /// A life that isn't the last epoch's begins an epoch of the feed with it (M3).
   func setStartMarks(_ marks: StartMarks) throws(StoreError)
+  /// The life in which numbers are given from now on. Nothing is written: its epoch begins in the commit that gives the
+  /// first one, so that it also does while marks stay as they are, or can't be written.
+  func begin(_ life: UUIDBytes)
+  /// Without epochs until the marks of a start were set, or a life gave a number.
+  func feed() throws(StoreError) -> Feed
+  /// How far this server has what that peer announced.
+  func cursor(of peer: String) throws(StoreError) -> FeedCursor?
   func journals() throws(StoreError) -> [HeldJournal]
   /// Every string of every file, ordered by (host, file, string).
   func strings() throws(StoreError) -> [StoredString]
@@ -241,6 +249,8 @@ package struct ServerBatch: Hashable, Sendable {
   /// is so any more (K2).
   package var unfinished: [StringKey] = []
   package var finished: [StringKey] = []
+  /// How far this server has what peers announced, in place of what it had.
+  package var cursors: [PeerCursor] = []
   package init() {}
 
   package struct NamedFile: Hashable, Sendable {

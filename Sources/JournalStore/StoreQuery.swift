@@ -17,6 +17,13 @@ package enum StoreQuery: Hashable, Sendable {
   case beginnings(HostJournal, length: UInt64)
   /// The records of a sequence from one on.
   case records(SequenceKey, from: UInt64, count: Int, bytes: Int)
+  /// The next `count` changes behind a number, and the feed that they stand in (M3).
+  case changes(after: UInt64, count: Int)
+  /// The records of a sequence up to the next checkpoint of the host's own that is kept, with it: what a frame of them
+  /// takes (J2).
+  case frame(SequenceKey, from: UInt64)
+  /// Roots of a sequence over its first so many records.
+  case roots(SequenceKey, lengths: [UInt64])
 }
 
 extension StoreQuery {
@@ -25,8 +32,8 @@ extension StoreQuery {
     switch self {
     case .promises(let key, _, _): key.host
     case .heads(let journal, _), .beginnings(let journal, _): journal.host
-    case .records(let key, _, _, _): key.journal.host
-    case .files, .rows, .keys: nil
+    case .records(let key, _, _, _), .frame(let key, _), .roots(let key, _): key.journal.host
+    case .files, .rows, .keys, .changes: nil
     }
   }
 }
@@ -39,6 +46,9 @@ package struct StoreAnswer: Hashable, Sendable {
   package var heads: [TreeHead] = []
   package var beginnings: [JournalBeginning] = []
   package var records: [[UInt8]] = []
+  package var checkpoint: Checkpoint?
+  package var changes: [Change] = []
+  package var feed: Feed?
   package init(number: UInt64, files: [LoadedFile] = []) {
     self.number = number
     self.files = files
@@ -136,6 +146,13 @@ package protocol StoreSnapshot: ~Copyable {
   /// Of a sequence's own checkpoints that are kept, the greatest over so many records at most, and the least over more.
   func ownCheckpoint(of key: SequenceKey, upTo length: UInt64) throws(StoreError) -> Checkpoint?
   func ownCheckpoint(of key: SequenceKey, beyond length: UInt64) throws(StoreError) -> Checkpoint?
+  func feed() throws(StoreError) -> Feed
+  /// What the next `count` numbers behind one were given to.
+  func changed(
+    after number: UInt64, count: Int
+  ) throws(StoreError) -> [(number: UInt64, subject: ChangedSubject)]
+  /// The number of its last change, 0 if it had none; nil if nothing is held of it.
+  func changeNumber(of subject: ChangedSubject) throws(StoreError) -> UInt64?
 }
 
 extension StoreSnapshot where Self: ~Copyable {
@@ -155,6 +172,24 @@ extension StoreSnapshot where Self: ~Copyable {
     case .records(let key, let first, let count, let bytes):
       var answer = StoreAnswer(number: number)
       answer.records = try records(of: key, from: first, count: count, bytes: bytes)
+      return answer
+    case .changes(let after, let count):
+      var answer = StoreAnswer(number: number)
+      answer.feed = try feed()
+      answer.changes = try changes(after: after, count: count)
+      return answer
+    case .frame(let key, let first):
+      var answer = StoreAnswer(number: number)
+      guard let checkpoint = try checkpoint(of: key, beyond: first) else { return answer }
+      answer.checkpoint = checkpoint
+      answer.records = try records(of: key, from: first, count: Int(clamping: checkpoint.length - first), bytes: .max)
+      return answer
+    case .roots(let key, let lengths):
+      var answer = StoreAnswer(number: number)
+      for length in lengths {
+        let root = try frontier(of: key, at: length, hasher: hasher).root
+        answer.heads.append(TreeHead(length: length, root: root))
+      }
       return answer
     case .files(let keys, let count): for key in keys { files.append(try load(key, count)) }
     case .promises(let key, let length, let count):

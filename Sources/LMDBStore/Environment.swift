@@ -70,7 +70,7 @@ final class Environment: Sendable {
       guard let handle = created else { throw .failed("LMDB gave no environment") }
       mdb_env_set_assert(handle, Self.giveUp)
       mdb_env_set_mapsize(handle, size)
-      mdb_env_set_maxdbs(handle, 16)
+      mdb_env_set_maxdbs(handle, 24)
       let flags = UInt32(MDB_NOTLS) | (access == .reading ? UInt32(MDB_RDONLY) : 0)
       let code = mdb_env_open(handle, directory, flags, 0o600)
       if code == 0 {

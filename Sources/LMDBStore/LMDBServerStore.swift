@@ -1,11 +1,13 @@
 package import JournalModel
 package import JournalStore
 package import MerkleLog
+import Synchronization
 
 /// A server's holdings in an LMDB environment of its own. Tables: `design/formats.md`, 'LMDB tables'.
 package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.Value == Digest {
   private let environment: Environment
   private let tables: ServerTables
+  private let life = Mutex<UUIDBytes?>(nil)
 
   /// Opens the store in `directory` for writing, and makes both (mode 0700) if there is none. Throws `.failed` while
   /// another process has it open for writing, or when it was written in a version that this program doesn't know.
@@ -58,8 +60,13 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
   package func setStartMarks(_ marks: StartMarks) throws(StoreError) {
     let transaction = try begin(.writing)
     try transaction.put(marks)
+    try transaction.beginEpoch(of: marks.present.life)
     try transaction.commit()
   }
+
+  package func begin(_ life: UUIDBytes) { self.life.withLock { $0 = life } }
+  package func feed() throws(StoreError) -> Feed { try begin(.reading).feed() }
+  package func cursor(of peer: String) throws(StoreError) -> FeedCursor? { try begin(.reading).cursor(of: peer) }
 
   package func totals() throws(StoreError) -> [HostName: HostTotals] { try begin(.reading).totals() }
 
@@ -67,7 +74,7 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
   package func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals] {
     let transaction = try begin(.writing)
     try batch.check(in: transaction, hasher: H.self)
-    let totals = try transaction.put(batch, hasher: H.self)
+    let totals = try transaction.put(batch, in: life.withLock { $0 }, hasher: H.self)
     try transaction.commit(usesReserve: batch.addsNothing)
     return totals
   }
@@ -114,6 +121,7 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
 extension ServerBatch {
   /// Only rows change, promises are met and log payload is trimmed: after it there is more room than before.
   fileprivate var addsNothing: Bool {
-    records.isEmpty && promises.isEmpty && leaves.isEmpty && log.isEmpty && !(met.isEmpty && trims.isEmpty)
+    records.isEmpty && promises.isEmpty && leaves.isEmpty && log.isEmpty && cursors.isEmpty
+      && !(met.isEmpty && trims.isEmpty)
   }
 }

@@ -208,6 +208,102 @@ extension ByteWriter {
   }
 }
 
+/// A row of `journals` or `strings` as it is stored: with the number of the last change of its journal or file, which the
+/// first sequence's and the first string's row has. In all others it is 0.
+struct Numbered<Row> {
+  var row: Row
+  var number: UInt64
+}
+
+extension ByteWriter {
+  mutating func write(_ stored: Numbered<HeldJournal>) {
+    write(stored.row)
+    write(stored.number)
+  }
+
+  mutating func write(_ stored: Numbered<StoredString>) {
+    write(stored.row)
+    write(stored.number)
+  }
+}
+
+extension ByteReader {
+  mutating func readNumbered(_ key: SequenceKey) throws(DecodingFailure) -> Numbered<HeldJournal> {
+    Numbered(row: try readHeldJournal(key), number: try readNumber(isFirst: key.sequence == 0))
+  }
+
+  mutating func readNumbered(_ key: StringKey) throws(DecodingFailure) -> Numbered<StoredString> {
+    Numbered(row: try readStoredString(key), number: try readNumber(isFirst: key.string == 0))
+  }
+
+  private mutating func readNumber(isFirst: Bool) throws(DecodingFailure) -> UInt64 {
+    let start = self
+    let number: UInt64 = try read()
+    guard isFirst || number == 0 else { throw start.failure(.badValue("a change's number where none belongs")) }
+    return number
+  }
+}
+
+extension ByteWriter {
+  mutating func write(_ subject: ChangedSubject) {
+    switch subject {
+    case .journal(let key):
+      write(UInt8(1))
+      write(key)
+    case .file(let key):
+      write(UInt8(2))
+      write(key)
+    }
+  }
+
+  mutating func write(_ life: UUIDBytes) {
+    write(life.high)
+    write(life.low)
+  }
+
+  mutating func write(_ epochs: [Feed.Epoch]) {
+    write(UInt32(epochs.count))
+    for epoch in epochs {
+      write(epoch.life)
+      write(epoch.first)
+    }
+  }
+
+  mutating func write(_ cursor: FeedCursor) {
+    write(cursor.life)
+    write(cursor.held)
+    write(cursor.seen)
+  }
+}
+
+extension ByteReader {
+  mutating func readChangedSubject() throws(DecodingFailure) -> ChangedSubject {
+    let start = self
+    switch try read(UInt8.self) {
+    case 1: return .journal(HostJournal(host: try readHostName(), journal: try readJournal()))
+    case 2: return .file(try readFileKey())
+    default: throw start.failure(.badValue("a change of something unknown"))
+    }
+  }
+
+  mutating func readLife() throws(DecodingFailure) -> UUIDBytes {
+    UUIDBytes(high: try read(), low: try read())
+  }
+
+  mutating func readEpochs() throws(DecodingFailure) -> [Feed.Epoch] {
+    let start = self
+    let count: UInt32 = try read()
+    guard count <= Feed.mostEpochs else { throw start.failure(.badValue("\(count) epochs")) }
+    var epochs: [Feed.Epoch] = []
+    for _ in 0..<count { epochs.append(Feed.Epoch(life: try readLife(), first: try read())) }
+    return epochs
+  }
+
+  mutating func readFeedCursor() throws(DecodingFailure) -> FeedCursor {
+    FeedCursor(life: try readLife(), held: try read(), seen: try read())
+  }
+}
+
 /// What a server had acknowledged of a file, and how often it had lost what it had by then.
 struct DeliveredRow: Hashable {
   var length: UInt64
@@ -229,8 +325,7 @@ extension ByteReader {
 
 extension ByteWriter {
   mutating func write(_ mark: StartMark) {
-    write(mark.life.high)
-    write(mark.life.low)
+    write(mark.life)
     write(mark.number)
   }
 
@@ -242,7 +337,7 @@ extension ByteWriter {
 
 extension ByteReader {
   mutating func readStartMark() throws(DecodingFailure) -> StartMark {
-    StartMark(life: UUIDBytes(high: try read(), low: try read()), number: try read())
+    StartMark(life: try readLife(), number: try read())
   }
 
   mutating func readStartMarks() throws(DecodingFailure) -> StartMarks {

@@ -5,10 +5,10 @@ import MerkleLog
 struct ServerTables: Sendable {
   static let names = [
     "journals", "records", "strings", "promises", "leaves", "log", "identities", "names", "totals", "unfinished",
-    "paths", "nodes", "checkpoints",
+    "paths", "nodes", "checkpoints", "changes", "peers",
   ]
   let meta, journals, records, strings, promises, leaves, log, identities, names, totals, unfinished, paths, nodes,
-    checkpoints: Table
+    checkpoints, changes, peers: Table
 
   /// The tables in the order of `names`, the table of versions first.
   init(_ tables: [Table]) {
@@ -26,13 +26,15 @@ struct ServerTables: Sendable {
     paths = tables[11]
     nodes = tables[12]
     checkpoints = tables[13]
+    changes = tables[14]
+    peers = tables[15]
   }
 }
 
 /// One transaction over a server's tables.
 struct ServerTransaction: ~Copyable {
-  private let transaction: Transaction
-  private let tables: ServerTables
+  let transaction: Transaction
+  let tables: ServerTables
 
   init(_ transaction: consuming Transaction, _ tables: ServerTables) {
     self.transaction = transaction
@@ -58,19 +60,25 @@ struct ServerTransaction: ~Copyable {
   /// Returns the totals of the batch's hosts.
   /// - Precondition: the batch was checked in this transaction.
   func put<H: TreeHasher>(
-    _ batch: ServerBatch, hasher: H.Type
+    _ batch: ServerBatch, in life: UUIDBytes?, hasher: H.Type
   ) throws(StoreError) -> [HostName: HostTotals] where H.Value == Digest {
     // Before anything is changed: what can't be read is counted instead, and must not be counted twice.
     var totals: [HostName: HostTotals] = [:]
     for host in batch.hosts { totals[host] = try self.totals(of: host) }
+    var held = try heldRows(before: batch)
+    let changes = batch.changes { held.strings[$0]?.committed ?? 0 }
+    try give(numbersTo: changes, in: life, &held)
     for run in batch.records {
-      try StoreSubject.journal(run.after.key).refusing { () throws(StoreError) in try put(run) }
+      try StoreSubject.journal(run.after.key).refusing { () throws(StoreError) in try put(run, held) }
       totals[run.after.host, default: HostTotals()].count(run)
     }
     for row in batch.strings {
-      let old = try put(row, hasher: hasher)
-      totals[row.key.key.host, default: HostTotals()].count(row, insteadOf: old)
+      try put(row, held, hasher: hasher)
+      totals[row.key.key.host, default: HostTotals()].count(
+        row, insteadOf: held.strings.updateValue(row, forKey: row.key))
     }
+    try putFirstRows(of: changes, held, beside: batch)
+    for cursor in batch.cursors { try put(cursor) }
     for promise in batch.promises where try put(promise) {
       totals[promise.key.host, default: HostTotals()].promises += 1
     }
@@ -98,7 +106,7 @@ struct ServerTransaction: ~Copyable {
     return totals
   }
 
-  private func put(_ run: ServerBatch.RecordRun) throws(StoreError) {
+  private func put(_ run: ServerBatch.RecordRun, _ held: HeldRows) throws(StoreError) {
     let key = run.after.key
     for (position, record) in run.encoded.enumerated() {
       try transaction.put(record, at: Self.key(key, run.first + UInt64(position)), in: tables.records, .new)
@@ -111,22 +119,50 @@ struct ServerTransaction: ~Copyable {
       let row = encoded { $0.write(checkpoint) }
       try transaction.put(row, at: Self.key(key, checkpoint.length), in: tables.checkpoints, .new)
     }
-    try transaction.put(encoded { $0.write(run.after) }, at: encoded { $0.write(key) }, in: tables.journals)
+    try put(run.after, held)
   }
 
-  /// Returns the row in whose place it is.
+  private func put(_ row: HeldJournal, _ held: HeldRows) throws(StoreError) {
+    let stored = Numbered(row: row, number: held.number(of: row.key))
+    try transaction.put(encoded { $0.write(stored) }, at: encoded { $0.write(row.key) }, in: tables.journals)
+  }
+
+  private func put(_ row: StoredString, _ held: HeldRows) throws(StoreError) {
+    let stored = Numbered(row: row, number: held.number(of: row.key))
+    try transaction.put(encoded { $0.write(stored) }, at: encoded { $0.write(row.key) }, in: tables.strings)
+  }
+
+  /// Of what changed in another sequence or string only: the first row has the number.
+  private func putFirstRows(
+    of changes: [ServerBatch.Changed], _ held: HeldRows, beside batch: ServerBatch
+  ) throws(StoreError) {
+    guard !changes.isEmpty else { return }
+    let journals = Set(batch.records.map(\.after.key))
+    let strings = Set(batch.strings.map(\.key))
+    for change in changes {
+      switch change.subject {
+      case .journal(let journal):
+        guard let first = held.sequences[journal], !journals.contains(first.key) else { continue }
+        try put(first, held)
+      case .file(let key):
+        guard let first = held.strings[key.first], !strings.contains(first.key) else { continue }
+        try put(first, held)
+      }
+    }
+  }
+
+  /// In place of the one that is held.
   private func put<H: TreeHasher>(
-    _ row: StoredString, hasher: H.Type
-  ) throws(StoreError) -> StoredString? where H.Value == Digest {
-    let old = try string(row.key)
+    _ row: StoredString, _ held: HeldRows, hasher: H.Type
+  ) throws(StoreError) where H.Value == Digest {
+    let old = held.strings[row.key]
     if old?.stored != row.stored {
       if let old { try transaction.remove(Self.key(ofName: old.nameDigest(hasher)), from: tables.names) }
       let name = Self.key(ofName: row.nameDigest(hasher))
       try transaction.put(encoded { $0.write(row.key) }, at: name, in: tables.names, .new)
     }
-    try transaction.put(encoded { $0.write(row) }, at: encoded { $0.write(row.key) }, in: tables.strings)
+    try put(row, held)
     try transaction.put([], at: Self.identityKey(row.key.key, row.identity), in: tables.identities)
-    return old
   }
 
   /// False if it is there already, or as many others of its length as are used.
@@ -288,7 +324,7 @@ extension ServerTransaction {
     try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readSequenceKey()
     } value: { (key, reader: inout ByteReader) throws(DecodingFailure) in
-      try reader.readHeldJournal(key)
+      try reader.readNumbered(key).row
     }
   }
 
@@ -300,7 +336,7 @@ extension ServerTransaction {
     try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
       try reader.readStringKey()
     } value: { (key, reader: inout ByteReader) throws(DecodingFailure) in
-      try reader.readStoredString(key)
+      try reader.readNumbered(key).row
     }
   }
 
@@ -480,10 +516,12 @@ extension ServerTransaction: StoreSnapshot {
 // MARK: Sequences of a journal
 
 extension ServerTransaction {
-  func journal(_ key: SequenceKey) throws(StoreError) -> HeldJournal? {
+  func journal(_ key: SequenceKey) throws(StoreError) -> HeldJournal? { try numbered(key)?.row }
+
+  func numbered(_ key: SequenceKey) throws(StoreError) -> Numbered<HeldJournal>? {
     try transaction.row(encoded { $0.write(key) }, in: tables.journals) {
       (reader: inout ByteReader) throws(DecodingFailure) in
-      try reader.readHeldJournal(key)
+      try reader.readNumbered(key)
     }
   }
 
@@ -539,11 +577,12 @@ extension ServerTransaction {
 }
 
 extension ServerTransaction: ServerHoldingsView {
+  func string(_ string: StringKey) throws(StoreError) -> StoredString? { try numbered(string)?.row }
 
-  func string(_ string: StringKey) throws(StoreError) -> StoredString? {
+  func numbered(_ string: StringKey) throws(StoreError) -> Numbered<StoredString>? {
     try transaction.row(encoded { $0.write(string) }, in: tables.strings) {
       (reader: inout ByteReader) throws(DecodingFailure) in
-      try reader.readStoredString(string)
+      try reader.readNumbered(string)
     }
   }
 

@@ -13,17 +13,52 @@ import Testing
   @Test(arguments: 1...4) func `A power cut during a commit leaves the state before it`(seed: UInt64) throws {
     var numbers = SeededNumbers(seed: seed)
     let test = try HostStoreUnderTest(.lmdb)
-    var before = try image(of: test)
+    var before = try image(of: test.directory)
     var contents = try HostStoreContents(test.store)
     for step in 0..<12 {
       _ = try test.store.commit(batch(step, &numbers))
-      let after = try image(of: test)
+      let after = try image(of: test.directory)
       for _ in 0..<3 {
         let torn = tear(from: before, to: after, &numbers)
         try #require(try reading(torn) { try HostStoreContents($0) } == contents, "step \(step)")
       }
       contents = try HostStoreContents(test.store)
       try #require(try reading(after) { try HostStoreContents($0) } == contents, "step \(step)")
+      before = after
+    }
+  }
+
+  /// A start begins an epoch, or it doesn't; rows have their numbers, and the feed has them, or neither.
+  @Test(arguments: 1...4)
+  func `M3: a power cut during a server's commit leaves rows, feed and cursors as before it`(seed: UInt64) throws {
+    var numbers = SeededNumbers(seed: seed)
+    let test = try ServerStoreUnderTest(.lmdb)
+    let web1 = try host("web1")
+    var records: [[UInt8]] = []
+    var before = try image(of: test.directory)
+    var contents = try ServerStoreContents(test.store, peers: ["a", "b"])
+    for step in 0..<16 {
+      let life = UUIDBytes(high: 1, low: UInt64(step / 8))
+      if step.isMultiple(of: 4) {
+        try test.store.setStartMarks(StartMarks(present: StartMark(life: life, number: UInt64(step))))
+      } else {
+        let more = (0..<Int.random(in: 1..<9, using: &numbers)).map { record($0 + step * 100, size: 1 + $0 * 9) }
+        let files = (0..<8).map { _ in UInt64.random(in: 1..<30, using: &numbers) }
+        try test.store.commit(
+          ServerBatch {
+            $0.records = [run(web1, held: records, more)]
+            $0.strings = Set(files).sorted().map { storedString(stringKey(web1, $0), committed: UInt64(step)) }
+            $0.cursors = [PeerCursor(peer: "a", cursor: FeedCursor(life: life, upTo: UInt64(step)))]
+          })
+        records += more
+      }
+      let after = try image(of: test.directory)
+      for _ in 0..<3 {
+        let torn = tear(from: before, to: after, &numbers)
+        try #require(try serving(torn) { try ServerStoreContents($0, peers: ["a", "b"]) } == contents, "step \(step)")
+      }
+      contents = try ServerStoreContents(test.store, peers: ["a", "b"])
+      try #require(try serving(after) { try ServerStoreContents($0, peers: ["a", "b"]) } == contents, "step \(step)")
       before = after
     }
   }
@@ -37,8 +72,8 @@ import Testing
     }
   }
 
-  private func image(of test: HostStoreUnderTest) throws -> Data {
-    try Data(contentsOf: URL(filePath: test.directory.path + "/data.mdb"))
+  private func image(of directory: TemporaryDirectory) throws -> Data {
+    try Data(contentsOf: URL(filePath: directory.path + "/data.mdb"))
   }
 
   private func tear(from before: Data, to after: Data, _ numbers: inout SeededNumbers) -> Data {
@@ -60,11 +95,21 @@ import Testing
     return torn
   }
 
-  private func reading<R>(_ image: Data, _ body: (any HostJournalStore) throws -> R) throws -> R {
+  private func directory(with image: Data) throws -> TemporaryDirectory {
     let directory = TemporaryDirectory()
     try FileManager.default.createDirectory(atPath: directory.path, withIntermediateDirectories: true)
     try image.write(to: URL(filePath: directory.path + "/data.mdb"))
+    return directory
+  }
+
+  private func reading<R>(_ image: Data, _ body: (any HostJournalStore) throws -> R) throws -> R {
+    let directory = try directory(with: image)
     return try body(try LMDBHostStore<CheapHash>(at: directory.path))
+  }
+
+  private func serving<R>(_ image: Data, _ body: (any ServerHoldingsStore) throws -> R) throws -> R {
+    let directory = try directory(with: image)
+    return try body(try LMDBServerStore<CheapHash>(at: directory.path))
   }
 
   /// A process that commits and is killed while it does, again and again.

@@ -150,23 +150,150 @@ import Testing
       $0.log = [logPayload(key, at: 0, payload)]
       $0.leaves = [ServerBatch.Leaves(key: key, first: 0, hashes: [digest(0x1234_5678_9ABC)])]
       $0.promises = [Promise(key: key.key, length: 900, root: digest(0x6543_2198_7654))]
+      $0.cursors = [PeerCursor(peer: "a", cursor: FeedCursor(life: UUIDBytes(high: 1, low: 0x7777_1234), upTo: 3))]
     }
+    let marks = StartMarks(present: StartMark(life: UUIDBytes(high: 2, low: 0x8888_1234), number: 4))
     func bytes(of value: UInt64) -> [UInt8] { withUnsafeBytes(of: value.bigEndian) { Array($0) } }
     let targets: [(what: String, bytes: [UInt8])] = [
       ("record", record(5, size: 50)), ("payload", payload), ("uuid in keys", bytes(of: key.key.file.bytes.high)),
       ("leaf", bytes(of: 0x1234_5678_9ABC)), ("promise", bytes(of: 0x6543_2198_7654)),
       ("row", Array("/var/log/a b".utf8)), ("identity", Array("version".utf8)),
+      ("change", [2] + Array("web1\0".utf8)), ("feed", Array("feed".utf8)),
+      ("epoch", bytes(of: 0x8888_1234) + bytes(of: 1)), ("cursor", bytes(of: 0x7777_1234) + bytes(of: 3)),
     ]
     for target in targets {
       let test = try ServerStoreUnderTest(.lmdb)
+      try test.store.setStartMarks(marks)
       try test.store.commit(batch)
       test.close()
       try flipLastBit(of: target.bytes, in: test.directory.path + "/data.mdb")
       #expect("\(target.what)") {
         try test.reopen()
-        _ = try ServerStoreContents(test.store, leaves: [key: 1])
+        _ = try ServerStoreContents(test.store, leaves: [key: 1], peers: ["a"])
       } throws: {
         ($0 as? StoreError)?.kind == .corrupt
+      }
+    }
+  }
+
+  /// A server's store of two files and a journal: changes 2, 3 and 1.
+  private func changed() throws -> (test: ServerStoreUnderTest, keys: [StringKey]) {
+    let test = try ServerStoreUnderTest(.lmdb)
+    let web1 = try host("web1")
+    let keys = [stringKey(web1, 1), stringKey(web1, 2)]
+    try test.store.commit(
+      ServerBatch {
+        $0.records = [run(web1, [record(1)])]
+        $0.strings = keys.map { storedString($0, committed: 4) }
+      })
+    return (test, keys)
+  }
+
+  /// Changes what a closed store has in a table.
+  private func alter(
+    _ test: ServerStoreUnderTest, _ table: String, _ change: (borrowing Transaction, Table) throws(StoreError) -> Void
+  ) throws {
+    test.close()
+    try {
+      let environment = try Environment(at: test.directory.path, .writing)
+      let transaction = try environment.begin(.writing)
+      try change(transaction, try #require(try transaction.table(table)))
+      try transaction.commit()
+    }()
+    try test.reopen()
+  }
+
+  private func expectRefusal(
+    _ subject: StoreSubject, _ location: SourceLocation = #_sourceLocation, _ body: () throws -> Void
+  ) {
+    #expect(sourceLocation: location) {
+      try body()
+    } throws: { error in
+      guard case .refused(subject, .corrupt(let words)) = error as? StoreError else { return false }
+      return words.contains("changed last with")
+    }
+  }
+
+  @Test func `P5 M3: what changed last with a number that leads elsewhere is refused, the rest goes on`() throws {
+    let (test, keys) = try changed()
+    let journal = HostJournal(host: keys[0].key.host, journal: journalID(1))
+    let (one, two) = (ServerTransaction.key(ofChange: 1), ServerTransaction.key(ofChange: 2))
+    try alter(test, "changes") { transaction, table throws(StoreError) in
+      try transaction.remove(one, from: table)
+      // The first file's number leads to the second one.
+      try transaction.put(encoded { $0.write(ChangedSubject.file(keys[1].key)) }, at: two, in: table)
+    }
+    let before = try test.store.strings()
+    let records = run(journal.host, held: [record(1)], [record(2)])
+    expectRefusal(.journal(records.after.key)) { try test.store.commit(ServerBatch { $0.records = [records] }) }
+    expectRefusal(.string(keys[0])) {
+      try test.store.commit(ServerBatch { $0.strings = keys.map { storedString($0, committed: 5) } })
+    }
+    // Who is named is in the batch.
+    let branch = storedString(stringKey(journal.host, 1, 1), committed: 2)
+    expectRefusal(.string(branch.key)) { try test.store.commit(ServerBatch { $0.strings = [branch] }) }
+    #expect(try test.store.strings() == before)
+    expect(.corrupt) { () throws(StoreError) in _ = try test.store.answer(.changes(after: 0, count: 9)) }
+    try test.store.commit(ServerBatch { $0.strings = [storedString(keys[1], committed: 5)] })
+    #expect(try test.store.answer(.changes(after: 2, count: 9)).changes.map(\.subject) == [.file(keys[1].key)])
+  }
+
+  @Test func `P5 M3: a change of what isn't held is damage, with words`() throws {
+    for number in [4, 7] as [UInt64] {
+      let (test, keys) = try changed()
+      let unknown = [
+        ChangedSubject.file(FileKey(host: keys[0].key.host, file: uuid(9))),
+        .journal(HostJournal(host: keys[0].key.host, journal: journalID(9))),
+      ]
+      for subject in unknown {
+        try alter(test, "changes") { transaction, table throws(StoreError) in
+          try transaction.put(encoded { $0.write(subject) }, at: ServerTransaction.key(ofChange: number), in: table)
+        }
+        try alter(test, "meta") { transaction, table throws(StoreError) in
+          try transaction.put(encoded { $0.write(number) }, at: Array("feed".utf8), in: table)
+        }
+        #expect {
+          try test.store.answer(.changes(after: 3, count: 1))
+        } throws: {
+          $0 as? StoreError == .corrupt("change \(number) is about \(subject), of which nothing is held")
+        }
+      }
+      #expect(try test.store.answer(.changes(after: 0, count: 3)).changes.count == 3)
+    }
+  }
+
+  @Test func `P5 M3: a feed whose end isn't that of its changes is damage, with words`() throws {
+    func expectDamage(_ change: (ServerStoreUnderTest) throws -> Void) throws {
+      let (test, keys) = try changed()
+      try change(test)
+      let marks = StartMarks(present: StartMark(life: UUIDBytes(high: 1, low: 1), number: 1))
+      let attempts: [() throws -> Void] = [
+        { _ = try test.store.feed() },
+        { _ = try test.store.answer(.changes(after: 0, count: 1)) },
+        { try test.store.setStartMarks(marks) },
+        { try test.store.commit(ServerBatch { $0.strings = [storedString(keys[0], committed: 5)] }) },
+      ]
+      for attempt in attempts {
+        #expect {
+          try attempt()
+        } throws: { error in
+          guard case .corrupt(let words) = error as? StoreError else { return false }
+          return words.contains("the last change is")
+        }
+      }
+      #expect(try test.store.startMarks() == nil)
+      // What gives no number needs none.
+      let promise = Promise(key: keys[0].key, length: 9, root: digest(9))
+      try test.store.commit(ServerBatch { $0.promises = [promise] })
+    }
+    try expectDamage {
+      try alter($0, "meta") { transaction, table throws(StoreError) in
+        try transaction.remove(Array("feed".utf8), from: table)
+      }
+    }
+    try expectDamage {
+      try alter($0, "changes") { transaction, table throws(StoreError) in
+        try transaction.remove(ServerTransaction.key(ofChange: 3), from: table)
       }
     }
   }

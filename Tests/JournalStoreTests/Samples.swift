@@ -116,3 +116,8 @@ func expect(
     #expect(error.kind == kind, "\(error)", sourceLocation: location)
   }
 }
+
+extension FeedCursor {
+  /// All is held that was given.
+  init(life: UUIDBytes, upTo number: UInt64) { self.init(life: life, held: number, seen: number) }
+}

@@ -34,7 +34,10 @@ import Testing
     let lmdb = try ServerStoreUnderTest(.lmdb)
     var refused = 0
     for step in 0..<80 {
-      if history.chance(of: 20) { try lmdb.reopen() }
+      if history.chance(of: 20) { for test in [memory, lmdb] { try test.reopen() } }
+      let marks = history.nextMarks()
+      if history.chance(of: 8) { for test in [memory, lmdb] { try test.store.setStartMarks(marks) } }
+      if history.chance(of: 8) { for test in [memory, lmdb] { test.store.begin(marks.present.life) } }
       let batch = history.next()
       let outcomes = [memory, lmdb].map { test in
         Result { () throws(StoreError) in
@@ -48,7 +51,9 @@ import Testing
       case .failure: refused += 1
       }
       guard step.isMultiple(of: 5) else { continue }
-      let contents = try [memory, lmdb].map { try ServerStoreContents($0.store, leaves: history.leaves) }
+      let contents = try [memory, lmdb].map {
+        try ServerStoreContents($0.store, leaves: history.leaves, peers: ServerHistory.peers)
+      }
       try #require(contents[0] == contents[1], "step \(step)")
     }
     #expect((1..<80).contains(refused))
@@ -104,6 +109,7 @@ private struct HostHistory {
 
 /// Batches of a server that are right most of the time.
 private struct ServerHistory {
+  static let peers = ["a", "ab", "b"]
   private let hosts: [HostName]
   private var numbers: SeededNumbers
   /// All of each sequence, and where it leaves another one.
@@ -124,8 +130,18 @@ private struct ServerHistory {
     stringKey(hosts[number(0..<2)], UInt64(number(1..<4)), UInt32(number(0..<2)))
   }
 
+  /// One of few lives, so that some go on and some come again.
+  mutating func nextMarks() -> StartMarks {
+    StartMarks(present: StartMark(life: UUIDBytes(high: 1, low: UInt64(number(0..<4))), number: UInt64(number(0..<9))))
+  }
+
   mutating func next() -> ServerBatch {
     var batch = ServerBatch()
+    if chance(of: 4) {
+      let peer = chance(of: 20) ? "" : Self.peers[number(0..<3)]
+      let life = UUIDBytes(high: 2, low: UInt64(number(0..<4)))
+      batch.cursors = [PeerCursor(peer: peer, cursor: FeedCursor(life: life, upTo: UInt64(number(0..<99))))]
+    }
     if chance(of: 2) { batch.records.append(nextRun()) }
     let keys = Set((0..<number(0..<3)).map { _ in string() }).sorted()
     for key in keys { extend(key, in: &batch) }

@@ -54,8 +54,17 @@ final class ServerStoreUnderTest {
     try reopen()
   }
 
+  /// One with the same contents, which goes its own way from here on.
+  init(copyOf other: ServerStoreUnderTest) throws {
+    backend = other.backend
+    memory = InMemoryServerStore(state: other.memory.snapshot())
+    if backend == .lmdb { try FileManager.default.copyItem(atPath: other.directory.path, toPath: directory.path) }
+    try reopen()
+  }
+
   var store: any ServerHoldingsStore { lmdb ?? memory }
 
+  /// Of no life until `begin` is called again.
   func reopen() throws {
     switch backend {
     case .memory: memory = InMemoryServerStore(state: memory.snapshot())
@@ -124,8 +133,14 @@ struct ServerStoreContents: Equatable {
   var loaded: [LoadedFile]
   var keys: [FileKey] = []
   var newest: [StoredString?]
+  var feed: Feed
+  /// Three at a time (M3).
+  var changes: [Change] = []
+  var cursors: [FeedCursor?]
 
-  init(_ store: any ServerHoldingsStore, leaves counts: [StringKey: UInt64] = [:]) throws {
+  init(
+    _ store: any ServerHoldingsStore, leaves counts: [StringKey: UInt64] = [:], peers: [String] = []
+  ) throws {
     marks = try store.startMarks()
     journals = try store.journals()
     records = try journals.map { try store.records(of: $0.key, from: 0, count: .max, bytes: .max) }
@@ -149,5 +164,13 @@ struct ServerStoreContents: Equatable {
     }
     newest = try Set(strings.map(\.key.key.host)).sorted().map { try store.newest(host: $0, latest: BytePath("a")) }
     #expect(try totals == store.recount())
+    feed = try store.feed()
+    while true {
+      let answer = try store.answer(.changes(after: changes.last?.number ?? 0, count: 3))
+      #expect(answer.feed == feed)
+      if answer.changes.isEmpty { break }
+      changes += answer.changes
+    }
+    cursors = try peers.map { try store.cursor(of: $0) }
   }
 }

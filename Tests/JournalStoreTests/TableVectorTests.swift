@@ -24,7 +24,7 @@ private enum Vectors {
     + "b6b7b8b9babbbcbdbebf404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f606162636465"
     + "666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5"
     + "b6b7b8b9babbbcbdbebf202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
-    + "0000000000000002000000000000009601000000010000000000000002"
+    + "00000000000000020000000000000096010000000100000000000000020000000000000000"
   static let sequenceKey = "776562310000112233445546778899aabbccddeeff00000003"
   static let nodesKey = "776562310000112233445546778899aabbccddeeff00000003000000000000007f"
   static let checkpointKey = "776562310000112233445546778899aabbccddeeff0000000300000000000003e8"
@@ -37,7 +37,14 @@ private enum Vectors {
     + "2f303132333435363738393a3b3c3d3e3f010000000000011000a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5"
     + "b6b7b8b9babbbcbdbebf00000000000100000000001666696c65732f776562312f7661722f6c6f672f61407801000000"
     + "0000011170000100000000000101d0000000000001117001000000020000000000010000"
-    + "0000000000010040"
+    + "0000000000010040000000000000012c"
+  static let changedJournal = "01776562310000112233445546778899aabbccddeeff"
+  static let changedFile = "0277656231000f0e0d0c0b0a89088706050403020100"
+  static let change = "000000000000012c"
+  static let epochs =
+    "00000002f0f1f2f3f4f54ef7b8f9fafbfcfdfeff000000000000000100112233445546778899aabbccddeeff0000000000000101"
+  static let peerKey = "6c6f67732d6200"
+  static let peer = "f0f1f2f3f4f54ef7b8f9fafbfcfdfeff00000000000000ff0000000000000100"
   static let stringKey = "77656231000f0e0d0c0b0a8908870605040302010000000000"
   static let logKey = "77656231000f0e0d0c0b0a89088706050403020100000000000000000000010000"
   static let promiseKey =
@@ -92,7 +99,7 @@ private enum Vectors {
         host: key.key.host, journal: journal, length: 3, root: root, signature: Array(0x40..<0x80)),
       frontier: [root, tail], kept: KeptCheckpoint(length: 2, bytesSince: 150), fork: ForkPoint(base: 1, start: 2))
     #expect(encoded { $0.write([root, tail]) }.hex == Vectors.nodes)
-    #expect(encoded { $0.write(held) }.hex == Vectors.heldJournal)
+    #expect(encoded { $0.write(Numbered(row: held, number: 0)) }.hex == Vectors.heldJournal)
     let string = StoredString(
       key: key, identity: identity, isDerived: false, path: BytePath("/var/log/a"),
       born: WallTime(nanoseconds: 1_699_999_999_004_000_000),
@@ -100,7 +107,7 @@ private enum Vectors {
       parent: Parent(file: FileUUID(journal.bytes), length: 4096, root: tail, why: .truncated), committed: 69_632,
       root: root, synced: 65_536, stored: BytePath("files/web1/var/log/a@x"), recorded: 70_000,
       gap: StoredGap(lower: 66_000, upper: 70_000), branch: BranchPoint(base: 2, start: 65_536, divergence: 65_600))
-    #expect(encoded { $0.write(string) }.hex == Vectors.storedString)
+    #expect(encoded { $0.write(Numbered(row: string, number: 300)) }.hex == Vectors.storedString)
     #expect(encoded { $0.write(key) }.hex == Vectors.stringKey, "the value in names")
     var totals = HostTotals()
     totals.files = 1
@@ -113,6 +120,51 @@ private enum Vectors {
     totals.promises = 8
     totals.names = 9
     #expect(encoded { $0.write(totals) }.hex == (1...9).map { "000000000000000\($0)" }.joined())
+  }
+
+  @Test func `Rows of the feed are as specified`() throws {
+    let host = key.key.host
+    let subjects: [(ChangedSubject, String)] = [
+      (.journal(HostJournal(host: host, journal: journal)), Vectors.changedJournal),
+      (.file(key.key), Vectors.changedFile),
+    ]
+    for (subject, vector) in subjects {
+      let bytes = encoded { $0.write(subject) }
+      #expect(bytes.hex == vector)
+      var reader = ByteReader(bytes)
+      #expect(try reader.readChangedSubject() == subject && reader.remaining == 0)
+    }
+    #expect(ServerTransaction.key(ofChange: 300).hex == Vectors.change)
+    let life = UUIDBytes(high: 0xF0F1_F2F3_F4F5_4EF7, low: 0xB8F9_FAFB_FCFD_FEFF)
+    let epochs = [Feed.Epoch(life: life, first: 1), Feed.Epoch(life: journal.bytes, first: 257)]
+    let bytes = encoded { $0.write(epochs) }
+    #expect(bytes.hex == Vectors.epochs)
+    var reader = ByteReader(bytes)
+    #expect(try reader.readEpochs() == epochs && reader.remaining == 0)
+    #expect(ServerTransaction.key(ofPeer: "logs-b").hex == Vectors.peerKey)
+    let cursor = FeedCursor(life: life, held: 255, seen: 256)
+    #expect(encoded { $0.write(cursor) }.hex == Vectors.peer)
+    // One encoding for each value: nothing else is a change, and no more epochs are kept.
+    for wrong in [0, 3, 2] as [UInt8] {
+      var reader = ByteReader([wrong])
+      #expect(throws: DecodingFailure.self) { try reader.readChangedSubject() }
+    }
+    var many = ByteReader(encoded { $0.write([Feed.Epoch](repeating: epochs[0], count: Feed.mostEpochs + 1)) })
+    #expect(throws: DecodingFailure.self) { try many.readEpochs() }
+  }
+
+  @Test func `A change's number stands in the first row alone`() throws {
+    for (string, isFirst) in [(0, true), (1, false)] as [(UInt32, Bool)] {
+      let key = StringKey(key: key.key, string: string)
+      var reader = ByteReader(encoded { $0.write(Numbered(row: storedString(key), number: 3)) })
+      let stored = try? reader.readNumbered(key)
+      #expect(isFirst ? stored?.number == 3 && stored?.row == storedString(key) : stored == nil)
+      let sequence = SequenceKey(journal: HostJournal(host: key.key.host, journal: journal), sequence: string)
+      let row = HeldJournal(key: sequence, publicKey: root, length: 0, checkpoint: nil, frontier: [])
+      var other = ByteReader(encoded { $0.write(Numbered(row: row, number: 3)) })
+      let held = try? other.readNumbered(sequence)
+      #expect(isFirst ? held?.number == 3 && held?.row == row : held == nil)
+    }
   }
 
   @Test func `Keys of the tables are as specified`() throws {
