@@ -200,6 +200,11 @@ static inline int linux_end_with_parent(pid_t parent) {
   return syscall(SYS_prctl, 1 /* PR_SET_PDEATHSIG */, SIGKILL, 0, 0, 0) == 0 && getppid() == parent;
 }
 
+static inline void linux_bound_arenas(void) {
+  long processors = sysconf(_SC_NPROCESSORS_ONLN);
+  mallopt(M_ARENA_MAX, processors > 2 ? (int)processors : 2);
+}
+
 // Gives the heap's free pages back to the system where more than `least` bytes of it are free.
 static inline void linux_trim_heap(size_t least) {
   if (mallinfo2().fordblks > least) malloc_trim(0);

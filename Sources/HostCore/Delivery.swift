@@ -296,7 +296,8 @@ extension Delivery {
     case .resumeAnswer(let held): resumeAnswered(held, &turn)
     case .refusal(let refusal): refused(refusal, &turn)
     case .hello, .welcome, .records, .journalQuery, .journalAnswer, .extendJournal, .resumeQuery, .extend, .payload,
-      .ping, .goodbye:
+      .ping, .goodbye, .peerHello, .feed, .announce, .noted, .openChannel, .channel, .closeChannel, .wantRecords,
+      .wantBytes:
       cut("the server broke the protocol: an unexpected frame", &turn)
     }
   }

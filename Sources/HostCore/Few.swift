@@ -1,7 +1,7 @@
 /// Elements in order, mostly one of them, which then takes no array.
 struct Few<Element>: RandomAccessCollection {
-  private var head: Element?
   private var others: [Element] = []
+  private var head: Element?
 
   var startIndex: Int { 0 }
   var endIndex: Int { head == nil ? 0 : others.count + 1 }

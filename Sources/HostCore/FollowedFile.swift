@@ -17,6 +17,7 @@ final class FollowedFile {
   enum Reading: Hashable { case idle, queued, underWay }
 
   let id: FileID
+  var links: UInt32 = 1
   let uuid: FileUUID
   var inode: InodeKey
   let isDerived: Bool
@@ -26,10 +27,8 @@ final class FollowedFile {
   private(set) var length: UInt64
   private(set) var root: Digest
   var tail: Digest
-  var closed: FileClosed.Reason?
 
   // Committed: what deliveries may speak of (J1).
-  var isCommitted: Bool
   /// Journal index of the last committed record about its birth or growth, and of its birth (0 for older ones).
   var lastRecord: UInt64 = 0
   var bornRecord: UInt64 = 0
@@ -39,16 +38,12 @@ final class FollowedFile {
   var modified: WallTime
   /// The greatest size that a read confirmed as this content's: bytes that were there, whether or not they were read.
   var furthest: UInt64
-  /// The greatest sizes that listings showed, before the last read began and since: whose they are, this content's or
-  /// another's that came after it, only a read that begins later can tell.
-  var expected: UInt64 = 0
+  /// The greatest size beyond what is journaled that listings showed since the last read began: whose it is, this content's
+  /// or another's that came after it, only a read that begins later can tell. Every new file has one: among what is rare
+  /// it would leave a hole in the heap for each [27 MB after 100,000 births].
   var glimpsed: UInt64 = 0
-  /// Listings asked for before this content began: what they show may be the one before it.
-  var began: UInt64 = 0
-  var links: UInt32 = 1
 
   // Names.
-  var presence = Presence.absent
   var names = Few<Name>()
   /// The primary name's path; the last one when there is none.
   var path: BytePath
@@ -59,16 +54,34 @@ final class FollowedFile {
   var group: UInt32 = 0
 
   // Reading.
-  var reading = Reading.idle
-  var readsAgain = false
-  var readDue: Instant?
+  private var readDueOrNever = Instant(nanoseconds: .max)
+  var readDue: Instant? {
+    get { readDueOrNever.nanoseconds < .max ? readDueOrNever : nil }
+    set { readDueOrNever = newValue ?? Instant(nanoseconds: .max) }
+  }
   /// Where the file's records would stand if each took `coalescing` (J3): the 'theoretical arrival time' of the
   /// generic cell rate algorithm (ITU-T I.371, annex A).
   var paced = Instant(nanoseconds: 0)
-  /// The data plane holds no descriptor and no path leads to the inode.
-  var isGone = false
   /// How often its bytes and size were looked at with success, for settlements.
   var looks: UInt64 = 0
+
+  /// Where it stands among what is gathered for a commit that isn't full yet; commits about it that are under way or wait
+  /// for their turn.
+  var change: Int? {
+    get { changeOrNone < .max ? Int(changeOrNone) : nil }
+    set { changeOrNone = newValue.map { UInt32($0) } ?? .max }
+  }
+  private var changeOrNone = UInt32.max
+  var commitsAhead: UInt32 = 0
+
+  // Small ones stand together, so that no room is lost between them.
+  var isCommitted: Bool
+  var closed: FileClosed.Reason?
+  var presence = Presence.absent
+  var reading = Reading.idle
+  var readsAgain = false
+  /// The data plane holds no descriptor and no path leads to the inode.
+  var isGone = false
   /// The answer under way is about an attachment that was let go.
   var discardsRead = false
   /// A read has shown that this inode has the file's bytes. False after a restart, or when its file system was away: the
@@ -94,10 +107,6 @@ final class FollowedFile {
   /// Its last name was a symbolic link: the link's directory says nothing about the file's file system.
   var wasLink = false
   var isMissed = false
-
-  /// What is gathered of it for the next commit; whether a commit about it is under way.
-  var change: Gathered.Change?
-  var isUnderWay = false
   /// It is among those that may leave memory.
   var isRetired = false
 
@@ -105,6 +114,10 @@ final class FollowedFile {
   struct Rare: Equatable {
     /// While less is committed than journaled.
     var committed: Standing?
+    /// As `glimpsed`, before the last read began.
+    var expected: UInt64 = 0
+    /// Listings asked for before this content began: what they show may be the one before it.
+    var began: UInt64 = 0
     var gapFrom: UInt64?
     var unreadable: String?
     var failures: UInt64 = 0
@@ -199,6 +212,12 @@ final class FollowedFile {
     self.committed = committed == Standing(length: self.length, root: self.root) ? nil : committed
   }
 
+  /// A read begins: what it finds tells whose the sizes are that were seen before.
+  func expectWhatWasGlimpsed() {
+    if glimpsed > length { self.expected = max(self.expected, glimpsed) }
+    glimpsed = 0
+  }
+
   var isAttached: Bool { presence != .absent }
   /// What is read from it is the file's, as far as anybody knows.
   var isServable: Bool { isAttached && (isConfirmed || !needsCheck) }
@@ -208,7 +227,7 @@ final class FollowedFile {
   var gapStart: UInt64 { min(self.gapFrom ?? length, length) }
 
   /// The greatest size seen and not known to be another content's. Of one set apart all that follows lies in a gap.
-  var extent: UInt64 { self.apart == nil ? max(length, furthest, expected, glimpsed) : length }
+  var extent: UInt64 { self.apart == nil ? max(length, furthest, self.expected, glimpsed) : length }
 
   /// Where the data plane finds the inode.
   var openPath: BytePath { primary?.realPath ?? path }
@@ -248,12 +267,10 @@ final class FileTable {
   /// Present incarnations by their inode's number alone, in the order in which they came: a file system may come back as
   /// another device, and two may hold one identity (D2). The rest of it is compared in the file [as a key of the table it
   /// cost 400 bytes a file].
-  private var byNumber: [UInt64: FileID] = [:]
-  /// Those behind the first one of their number: mostly none.
-  private var laterByNumber: [UInt64: [FileID]] = [:]
+  private var byNumber = FileIndex()
   /// Those whose identity isn't usable, by their last path as well.
   private var byPath: [BytePath: [FileID]] = [:]
-  private var byUUID: [FileUUID: FileID] = [:]
+  private var byUUID = FileIndex()
   /// Uuids of files that ended, until whoever asks the store is told so.
   private var gone: Set<FileUUID> = []
   /// Those of them whose end is durable.
@@ -271,28 +288,28 @@ final class FileTable {
   /// Enters a file; one of the same inode is no longer found by it.
   func insert(_ file: FollowedFile) {
     byID[file.id] = file
-    byUUID[file.uuid] = file.id
+    byUUID.insert(file.id, Self.hash(file.uuid))
     index(file)
     order.append(file.id)
     if order.count > 64, order.count > 2 * byID.count { order.removeAll { byID[$0] == nil } }
   }
 
   func isGone(_ uuid: FileUUID) -> Bool { gone.contains(uuid) }
-  func isUsed(_ uuid: FileUUID) -> Bool { byUUID[uuid] != nil || gone.contains(uuid) }
+  func isUsed(_ uuid: FileUUID) -> Bool { self[uuid] != nil || gone.contains(uuid) }
 
   func remove(_ file: FollowedFile) {
-    byID[file.id] = nil
-    byUUID[file.uuid] = nil
+    leave(file)
     gone.insert(file.uuid)
-    unindex(file)
   }
 
   /// It is a row from now on.
   func leave(_ file: FollowedFile) {
     byID[file.id] = nil
-    byUUID[file.uuid] = nil
+    byUUID.remove(file.id, Self.hash(file.uuid))
     unindex(file)
   }
+
+  private static func hash(_ uuid: FileUUID) -> UInt64 { uuid.bytes.high ^ uuid.bytes.low }
 
   /// All that was gathered about a file that went is durable.
   func noteEnd(of file: FollowedFile) { ended.append(file.uuid) }
@@ -318,23 +335,12 @@ final class FileTable {
   }
 
   private func index(_ file: FollowedFile) {
-    let number = file.inode.identity.number
-    if byNumber[number] == nil {
-      byNumber[number] = file.id
-    } else {
-      laterByNumber[number, default: []].append(file.id)
-    }
+    byNumber.insert(file.id, file.inode.identity.number)
     if !file.inode.identity.isUsable { byPath[file.path, default: []].append(file.id) }
   }
 
   private func unindex(_ file: FollowedFile) {
-    let number = file.inode.identity.number
-    if byNumber[number] == file.id {
-      byNumber[number] = laterByNumber[number]?.removeFirst()
-    } else {
-      laterByNumber[number]?.removeAll { $0 == file.id }
-    }
-    if laterByNumber[number]?.isEmpty == true { laterByNumber[number] = nil }
+    byNumber.remove(file.id, file.inode.identity.number)
     if !file.inode.identity.isUsable { Self.remove(file.id, from: &byPath, at: file.path) }
   }
 
@@ -343,28 +349,36 @@ final class FileTable {
     if index[key]?.isEmpty == true { index[key] = nil }
   }
 
-  private func numbered(_ number: UInt64) -> [FollowedFile] {
-    guard let first = byNumber[number] else { return [] }
-    return ([first] + (laterByNumber[number] ?? [])).compactMap { byID[$0] }
-  }
-
   /// Files whose identity the inode has: on the same file system where the identity alone says little.
   func sharing(_ inode: InodeKey) -> [FollowedFile] {
-    numbered(inode.identity.number).filter {
-      $0.inode.identity == inode.identity && (inode.identity.isUsable || $0.inode.filesystem == inode.filesystem)
+    var found: [FollowedFile] = []
+    visit(inode.identity.number) { file in
+      let isOne = file.inode.identity == inode.identity
+      if isOne, inode.identity.isUsable || file.inode.filesystem == inode.filesystem { found.append(file) }
     }
+    return found
   }
 
   /// Files without a usable identity that had this path last.
   func lastAt(_ path: BytePath) -> [FollowedFile] { (byPath[path] ?? []).compactMap { byID[$0] } }
 
   subscript(id: FileID) -> FollowedFile? { byID[id] }
-  subscript(uuid: FileUUID) -> FollowedFile? { byUUID[uuid].flatMap { byID[$0] } }
+  subscript(uuid: FileUUID) -> FollowedFile? {
+    byUUID.first(Self.hash(uuid)) { byID[$0]?.uuid == uuid }.flatMap { byID[$0] }
+  }
   /// Of several the one that came last.
   subscript(inode: InodeKey) -> FollowedFile? {
-    let number = inode.identity.number
-    let last = laterByNumber[number]?.last { byID[$0]?.inode == inode } ?? byNumber[number]
-    return last.flatMap { byID[$0] }.flatMap { $0.inode == inode ? $0 : nil }
+    var last: FollowedFile?
+    visit(inode.identity.number) { if $0.inode == inode { last = $0 } }
+    return last
+  }
+
+  /// Those that may have the number, in the order in which they came.
+  private func visit(_ number: UInt64, _ body: (FollowedFile) -> Void) {
+    _ = byNumber.first(number) { id in
+      if let file = byID[id] { body(file) }
+      return false
+    }
   }
 
   /// In the order in which they were entered.

@@ -51,7 +51,10 @@ extension Follower {
   private func know(_ entries: [DirectoryEntry], in directory: Directory, _ stamp: DirectoryStamp?, at now: Instant) {
     directory.listedInFull = now
     guard let stamp, !isBarred(directory) else { return directory.known = nil }
-    let names = entries.filter { isConcern($0, in: directory) }.map(\.name)
+    // A name that is bound is there already: it isn't kept twice.
+    let names = entries.filter { isConcern($0, in: directory) }.map { entry in
+      directory.names.index(forKey: entry.name).map { directory.names.keys[$0] } ?? entry.name
+    }
     directory.known = KnownDirectory(stamp: stamp, names: names)
   }
 
@@ -108,7 +111,8 @@ extension Follower {
   private struct Changes {
     var touched: [FileID] = []
     var births: [DirectoryEntry] = []
-    var shown = 0
+    /// Names that are there and were known before.
+    var stayed = 0
   }
 
   private func take(_ entries: [DirectoryEntry], of directory: Directory, asked: [[UInt8]]?, _ turn: inout Turn) {
@@ -162,7 +166,11 @@ extension Follower {
         directory.want(name: entry.name)
       }
     }
-    for id in changes.touched { if let file = files[id] { reviewNames(of: file, &turn) } }
+    for id in changes.touched {
+      guard let file = files[id] else { continue }
+      journal.divide()
+      reviewNames(of: file, &turn)
+    }
   }
 
   /// Names of one kind as a listing shows them, in place of those that it was asked for.
@@ -209,14 +217,16 @@ extension Follower {
   ) -> Unfollowed? {
     let isOwn = isOwn(entry, facts, in: directory)
     let lending = lending(entry, facts, in: directory)
-    let isFollowed = patterns.isFollowed(entry.name, in: directory.position, isLent: lending != nil)
-    if let binding = directory.names[entry.name] {
+    var isFollowed: Bool { patterns.isFollowed(entry.name, in: directory.position, isLent: lending != nil) }
+    if let place = directory.names.index(forKey: entry.name) {
+      let binding = directory.names.values[place]
       // A hard link was judged when it came: whoever makes another one can't end what is followed by right.
       let mayStay = lending == nil || isFollowed || (directory.lent == nil && !entry.isSymbolicLink)
       if let file = files[binding.file], file.inode == facts.inode, binding.isLink == entry.isSymbolicLink, mayStay,
         !isOwn
       {
-        directory.names[entry.name]?.stamp = directory.stamp
+        directory.names.values[place].stamp = directory.stamp
+        changes.stayed += 1
         refresh(file, facts, entry, &turn)
         return nil
       }
@@ -264,7 +274,9 @@ extension Follower {
   func refresh(_ file: FollowedFile, _ facts: FileFacts, _ entry: DirectoryEntry, _ turn: inout Turn) {
     file.entropy = entry.freshUUID ?? file.entropy
     // What was asked for before the content began may show the one before it.
-    if answered > file.began { file.glimpsed = max(file.glimpsed, min(facts.size, UInt64(Int64.max))) }
+    if facts.size > file.length, answered > file.began {
+      file.glimpsed = max(file.glimpsed, min(facts.size, UInt64(Int64.max)))
+    }
     file.links = facts.links
     file.mode = facts.mode
     file.owner = facts.owner
@@ -280,6 +292,7 @@ extension Follower {
   private func forgetUnseen(
     in directory: Directory, asked: [[UInt8]]?, _ changes: inout Changes, _ turn: inout Turn
   ) {
+    if let asked, changes.stayed == asked.count { return }
     let stamp = directory.stamp
     let candidates = asked ?? Array(directory.names.keys) + Array(directory.children.keys)
     var gone = candidates.filter { name in

@@ -13,6 +13,8 @@ struct HeldListing {
   let listing: Listing
   /// Those that were asked about.
   var asked: Set<InodeKey> = []
+  /// Numbers of inodes that were deleted since: what it shows of them is the past.
+  var deleted: Set<UInt64> = []
   /// Derived uuids that are taken.
   var used: Set<FileUUID> = []
   var unreadable: [InodeKey: String] = [:]
@@ -224,7 +226,7 @@ extension Follower {
   /// of it doesn't matter: else one would decide what another is asked (G3).
   private func mayLeave(_ file: FollowedFile) -> Bool {
     let identity = file.inode.identity
-    return file.change == nil && !file.isUnderWay && file.reading == .idle && !file.isProbing && !file.isMissed
+    return file.change == nil && file.commitsAhead == 0 && file.reading == .idle && !file.isProbing && !file.isMissed
       && questions[identity.number] == nil && (identity.isUsable || questionsByPath == 0)
       && !rivals.contains { $0.awaited == file.id }
   }

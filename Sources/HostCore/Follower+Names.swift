@@ -17,8 +17,11 @@ extension Follower {
     case .waits: return
     case .nobody:
       guard patterns.isFollowed(entry.name, in: directory.position) else { return }
-      // Taken for a file that another inode has by now, or not to be followed: the store wasn't asked.
-      guard told?.asked.contains(facts.inode) == true else { return directory.want(name: entry.name) }
+      // Taken for a file that another inode has by now, or not to be followed: the store wasn't asked. Or its file was born
+      // from another directory's listing and deleted while the store was asked.
+      guard let told, told.asked.contains(facts.inode), !told.deleted.contains(facts.inode.identity.number) else {
+        return directory.want(name: entry.name)
+      }
     }
     let identity = facts.inode.identity
     let (uuid, isDerived) = uuid(of: identity, fresh)
@@ -34,6 +37,7 @@ extension Follower {
     files.insert(file)
     bind(entry, to: file, in: directory)
     refresh(file, facts, entry, &turn)
+    journal.divide()
     record(birthOf: file, parent: nil, realPath: file.openPath, &turn)
     turn.emit(.attach(file.id, file: uuid, inode: facts.inode, path: file.openPath))
     check(file)
@@ -186,6 +190,7 @@ extension Follower {
     var isWaiting = false
     for id in candidates {
       guard let file = files[id] else { continue }
+      journal.divide()
       let judgement = file.names.isEmpty ? judge(file, &turn) : .decided
       file.isMissed = judgement != .decided
       if file.isMissed { missing.append(id) }
@@ -355,6 +360,10 @@ extension Follower {
   /// Its end is journaled and nothing of it can be wanted any more.
   func forget(_ file: FollowedFile, _ turn: inout Turn) {
     files.remove(file)
+    let number = file.inode.identity.number
+    if questions[number] != nil {
+      for case .listing(let directory) in readings.values.lazy.map(\.purpose) { directory.held?.deleted.insert(number) }
+    }
     for delivery in deliveries { delivery.forget(file) }
     turn.touch(file.id)
   }

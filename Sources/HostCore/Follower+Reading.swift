@@ -43,8 +43,7 @@ extension Follower {
         continue
       }
       file.reading = .underWay
-      file.expected = max(file.expected, file.glimpsed)
-      file.glimpsed = 0
+      file.expectWhatWasGlimpsed()
       readQueues.begin(id, on: fileSystem)
       reads.ask(id, at: turn.now)
       turn.emit(.ingest(id, from: file.length, root: file.root, limit: limits.extentSize))

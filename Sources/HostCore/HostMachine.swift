@@ -25,7 +25,6 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   /// Notes of what was delivered are written at most this often, on a fixed grid of time [so that no server's
   /// acknowledgements shift another's: G3].
   private static var notesInterval: UInt64 { 1_000_000_000 }
-  private static var notesAtOnce: Int { 4_096 }
 
   package init(settings: HostSettings) {
     self.settings = settings
@@ -145,7 +144,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     }
     for file in changed {
       guard files[file.id] === file else {
-        if file.change == nil { files.noteEnd(of: file) }
+        if file.change == nil, file.commitsAhead == 0 { files.noteEnd(of: file) }
         continue
       }
       for delivery in deliveries { delivery.journaled(file, &turn) }
@@ -186,7 +185,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     phase = .stopped
     if journal.hasWork(notes: deliveries.contains { $0.hasNotes }) {
       let forgotten = takeForgotten()
-      journal.commit(notes: takeNotes(Self.notesAtOnce), forgetting: forgotten, &turn)
+      journal.commit(notes: takeNotes(), forgetting: forgotten, &turn)
     }
     for delivery in deliveries { delivery.stop(&turn) }
   }
@@ -200,6 +199,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     if turn.hasLost { takeBackWhatIsReached() }
     if !settlements.isEmpty { reviewSettlements(&turn) }
     for delivery in deliveries where delivery.isDue { delivery.flow(&turn) }
+    journal.divide()
     follower.pump(&turn)
     commit(&turn)
   }
@@ -239,14 +239,16 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     guard journal.hasWork(notes: areNotesDue) else { return }
     let isRetry = journal.isRetry
     let forgotten = areNotesDue && !isRetry ? takeForgotten() : []
-    let notes = areNotesDue && !isRetry ? takeNotes(isAwaited ? .max : Self.notesAtOnce) : []
+    let notes = areNotesDue && !isRetry ? takeNotes() : []
     journal.commit(notes: notes, forgetting: forgotten, &turn)
     guard areNotesDue, !isRetry else { return }
     notesDue = nil
+    // Where more is to be noted than goes into one commit, the last one announces them.
+    guard !deliveries.contains(where: { $0.hasNotes }) else { return }
     announcedByCommit += reached
     reached = []
   }
 
   private func takeForgotten() -> [String] { deliveries.compactMap { $0.takeForgotten() } }
-  private func takeNotes(_ count: Int) -> [Delivered] { deliveries.flatMap { $0.takeNotes(count) } }
+  private func takeNotes() -> [Delivered] { deliveries.flatMap { $0.takeNotes(max(1, settings.limits.commitSize)) } }
 }

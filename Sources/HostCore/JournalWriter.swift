@@ -2,8 +2,9 @@ import DataPlane
 import JournalModel
 import JournalStore
 
-/// Gathers records while a commit is under way; the next one takes them all (group commit). Nothing is ever dropped: a
-/// batch that finds no room is tried again as it is. What the store refuses of one file is set apart, and a gap says so.
+/// Gathers records while a commit is under way; the next one takes them all (group commit), or as many as go into one.
+/// Nothing is ever dropped: a batch that finds no room is tried again as it is. What the store refuses of one file is set
+/// apart, and a gap says so.
 final class JournalWriter {
   /// More than this isn't gathered by reading on: a blocked journal must not fill the memory.
   static let mostPending = 4_096
@@ -14,6 +15,8 @@ final class JournalWriter {
   /// The store's, when the last commit was answered (`HostJournalStore.number`).
   private(set) var number: UInt64 = 0
   private var gathered = Gathered()
+  /// Those that are large enough, in their order.
+  private var waiting: [Gathered] = []
   private var underWay: Gathered?
   private(set) var isCommitting = false
   private(set) var retryDue: Instant?
@@ -27,9 +30,15 @@ final class JournalWriter {
   }
 
   /// Whether reading should pause until something is committed.
-  var isFull: Bool { gathered.records.count >= Self.mostPending || gathered.leafCount >= Self.mostPendingLeaves }
+  var isFull: Bool {
+    waiting.reduce(gathered.records.count) { $0 + $1.records.count } >= Self.mostPending
+      || waiting.reduce(gathered.leafCount) { $0 + $1.leafCount } >= Self.mostPendingLeaves
+  }
   /// The journal's length when all that is gathered is committed.
-  var expectedLength: UInt64 { position.length.saturatingAdd((underWay?.records.count ?? 0) + gathered.records.count) }
+  var expectedLength: UInt64 {
+    let ahead = (underWay?.records.count ?? 0) + waiting.saturatingSum(\.records.count)
+    return position.length.saturatingAdd(ahead + gathered.records.count)
+  }
 
   // MARK: Gathering
 
@@ -64,26 +73,43 @@ final class JournalWriter {
     gathered.change(of: file)
   }
 
+  /// What was gathered before need not be committed together with what follows.
+  func divide() {
+    guard gathered.size >= max(1, limits.commitSize) else { return }
+    gathered.seal()
+    waiting.append(gathered)
+    gathered = Gathered()
+  }
+
   // MARK: Committing
 
   /// No commit is under way, and none waits to be tried again.
   var isFree: Bool { !isCommitting && retryDue == nil }
-  func hasWork(notes: Bool) -> Bool { isFree && (underWay != nil || !gathered.isEmpty || notes) }
+  func hasWork(notes: Bool) -> Bool {
+    isFree && (underWay != nil || !waiting.isEmpty || !gathered.isEmpty || notes)
+  }
   /// Nothing is on its way to the store.
   var isIdle: Bool { !isCommitting && underWay == nil }
   /// The next commit is one that failed before.
   var isRetry: Bool { underWay != nil }
 
-  /// Commits what is gathered, with `notes`, before which all that is noted of `forgotten` goes. Call only while `hasWork`.
+  /// Commits what was gathered first, with `notes`, before which all that is noted of `forgotten` goes. Call only while
+  /// `hasWork`.
   func commit(notes: [Delivered], forgetting forgotten: [String], _ turn: inout Turn) {
     if underWay == nil {
-      gathered.seal(with: notes, forgetting: forgotten)
-      underWay = gathered
-      gathered = Gathered()
+      underWay = takeFirst()
+      underWay?.take(notes, forgetting: forgotten)
     }
     guard let underWay else { return }
     isCommitting = true
     turn.emit(.commit(underWay.batch(at: position.length)))
+  }
+
+  private func takeFirst() -> Gathered {
+    if !waiting.isEmpty { return waiting.removeFirst() }
+    gathered.seal()
+    defer { gathered = Gathered() }
+    return gathered
   }
 
   /// Everything of the batch under way is durable. Returns the files that it was about.
@@ -97,7 +123,7 @@ final class JournalWriter {
     for change in done.changes {
       let file = change.file
       file.isCommitted = true
-      file.isUnderWay = false
+      file.commitsAhead -= 1
       file.commit(change.row.length, change.row.root)
       if let last = change.last { file.lastRecord = base &+ UInt64(last) }
       if let birth = change.birth { file.bornRecord = base &+ UInt64(birth) }
@@ -126,8 +152,9 @@ final class JournalWriter {
   func leaveOut(_ file: FileUUID) -> BytePath? {
     guard isCommitting, let path = underWay?.path(of: file) else { return nil }
     isCommitting = false
-    underWay?.leaveOut(file)
-    gathered.leaveOut(file)
+    var unborn = underWay?.leaveOut(file, unborn: nil)
+    for index in waiting.indices { unborn = waiting[index].leaveOut(file, unborn: unborn) }
+    _ = gathered.leaveOut(file, unborn: unborn)
     return path
   }
 

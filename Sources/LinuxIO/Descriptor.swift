@@ -28,11 +28,11 @@ package final class Descriptor: Sendable {
 /// Calls `body` with the bytes and a NUL behind them. Names hold no NUL themselves: a kernel gave them, or `LogRoot`
 /// checked them.
 func withCString<R>(_ bytes: [UInt8], _ body: (UnsafePointer<CChar>) -> R) -> R {
-  (bytes + [0]).withUnsafeBytes { raw in
-    raw.withMemoryRebound(to: CChar.self) { chars in
-      guard let start = chars.baseAddress else { preconditionFailure("an array with one element has an address") }
-      return body(start)
-    }
+  withUnsafeTemporaryAllocation(of: CChar.self, capacity: bytes.count + 1) { chars in
+    guard let start = chars.baseAddress else { preconditionFailure("room for one byte has an address") }
+    bytes.withUnsafeBytes { UnsafeMutableRawBufferPointer(chars).copyMemory(from: $0) }
+    chars[bytes.count] = 0
+    return body(start)
   }
 }
 

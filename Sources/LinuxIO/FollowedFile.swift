@@ -31,6 +31,8 @@ final class FollowedFile: Sendable {
     self.place = Mutex(place)
   }
 
+  var inode: InodeKey { place.withLock { $0.inode } }
+
   /// The inode, where its number and birth tell it from every other one.
   var settledInode: InodeKey? { place.withLock { $0.isSettled ? $0.inode : nil } }
 
@@ -64,14 +66,14 @@ final class FollowedFile: Sendable {
   }
 
   /// What the open descriptor stands for, if the kernel has numbered it anew: overlayfs may, when it copies a file up.
-  func renumbered(_ source: Descriptor) -> InodeKey? {
-    let known = place.withLock { $0.inode }
+  func renumbered(_ source: Descriptor) -> (from: InodeKey, to: InodeKey)? {
+    let known = inode
     guard !known.identity.isUsable, let now = try? InodeFacts.of(source).inode, now != known else { return nil }
     place.withLock {
       $0.inode = now
       $0.isSettled = false
     }
-    return now
+    return (known, now)
   }
 
   /// O_NOATIME is for the owner only.

@@ -14,10 +14,39 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   package typealias Aside = @Sendable (Mount, FileID, @escaping @Sendable () -> Void) -> Void
 
   private struct State {
-    var files = FileSlots<FollowedFile>()
-    /// Which of them had a number last.
-    var numbers: [InodeNumber: FileID] = [:]
+    private(set) var files = FileSlots<FollowedFile>()
+    private var numbers = FileIndex()
     var descriptors: DescriptorCache<FileID>
+
+    init(descriptors: DescriptorCache<FileID>) { self.descriptors = descriptors }
+
+    mutating func insert(_ file: FollowedFile, _ id: FileID) {
+      remove(id)
+      files[id] = file
+      if let number = InodeNumber(file.inode) { numbers.insert(id, number.hash) }
+    }
+
+    @discardableResult mutating func remove(_ id: FileID) -> FollowedFile? {
+      guard let file = files.removeValue(forKey: id) else { return nil }
+      if let number = InodeNumber(file.inode) { numbers.remove(id, number.hash) }
+      return file
+    }
+
+    /// The file, if it is still the one with this id, is another inode now.
+    mutating func renumber(_ id: FileID, _ file: FollowedFile, from old: InodeKey, to new: InodeKey) {
+      if let number = InodeNumber(old) { numbers.remove(id, number.hash) }
+      if files[id] === file, let number = InodeNumber(new) { numbers.insert(id, number.hash) }
+    }
+
+    /// The one that came last with the number, or rarely another one.
+    func file(likely number: InodeNumber) -> FollowedFile? {
+      var last: FileID?
+      _ = numbers.first(number.hash) { id in
+        last = id
+        return false
+      }
+      return last.flatMap { files[$0] }
+    }
   }
   private let state: Monitor<State>
   private let ingestors = Monitor(RecentIngestors(atMost: 16_384))
@@ -127,7 +156,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       listing.isWatched = isWatched(directory, fileSystem, place.inode) && fileSystem.isNotified
       let areWatched = listing.isWatched
       let known = SettledInodes(filesystem: fileSystem) { [state] number in
-        state.withLock { state in state.numbers[number].flatMap { state.files[$0] } }
+        state.withLock { $0.file(likely: number) }
       }
       func look(_ names: [[UInt8]]?) throws(SystemError) -> [DirectoryEntry] {
         try directory.entries(names, of: before.raw, knowing: known) { name throws(SystemError) in
@@ -222,8 +251,7 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     let mount = mount(ofDirectory: path.directory)
     let followed = FollowedFile(file: file, mount: mount, place: .init(path: path, inode: inode))
     let hasRoom = state.withLock { state in
-      state.files[id] = followed
-      if let number = InodeNumber(inode) { state.numbers[number] = id }
+      state.insert(followed, id)
       return state.descriptors.hasRoom
     }
     // Opened early where that costs no other file its descriptor: a name may be gone a moment later (S11).
@@ -241,23 +269,15 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
 
   package func reborn(_ id: FileID, as next: FileID, file: FileUUID) {
     state.withLock { state in
-      guard let old = state.files.removeValue(forKey: id) else { return }
-      let place = old.place.withLock { $0 }
-      state.files[next] = FollowedFile(file: file, mount: old.mount, place: place)
-      if let number = InodeNumber(place.inode), state.numbers[number] == id { state.numbers[number] = next }
+      guard let old = state.remove(id) else { return }
+      state.insert(FollowedFile(file: file, mount: old.mount, place: old.place.withLock { $0 }), next)
       state.descriptors.rename(id, to: next)
     }
     _ = ingestors.withLock { $0.take(id) }
   }
 
   package func release(_ id: FileID) {
-    let (file, held) = state.withLock { state in
-      let file = state.files.removeValue(forKey: id)
-      if let number = file.flatMap({ InodeNumber($0.place.withLock { $0.inode }) }), state.numbers[number] == id {
-        state.numbers[number] = nil
-      }
-      return (file, state.descriptors.remove(id))
-    }
+    let (file, held) = state.withLock { ($0.remove(id), $0.descriptors.remove(id)) }
     _ = ingestors.withLock { $0.take(id) }
     // The last to have it frees the bytes of a removed file, which takes its time on any disk.
     if let file, let held { aside(file.mount, id) { withExtendedLifetime(held) {} } }
@@ -326,7 +346,10 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     }
     // Of what was let go of meanwhile nothing is kept.
     if state.withLock({ $0.files[id] === file }) { ingestors.withLock { $0.put(ingestor, id) } }
-    answer.inode = file.renumbered(source)
+    if let (old, new) = file.renumbered(source) {
+      answer.inode = new
+      state.withLock { $0.renumber(id, file, from: old, to: new) }
+    }
     return answer
   }
 
@@ -339,6 +362,9 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       return true
     }
   }
+
+  /// To be called now and then: lets go of what was kept of files that weren't read for some time.
+  package func age() { ingestors.withLock { $0.age() } }
 
   package func probeWriters(_ id: FileID) -> Bool? {
     guard case .some((_, .open(let file))) = descriptor(id) else { return nil }

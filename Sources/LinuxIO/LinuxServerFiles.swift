@@ -8,8 +8,8 @@ package import JournalModel
 package final class LinuxServerFiles: ServerDataPlane, Sendable {
   /// Hashes of the first n complete leaves of a string that are committed, or an error.
   package typealias StoredLeaves = @Sendable (StringKey, UInt64) throws -> [Digest]
-  /// Exactly so many committed bytes from an offset on, out of the store's log, or an error.
-  package typealias LoggedBytes = @Sendable (StringKey, UInt64, Int) throws -> [UInt8]
+  /// What the store's log has of a range of a string, in order, or an error.
+  package typealias LoggedBytes = @Sendable (StringKey, Range<UInt64>) throws -> [(offset: UInt64, bytes: [UInt8])]
 
   private struct State {
     var frames: [PayloadID: [UInt8]] = [:]
@@ -42,7 +42,7 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     self.files = files
     self.limits = limits
     storedLeaves = { _, _ in throw SourceFailure("no leaves are stored") }
-    loggedBytes = { _, _, _ in throw SourceFailure("nothing is logged") }
+    loggedBytes = { _, _ in [] }
   }
 
   /// What is mounted below the log root or over it; nil without `/proc`.
@@ -55,6 +55,11 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
       state.strings[key] = new
       return new
     }
+  }
+
+  /// Nothing is kept of one that isn't in memory.
+  private func known(_ key: StringKey) -> HeldString {
+    state.withLock { $0.strings[key] } ?? HeldString(key: key, limits: limits)
   }
 
   // MARK: Received bytes
@@ -100,6 +105,22 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     return answer
   }
 
+  package func root(of key: StringKey, in segment: Segment, length: UInt64) -> Digest? {
+    let string = known(key)
+    return try? StringProbe<SHA256Tree>.root(
+      at: length, leafSize: limits.leafSize, storedLeaves: { try storedLeaves(key, $0) },
+      held: { offset, count in try heldBytes(string, segment, offset: offset, count: count) })
+  }
+
+  package func read(
+    _ key: StringKey, in segment: Segment, offset: UInt64, count: Int, behind head: [UInt8]
+  ) -> [UInt8]? {
+    guard let bytes = try? heldBytes(known(key), segment, offset: offset, count: count), bytes.count == count else {
+      return nil
+    }
+    return head + bytes
+  }
+
   package func verify(
     _ key: StringKey, in segment: Segment, from: UInt64, root: Digest, promises: [Promise]
   ) -> VerifyAnswer {
@@ -131,14 +152,15 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
 
   package func forget(_ key: StringKey) { state.withLock { _ = $0.strings.removeValue(forKey: key) } }
 
-  /// Committed bytes: from the queue what isn't folded yet, else from the plain file, else from the store's log.
+  /// Committed bytes: from the queue what isn't folded yet, else as they are stored.
   private func heldBytes(_ string: HeldString, _ segment: Segment, offset: UInt64, count: Int) throws -> [UInt8] {
     let queue = string.state.withLock { $0.queue }
     return try queue.bytes(offset: offset, count: count) { offset, count in
       guard offset >= segment.start else { throw SourceFailure("bytes before the plain file's first") }
-      let plain = try files.open(segment.path).bytes(at: offset - segment.start, count: count)
-      if plain.count == count { return plain }
-      return plain + (try loggedBytes(string.key, offset + UInt64(plain.count), count - plain.count))
+      let range = offset..<offset.saturatingAdding(UInt64(count))
+      return try StoredBytes.read(range, log: try loggedBytes(string.key, range)) { offset, count in
+        try files.open(segment.path).bytes(at: offset - segment.start, count: count)
+      }
     }
   }
 

@@ -3,7 +3,7 @@ import JournalModel
 
 /// The trees of files that were read lately. One costs half a kilobyte, mostly libcrypto's; without it the next growth of
 /// its file costs a look at the journal's leaves and one at the file's last 128 KiB (D4), which is little for a file that
-/// grows seldom. Not for two threads at a time.
+/// grows seldom: what isn't read from one `age` to the one after the next goes. Not for two threads at a time.
 struct RecentIngestors {
   /// Half of what is kept at most: those put away since `older` was begun, and those before.
   private let half: Int
@@ -20,10 +20,12 @@ struct RecentIngestors {
   }
 
   mutating func put(_ ingestor: Ingestor<SHA256Tree>, _ id: FileID) {
-    if newer.count >= half {
-      older = newer
-      newer = [:]
-    }
+    if newer.count >= half { age() }
     newer[id] = ingestor
+  }
+
+  mutating func age() {
+    older = newer
+    newer = [:]
   }
 }

@@ -11,7 +11,7 @@ import JournalModel
 /// born, nothing is settled.
 struct SettledInodes {
   let filesystem: FileSystem
-  /// The attached file that was last known to have the number.
+  /// The attached file that was last known to have the number, or rarely another one.
   let attached: (InodeNumber) -> FollowedFile?
 
   /// Nil: not an attached file, or not certainly. `here`: of the directory.
@@ -22,7 +22,8 @@ struct SettledInodes {
       // What is mounted over the name is of another file system, whatever its numbers.
       raw.device == here.device, raw.has_mount != 0, here.has_mount != 0, raw.mount == here.mount,
       let inode = attached(InodeNumber(device: raw.device, inode: raw.inode))?.settledInode,
-      inode.filesystem == filesystem.identifier, inode.identity.birth == WallTime(nanoseconds: raw.birth)
+      inode.device == raw.device, inode.identity.number == raw.inode, inode.filesystem == filesystem.identifier,
+      inode.identity.birth == WallTime(nanoseconds: raw.birth)
     else { return nil }
     return FileFacts(raw, kind: .regular, inode: inode)
   }
@@ -46,6 +47,8 @@ struct InodeNumber: Hashable {
     self.device = device
     self.inode = inode
   }
+
+  var hash: UInt64 { inode ^ (device << 48) ^ (device >> 16) }
 
   init?(_ key: InodeKey) {
     guard let device = key.device else { return nil }

@@ -119,6 +119,19 @@ import Testing
     }
     #expect(recent.take(FileID(99)) != nil && recent.take(FileID(50)) == nil)
   }
+
+  @Test func `K6: those of files that are no longer read go`() {
+    var recent = RecentIngestors(atMost: 10)
+    recent.put(Ingestor(limits: smallLimits), FileID(1))
+    recent.put(Ingestor(limits: smallLimits), FileID(2))
+    recent.age()
+    let one = recent.take(FileID(1))
+    #expect(one != nil)
+    if let one { recent.put(one, FileID(1)) }
+    recent.age()
+    #expect(recent.take(FileID(1)) != nil)
+    #expect(recent.take(FileID(2)) == nil)
+  }
 }
 
 /// A scan asks one `statx` about what is known (K6).

@@ -1,0 +1,57 @@
+import HostCore
+import JournalModel
+import JournalStore
+import Testing
+
+/// K6: a store keeps the memory of its largest commit, so none is large, however much comes at once.
+@Suite final class LargeCommitTests: TwoServers {
+  private var limits: Limits {
+    var limits = FakeHost.limits()
+    limits.commitSize = 16
+    return limits
+  }
+
+  private func write(_ count: Int) {
+    for number in 0..<count { files.create("/log/\(number).log", "one") }
+  }
+
+  @Test func manyBirthsAndNotesAreSeveralCommitsK6() throws {
+    write(60)
+    let host = try FakeHost(files, servers: servers, limits: limits)
+    host.give(.settle(token: 1))
+    host.pass(.seconds(60))
+    #expect(host.settled == [1])
+    for batch in host.commits {
+      #expect(batch.records.count <= 20 && batch.files.count <= 20 && batch.delivered.count <= 2 * 20)
+    }
+    // Whoever reads the journal then finds what was announced.
+    for noted in host.notedWhenSettled { #expect(noted.count { $0 == 3 } == 60) }
+  }
+
+  @Test func aRefusedFileIsLeftOutOfEveryCommitThatWaitsP5() throws {
+    write(60)
+    let host = try FakeHost(files, servers: servers, limits: limits)
+    host.pass(.seconds(3))
+    let file = try #require(host.births.first { $0.path == BytePath("/log/7.log") }?.file)
+    host.poisoned = [file]
+    host.holdsCommits = true
+    // The commit under way, then two that wait, and one that is gathered.
+    for round in 0..<4 {
+      for number in 0..<20 { files.append("/log/\(number).log", "\(round)") }
+      host.pass(.milliseconds(200))
+    }
+    host.releaseCommits()
+    host.pass(.seconds(30))
+    #expect(host.refusals == 1)
+    expectBoth("/log/7.log", ["one"])
+    for name in ["6", "8", "19"] { expectBoth("/log/\(name).log", ["one0123"]) }
+    expectBoth("/log/55.log", ["one"])
+    #expect(host.gaps.map(\.subject) == [.file(file)])
+  }
+}
+
+extension FakeHost {
+  fileprivate var commits: [HostBatch] {
+    effects.compactMap { if case .commit(let batch) = $0 { batch } else { nil } }
+  }
+}
