@@ -13,6 +13,11 @@ package protocol ServerDataPlane: AnyObject {
   func compare(_ id: PayloadID, with key: StringKey, in segment: Segment, offset: UInt64, count: Int) -> Bool?
   /// See `ProbeAnswer`. `offset` isn't before the segment's start; of the frame `count` bytes at least are there.
   func probe(_ id: PayloadID, against key: StringKey, in segment: Segment, offset: UInt64, count: Int) -> ProbeAnswer
+  /// The root of the string's first `length` bytes, all of which are committed and the last of which stands in this
+  /// segment; nil when they can't be read. So the next one.
+  func root(of key: StringKey, in segment: Segment, length: UInt64) -> Digest?
+  /// Committed bytes, behind `head`.
+  func read(_ key: StringKey, in segment: Segment, offset: UInt64, count: Int, behind head: [UInt8]) -> [UInt8]?
 
   /// - Parameter segment: where held bytes are read, should the tree need some.
   func verify(

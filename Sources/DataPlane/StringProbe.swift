@@ -48,15 +48,33 @@ package struct StringProbe<H: TreeHasher> where H.Value == Digest {
     at offset: UInt64, storedLeaves: (UInt64) throws -> [Digest], bytes: (UInt64, Int) throws -> [UInt8]
   ) throws -> FileTree<H> {
     if let position = standing.lastIndex(where: { $0.length == offset }) { return standing.remove(at: position) }
-    let whole = offset / leafSize
-    var tree = FileTree<H>(leafSize: Int(leafSize), leaves: try storedLeaves(whole))
-    let open = try bytes(whole * leafSize, Int(offset % leafSize))
-    tree.append(open.span.bytes)
-    return tree
+    return try FileTree<H>(at: offset, leafSize: Int(leafSize), storedLeaves: storedLeaves, held: bytes)
+  }
+
+  /// The root of the string's first `length` bytes.
+  package static func root(
+    at length: UInt64, leafSize: Int, storedLeaves: (UInt64) throws -> [Digest], held: (UInt64, Int) throws -> [UInt8]
+  ) throws -> Digest {
+    try FileTree<H>(at: length, leafSize: leafSize, storedLeaves: storedLeaves, held: held).root
   }
 
   private mutating func keep(_ tree: FileTree<H>) {
     if standing.count == Self.mostStanding { standing.removeFirst() }
     standing.append(tree.copy())
+  }
+}
+
+extension FileTree where H.Value == Digest {
+  /// The tree of a string's first `length` bytes: of its whole leaves the hashes are stored, of the open one the bytes are
+  /// held.
+  init(
+    at length: UInt64, leafSize: Int, storedLeaves: (UInt64) throws -> [Digest], held: (UInt64, Int) throws -> [UInt8]
+  ) throws {
+    let whole = length / UInt64(leafSize)
+    self.init(leafSize: leafSize, leaves: try storedLeaves(whole))
+    let count = Int(length % UInt64(leafSize))
+    let open = count == 0 ? [] : try held(whole * UInt64(leafSize), count)
+    guard open.count == count else { throw SourceFailure("held bytes are missing") }
+    append(open.span.bytes)
   }
 }

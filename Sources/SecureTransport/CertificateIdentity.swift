@@ -35,6 +35,9 @@ package struct CertificateIdentity: Hashable, Sendable {
     (permits(.host) ? names : []) + (roles.contains(.importer) ? importsFor : [])
   }
 
+  /// As which servers the holder may speak (W6).
+  package var serverNames: [String] { permits(.server) ? names : [] }
+
   static let rolePrefix = "nimbus-journal:role:"
   static let forPrefix = "nimbus-journal:for:"
   /// More names than any certificate needs; the rest is ignored.

@@ -10,6 +10,8 @@ struct Connection {
   var hasSent = false
   /// Nil until `hello` was accepted.
   var session: Session?
+  /// Of a channel: the connection to the peer, and its number there.
+  var channel: (link: ConnectionID, number: UInt32)?
 }
 
 /// Who shows one certificate, by the names in it, on whatever connections.

@@ -23,6 +23,8 @@ struct GroupCommit {
   var rows: [Row] = []
   var promised: [Promised] = []
   var runs: [Run] = []
+  /// How far peers' feeds are held, by the peers' indices.
+  var cursors: [Int: FeedCursor] = [:]
   var hasLogPayload = false
 }
 
@@ -42,7 +44,7 @@ struct Gathering {
   /// Strings for whose payload the log has no room beside that of the others.
   var leftOut: [Int] = []
 
-  var isEmpty: Bool { group.rows.isEmpty && group.runs.isEmpty && group.promised.isEmpty }
+  var isEmpty: Bool { group.rows.isEmpty && group.runs.isEmpty && group.promised.isEmpty && group.cursors.isEmpty }
 }
 
 /// What is one host's in a commit. A commit is as long as what is in it, and everybody's acknowledgements wait for its
@@ -66,5 +68,11 @@ struct CommitShare {
   func isUsed(_ limits: Limits) -> Bool {
     rows >= limits.recordsPerFrame || bytes >= limits.recordBytesPerFrame
       || names >= Self.namesPerRecord * limits.recordsPerFrame
+  }
+
+  /// More than a quarter of a turn: a commit is noticeably longer for it.
+  func isMuch(_ limits: Limits) -> Bool {
+    let records = limits.recordsPerFrame / 4
+    return rows > records || bytes > limits.recordBytesPerFrame / 4 || names > Self.namesPerRecord * records
   }
 }

@@ -22,9 +22,9 @@ extension ServerMachine where H.Value == Digest {
     connections[id] = Connection(peer: peer, heard: now)
     if heartbeatDue == nil { heartbeatDue = now + heartbeatPeriod }
     let unknown = Caller(allowance: Allowance(limits, at: now))
-    callers[peer.names, default: unknown].enter(id)
+    callers[peer.holder, default: unknown].enter(id)
     guard charge(Self.connectionCost, to: id) else { return }
-    if let strangers = callers[peer.names]?.strangers, strangers.count > Self.strangersPerCertificate {
+    if let strangers = callers[peer.holder]?.strangers, strangers.count > Self.strangersPerCertificate {
       reject(strangers[0], peer, .busy, "too many connections of one certificate that say no hello")
     }
   }
@@ -41,7 +41,7 @@ extension ServerMachine where H.Value == Digest {
   mutating func charge(_ cost: Int, to id: ConnectionID) -> Bool {
     guard let connection = connections[id] else { return false }
     let peer = connection.peer
-    if callers[peer.names]?.allowance.take(cost, at: now) ?? true { return true }
+    if callers[peer.holder]?.allowance.take(cost, at: now) ?? true { return true }
     let text = "too much that brings nothing: empty, repeated or unasked frames, key updates, connections"
     if connection.session?.isReported != true { out.append(.report(.peerRefused(peer, .quota, text))) }
     cut(id, .quota, text)
@@ -49,22 +49,29 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func leave(_ id: ConnectionID, _ peer: Peer) {
-    callers[peer.names]?.leave(id)
+    callers[peer.holder]?.leave(id)
     // One that is remembered no longer would find its allowance full anyway.
-    if callers[peer.names]?.connections == 0, callers[peer.names]?.allowance.isFull(at: now) == true {
-      callers[peer.names] = nil
+    if callers[peer.holder]?.connections == 0, callers[peer.holder]?.allowance.isFull(at: now) == true {
+      callers[peer.holder] = nil
     }
   }
 
   mutating func receive(_ frame: Frame, on id: ConnectionID) {
     guard connections[id] != nil else { return }
     heard(id)
+    if links[id] != nil { return takeFromPeer(frame, on: id) }
     guard connections[id]?.session != nil else {
-      if case .hello(let hello) = frame { admit(hello, on: id) } else { violated(id, "a frame before hello") }
+      switch frame {
+      case .hello(let hello): admit(hello, on: id)
+      case .peerHello(let hello): admitPeer(hello, on: id)
+      default: violated(id, "a frame before hello")
+      }
       return
     }
     switch frame {
-    case .records, .resumeQuery, .extend: goOnAsTold(id)
+    // What a peer supplies of files goes on with no sequence: their host may be delivering that itself.
+    case .resumeQuery, .extend: if !id.isChannel { goOnAsTold(id) }
+    case .records: goOnAsTold(id)
     default: break
     }
     arrive(frame, on: id)
@@ -84,6 +91,8 @@ extension ServerMachine where H.Value == Digest {
     case .payload: violated(id, "a payload frame without its bytes")
     case .welcome, .recordsDurable, .journalAnswer, .resumeAnswer, .payloadDurable, .credit, .refusal:
       violated(id, "a frame that only servers send")
+    case .peerHello, .feed, .announce, .noted, .openChannel, .channel, .closeChannel, .wantRecords, .wantBytes:
+      violated(id, "a frame that servers send one another")
     }
   }
 
@@ -99,6 +108,7 @@ extension ServerMachine where H.Value == Digest {
       return reject(id, peer, .badSignature, objection)
     }
     let key = HostJournal(host: hello.host, journal: hello.journal)
+    endUnfoundedChannels(of: key)
     let held = sequences(of: key)
     if let first = held.first, journals[first].held.publicKey != hello.publicKey {
       return reject(id, peer, .journalFork, "journal \(hello.journal) is held under another key")
@@ -113,9 +123,16 @@ extension ServerMachine where H.Value == Digest {
     open(id, hello, key, tally: tally)
   }
 
-  private mutating func open(_ id: ConnectionID, _ hello: Hello, _ journal: HostJournal, tally: Int) {
+  /// A peer that began nothing yet of a journal, perhaps under another key, keeps no host out.
+  private mutating func endUnfoundedChannels(of journal: HostJournal) {
+    for index in sequences(of: journal) where journals[index].length == 0 {
+      if let id = journals[index].connection, id.isChannel { cut(id, .superseded, "its host is connected") }
+    }
+  }
+
+  mutating func open(_ id: ConnectionID, _ hello: Hello, _ journal: HostJournal, tally: Int) {
     tallies[tally].sessions.append(id)
-    if tallies[tally].isPaused { out.append(.pause(id)) }
+    if tallies[tally].isPaused { pauseReading(id) }
     let credit = CreditLine(base: newBase)
     bases += credit.base
     let facts = SessionFacts(journal: journal, publicKey: hello.publicKey, tally: tally)
@@ -126,17 +143,18 @@ extension ServerMachine where H.Value == Digest {
       told: heads.count > 1 ? nil : heads.first.map { TreeHead(length: $0.length, root: $0.root) } ?? nothing,
       credit: credit, courtesy: Allowance(courtesyLimits, at: now))
     connections[id]?.session = session
-    if let names = connections[id]?.peer.names { callers[names]?.strangers.removeAll { $0 == id } }
+    if let holder = connections[id]?.peer.holder { callers[holder]?.strangers.removeAll { $0 == id } }
     heard(id)
     let welcome = Welcome(
       version: Self.protocolVersion, server: settings.name, life: settings.life, heads: heads, credit: credit.granted)
     send(.welcome(welcome), to: id)
+    if id.isChannel { return }
     let records = heads.map(\.length).max() ?? 0
     out.append(.report(.hostConnected(hello.host, journal: hello.journal, records: records)))
   }
 
   /// Closes before admission.
-  private mutating func reject(_ id: ConnectionID, _ peer: Peer, _ code: RefusalCode, _ text: String) {
+  mutating func reject(_ id: ConnectionID, _ peer: Peer, _ code: RefusalCode, _ text: String) {
     out.append(.report(.peerRefused(peer, code, text)))
     cut(id, code, text)
   }
@@ -155,14 +173,19 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func cut(_ id: ConnectionID, _ code: RefusalCode, _ text: String) {
     guard connections[id] != nil else { return }
-    out.append(.close(id, code, text))
+    if let channel = connections[id]?.channel {
+      channelCut(channel, code, text)
+    } else {
+      out.append(.close(id, code, text))
+    }
     end(id, text)
   }
 
   /// Forgets a connection. What it sent and no promise reaches is discarded; what is verified goes on.
   mutating func end(_ id: ConnectionID, _ reason: String) {
     guard let connection = connections.removeValue(forKey: id) else { return }
-    leave(id, connection.peer)
+    if let channel = connection.channel { channelEnded(channel, id) } else { leave(id, connection.peer) }
+    if let link = links.removeValue(forKey: id) { return linkEnded(id, link, reason) }
     guard let session = connection.session else { return }
     drop(session.inbox, tally: session.facts.tally)
     endCourses(session)
@@ -171,18 +194,28 @@ extension ServerMachine where H.Value == Digest {
     forgetCredit(of: id, session.credit)
     tallies[facts.tally].sessions.removeAll { $0 == id }
     leaveSequence(id, session)
-    out.append(.report(.hostDisconnected(facts.host, reason)))
+    guard id.isChannel else { return out.append(.report(.hostDisconnected(facts.host, reason))) }
+    if tallies[facts.tally].isNobody, tallyIndex.removeValue(forKey: facts.host) != nil {
+      freeTallies.append(facts.tally)
+    }
   }
 
   mutating func heard(_ id: ConnectionID) {
     connections[id]?.heard = now
+    if id.isChannel { return }
     if let tally = connections[id]?.session?.facts.tally { tallies[tally].lastSeen = now }
   }
 
   mutating func send(_ frame: Frame, to id: ConnectionID) {
+    if let channel = connections[id]?.channel { return send(frame, on: channel, to: id) }
     connections[id]?.hasSent = true
     out.append(.send(id, frame))
   }
+
+  /// A connection to a peer is always read: two sides that both stopped reading would hang. What comes on its channels is
+  /// bounded by what was granted there.
+  mutating func pauseReading(_ id: ConnectionID) { if !id.isChannel { out.append(.pause(id)) } }
+  mutating func resumeReading(_ id: ConnectionID) { if !id.isChannel { out.append(.resume(id)) } }
 
   // MARK: Heartbeats (W4)
 
@@ -191,7 +224,7 @@ extension ServerMachine where H.Value == Digest {
   /// Cuts off who is silent, and lets those hear something who were told nothing: a host that sends a long extent over a
   /// slow link asks nothing meanwhile.
   mutating func beat() {
-    for id in connections.keys.sorted() {
+    for id in connections.keys.sorted() where !id.isChannel {
       guard let connection = connections[id] else { continue }
       if let tally = connection.session?.facts.tally, tallies[tally].isPaused || isHeldUp(id) {
         // It may speak, and isn't listened to.
@@ -199,11 +232,12 @@ extension ServerMachine where H.Value == Digest {
       } else if now - connection.heard >= limits.silence {
         cut(id, .silence, "nothing came for \(limits.silence.nanoseconds / 1_000_000) ms")
       }
-      if connections[id]?.session != nil, !connection.hasSent {
+      if connections[id]?.session != nil || links[id] != nil, !connection.hasSent {
         send(.ping(nonce: 0), to: id)
       }
       connections[id]?.hasSent = false
     }
+    reviewChannels()
     heartbeatDue = connections.isEmpty ? nil : now + heartbeatPeriod
   }
 }

@@ -141,7 +141,8 @@ extension ServerMachine where H.Value == Digest {
     let (id, file) = (frame.connection, frame.header.file)
     guard case .beside(var probe)? = connections[id]?.session?.courses[file] else { return }
     guard frame.header.offset == probe.end else {
-      return refuse(frame, first, .protocolViolation, "payload at \(frame.header.offset), expected at \(probe.end)")
+      let text = "payload at \(frame.header.offset), expected at \(probe.end)"
+      return refuse(frame, first, outOfOrder(id: id), text)
     }
     probe.end = frame.header.end
     probe.frame = frame

@@ -11,7 +11,9 @@ extension ServerMachine where H.Value == Digest {
   mutating func markDirty(journal index: Int) {
     guard !journals[index].isDirty else { return }
     journals[index].isDirty = true
-    dirtyJournals.append(index)
+    let tally = tally(of: journals[index].held.host)
+    awaitCommit(tally)
+    tallies[tally].dirtyJournals.append(index)
   }
 
   /// The string's row changed, and a commit has it in its host's turn.
@@ -25,16 +27,21 @@ extension ServerMachine where H.Value == Digest {
     strings[index].isRowDirty = true
     guard !strings[index].isDue else { return }
     strings[index].isDue = true
-    dueStrings.append(index)
+    let tally = strings[index].tally
+    awaitCommit(tally)
+    tallies[tally].due.append(index)
   }
 
   mutating func enqueue(_ index: Int) {
     guard !strings[index].isDirty else { return }
     strings[index].isDirty = true
     let tally = strings[index].tally
-    if tallies[tally].dirty.isEmpty { dirtyHosts.append(tally) }
+    awaitCommit(tally)
     tallies[tally].dirty.append(index)
   }
+
+  /// To be called before something is added to what of the host waits for a commit.
+  private mutating func awaitCommit(_ tally: Int) { if !tallies[tally].awaitsCommit { dirtyHosts.append(tally) } }
 
   /// How far a commit can take the string's payload now: the position in its verified points. `logged` is what the log
   /// would hold before.
@@ -56,10 +63,12 @@ extension ServerMachine where H.Value == Digest {
   /// Returns whether a commit was put together: hosts have new turns.
   mutating func commitIfDue() -> Bool {
     guard phase == .serving || phase == .repairing, flight == nil, commitRetry == nil else { return false }
-    guard !dirtyJournals.isEmpty || !dueStrings.isEmpty || !dirtyHosts.isEmpty else { return false }
+    guard !dirtyHosts.isEmpty || areCursorsDue else { return false }
     var next = Gathering(logged: logged)
-    gatherJournals(into: &next)
-    gatherStrings(into: &next)
+    while next.isEmpty, !dirtyHosts.isEmpty { for tally in takeTurns() { gatherHost(tally, into: &next) } }
+    intakes = intakes.filter { tallies[$0].intake.rows > 0 }
+    for index in next.putOff { enqueue(index) }
+    gatherCursors(into: &next)
     if !next.isEmpty {
       next.group.hasLogPayload = !next.log.isEmpty
       flight = next.group
@@ -69,36 +78,50 @@ extension ServerMachine where H.Value == Digest {
     return true
   }
 
-  private mutating func gatherJournals(into next: inout Gathering) {
-    for index in dirtyJournals {
+  /// Whose the next commit is. What is a host's is in it as a whole or not at all: its rows and its records belong
+  /// together, and are no other host's matter. Those who have little come first and all together, then one that has much:
+  /// so a line waits for one host's turn at most, however many flood, and their turn comes all the same (P6).
+  private mutating func takeTurns() -> [Int] {
+    let large = dirtyHosts.filter { tallies[$0].hasMuchToCommit(limits) }
+    guard let first = large.first, dirtyHosts.count > 1 else {
+      defer { dirtyHosts.removeAll(keepingCapacity: true) }
+      return dirtyHosts
+    }
+    wasTurnOfSmall = !wasTurnOfSmall && large.count < dirtyHosts.count
+    guard wasTurnOfSmall else {
+      dirtyHosts.removeAll { $0 == first }
+      return [first]
+    }
+    let small = dirtyHosts.filter { !tallies[$0].hasMuchToCommit(limits) }
+    dirtyHosts = large
+    return small
+  }
+
+  /// All its waiting records are in this batch, hence every promise that payload was verified against is durable with it,
+  /// and so are the rows that they changed. What else there is to commit goes by turns, and first: none is put off for ever.
+  private mutating func gatherHost(_ tally: Int, into next: inout Gathering) {
+    gatherJournals(of: tally, into: &next)
+    gatherTurn(of: tally, into: &next)
+    let due = tallies[tally].due
+    tallies[tally].due.removeAll(keepingCapacity: true)
+    for index in due {
+      strings[index].isDue = false
+      gather(index, into: &next)
+    }
+    if tallies[tally].awaitsCommit { dirtyHosts.append(tally) }
+    tallies[tally].intake = CommitShare()
+    resumeIntake(of: tally)
+  }
+
+  private mutating func gatherJournals(of tally: Int, into next: inout Gathering) {
+    for index in tallies[tally].dirtyJournals {
       journals[index].isDirty = false
       guard journals[index].apart == nil, journals[index].length > journals[index].held.length else { continue }
       let run = journals[index].run(limits)
       next.batch.records.append(run)
       next.group.runs.append(GroupCommit.Run(index: index, after: run.after))
     }
-    dirtyJournals.removeAll(keepingCapacity: true)
-    for tally in intakes { tallies[tally].intake = CommitShare() }
-    resumeIntakes()
-    intakes.removeAll(keepingCapacity: true)
-  }
-
-  /// All waiting records are in this batch, hence every promise that payload was verified against is durable with it, and
-  /// so are the rows that they changed. What else there is to commit goes by turns, and first: none is put off for ever.
-  private mutating func gatherStrings(into next: inout Gathering) {
-    let hosts = dirtyHosts
-    dirtyHosts.removeAll(keepingCapacity: true)
-    for tally in hosts {
-      gatherTurn(of: tally, into: &next)
-      if !tallies[tally].dirty.isEmpty { dirtyHosts.append(tally) }
-    }
-    let due = dueStrings
-    dueStrings.removeAll(keepingCapacity: true)
-    for index in due {
-      strings[index].isDue = false
-      gather(index, into: &next)
-    }
-    for index in next.putOff { enqueue(index) }
+    tallies[tally].dirtyJournals.removeAll(keepingCapacity: true)
   }
 
   private mutating func gatherTurn(of tally: Int, into next: inout Gathering) {
@@ -194,6 +217,7 @@ extension ServerMachine where H.Value == Digest {
 
   /// Records of a host came, for the next commit.
   mutating func noteIntake(_ share: CommitShare, of tally: Int) {
+    tallies[tally].hasRecords = true
     if tallies[tally].intake.rows == 0 { intakes.append(tally) }
     tallies[tally].intake = tallies[tally].intake + share
   }
@@ -204,17 +228,16 @@ extension ServerMachine where H.Value == Digest {
     guard flight != nil else { return }
     for tally in intakes where !tallies[tally].isPaused && tallies[tally].intake.isUsed(limits) {
       tallies[tally].isPaused = true
-      for id in tallies[tally].sessions where !isHeldUp(id) { out.append(.pause(id)) }
+      for id in tallies[tally].sessions where !isHeldUp(id) { pauseReading(id) }
     }
   }
 
-  mutating func resumeIntakes() {
-    for tally in intakes where tallies[tally].isPaused {
-      tallies[tally].isPaused = false
-      for id in tallies[tally].sessions {
-        connections[id]?.heard = now
-        if !isHeldUp(id) { out.append(.resume(id)) }
-      }
+  private mutating func resumeIntake(of tally: Int) {
+    guard tallies[tally].isPaused else { return }
+    tallies[tally].isPaused = false
+    for id in tallies[tally].sessions {
+      connections[id]?.heard = now
+      if !isHeldUp(id) { resumeReading(id) }
     }
   }
 
@@ -264,6 +287,8 @@ extension ServerMachine where H.Value == Digest {
     for row in group.rows { becameDurable(row) }
     acknowledge(group.rows.filter { $0.end != nil }.map(\.index))
     if logged == 0 || logged < loggedBefore { isLogSuspended = false }
+    cursorsDurable(group.cursors)
+    changed(group)
     for row in group.rows {
       if strings[row.index].lacksName, row.row.stored == strings[row.index].row.stored { create(row.index) }
       advance(row.index)
@@ -276,6 +301,7 @@ extension ServerMachine where H.Value == Digest {
       out.append(.report(.forked(before.key.journal, at: before.start)))
     }
     waitingRecordBytes -= journals[run.index].becameDurable(run.after)
+    noteJournal(run.after.key.journal)
     acknowledgeRecords(run.index)
   }
 
@@ -334,6 +360,7 @@ extension ServerMachine where H.Value == Digest {
   }
 
   mutating func takeBack(_ group: GroupCommit) {
+    if !group.cursors.isEmpty { cursorsDue = now + limits.retry }
     for run in group.runs { markDirty(journal: run.index) }
     for promised in group.promised {
       strings[promised.index].isInFlight = false
@@ -355,7 +382,7 @@ extension ServerMachine where H.Value == Digest {
     commitRetry = now + limits.retry
     if blocked == nil { out.append(.report(.storeBlocked(text))) }
     blocked = text
-    resumeIntakes()
+    for tally in intakes { resumeIntake(of: tally) }
     takeWhatWaited()
     // No answer waits for a store that takes nothing.
     for id in connections.keys.sorted() {

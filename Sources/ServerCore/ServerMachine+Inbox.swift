@@ -41,6 +41,13 @@ struct Inbox {
     arrivals.count > Self.mostArrivals || recordBytes > limits.recordBytesPerFrame
   }
 
+  /// More than who keeps to what was granted could have sent: of a channel, which is always read.
+  func isBeyond(_ limits: Limits) -> Bool {
+    arrivals.count > Self.mostArrivalsOfAChannel
+      || recordBytes > 8 * max(limits.recordBytesPerFrame, Record.maximumByteCount)
+  }
+  private static var mostArrivalsOfAChannel: Int { 4_096 }
+
   mutating func append(_ arrival: Arrival) {
     arrivals.append(arrival)
     recordBytes += arrival.recordBytes
@@ -63,9 +70,12 @@ extension ServerMachine where H.Value == Digest {
     for file in files { need(file) }
     connections[id]?.session?.inbox.append(Arrival(content: content, files: files))
     if isFirst { heldUp.append(id) }
+    if id.isChannel, connections[id]?.session?.inbox.isBeyond(limits) == true {
+      return violated(id, "more than was asked for waits on a channel")
+    }
     guard let session = connections[id]?.session, session.inbox.isFull(limits), !session.inbox.isUnread else { return }
     connections[id]?.session?.inbox.isUnread = true
-    if !tallies[session.facts.tally].isPaused { out.append(.pause(id)) }
+    if !tallies[session.facts.tally].isPaused { pauseReading(id) }
   }
 
   private mutating func areKnown(_ files: [FileKey]) -> Bool {
@@ -106,7 +116,7 @@ extension ServerMachine where H.Value == Digest {
     guard let session = connections[id]?.session, session.inbox.isUnread else { return }
     connections[id]?.session?.inbox.isUnread = false
     connections[id]?.heard = now
-    if !tallies[session.facts.tally].isPaused { out.append(.resume(id)) }
+    if !tallies[session.facts.tally].isPaused { resumeReading(id) }
   }
 
   /// Records of a host that has its turn in the next commit wait for the one behind it (P6), unless the store takes none.

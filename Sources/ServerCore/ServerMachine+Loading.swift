@@ -31,6 +31,13 @@ struct Reading {
     case beginnings(ConnectionID)
     case heads(ConnectionID)
     case records(ConnectionID, from: UInt64)
+    /// For a peer: the next changes to announce; files that it announced; whether a journal's sequence has what it
+    /// announced; and for what it wants.
+    case feed(ConnectionID, count: Int)
+    case announced(ConnectionID)
+    case compared(ConnectionID, HostJournal)
+    case supply(ConnectionID, channel: UInt32)
+    case settling(UInt64)
   }
   var query: StoreQuery
   var purpose: Purpose
@@ -133,6 +140,11 @@ extension ServerMachine where H.Value == Digest {
     case .beginnings(let connection): began(answer.beginnings, on: connection)
     case .heads(let connection): answerHeads(answer.heads, on: connection)
     case .records(let connection, let first): recordsRead(answer.records, from: first, on: connection)
+    case .feed(let link, let count): changesRead(answer, count: count, on: link)
+    case .settling(let token): settling(token, answer.feed)
+    case .announced(let link): announcedRead(answer.files, on: link)
+    case .compared(let link, let journal): comparedRead(answer.beginnings, of: journal, on: link)
+    case .supply(let link, let channel): supplyRead(answer, on: link, channel)
     }
   }
 
@@ -149,7 +161,9 @@ extension ServerMachine where H.Value == Digest {
     case .corrupt, .damaged, .failedSync, .refused, .alreadyExists, .outOfRange:
       switch reading.purpose {
       case .beginnings(let id), .heads(let id), .records(let id, _): unreadableJournal("\(error)", on: id)
-      case .wanted, .survey, .window, .resume: halt("the store: \(error)")
+      case .compared(let link, let journal): unreadableAnnounced(journal, on: link)
+      case .supply(let link, let channel): supplyUnreadable("\(error)", on: link, channel)
+      case .wanted, .survey, .window, .resume, .feed, .announced, .settling: halt("the store: \(error)")
       }
     }
   }

@@ -7,6 +7,7 @@ import WireProtocol
 
 extension ServerMachine where H.Value == Digest {
   mutating func receive(_ header: PayloadHeader, _ payload: PayloadID, on id: ConnectionID) {
+    if links[id] != nil { return takeFromPeer(header, payload, on: id) }
     guard let session = connections[id]?.session?.facts else {
       out.append(.drop(payload))
       violated(id, "payload before hello")
@@ -20,7 +21,7 @@ extension ServerMachine where H.Value == Digest {
       out.append(.drop(payload))
       return violated(id, "a payload frame beyond its bounds or its credit")
     }
-    goOnAsTold(id)
+    if !id.isChannel { goOnAsTold(id) }
     guard connections[id] != nil else { return out.append(.drop(payload)) }
     hold(UInt64(header.length), tally: session.tally)
     connections[id]?.session?.supplied = now
@@ -62,6 +63,7 @@ extension ServerMachine where H.Value == Digest {
   /// Payload of a string that is known.
   mutating func deliver(_ frame: StringIntake.Waiting, to index: Int) {
     let id = frame.connection
+    yieldToHost(index, id)
     if strings[index].comparing == nil, strings[index].waiting.isEmpty {
       take(frame, to: index)
     } else if strings[index].owner != id {
@@ -102,7 +104,8 @@ extension ServerMachine where H.Value == Digest {
       // What came before it was given up when the gap was recorded; this was on its way by then (J4).
       refuse(frame, index, .busy, "earlier payload was given up with a gap")
     } else if offset > received {
-      refuse(frame, index, .protocolViolation, "payload at \(offset), but \(received) bytes were received")
+      refuse(
+        frame, index, outOfOrder(id: frame.connection), "payload at \(offset), but \(received) bytes were received")
     } else if received > committed {
       refuse(frame, index, .busy, "earlier bytes of this range are on their way")
     } else if let failure = strings[index].failure {
@@ -138,6 +141,15 @@ extension ServerMachine where H.Value == Digest {
     if let blocked { return (.diskFull, blocked) }
     if let failure = strings[index].failure { return (failure.code, failure.text) }
     return nil
+  }
+
+  /// What a host delivers itself isn't taken from a peer beside it: it shall not wait.
+  private mutating func yieldToHost(_ index: Int, _ id: ConnectionID) {
+    guard let owner = strings[index].owner, owner.isChannel, !id.isChannel else { return }
+    let key = strings[index].row.key.key
+    connections[owner]?.session?.refused.insert(key.file)
+    abandon(index, of: owner)
+    if let link = connections[owner]?.channel?.link { givenUp(key, on: owner, link) }
   }
 
   private mutating func own(_ index: Int, by id: ConnectionID) {
@@ -260,6 +272,8 @@ extension ServerMachine where H.Value == Digest {
       for id in tallies[tally].sessions {
         let indices = all.filter { concerns($0, id) }
         let isSupplier = indices.contains { self.strings[$0].owner == id }
+        // A peer hears of the rest by the feed.
+        if id.isChannel, !isSupplier { continue }
         let held = indices.map { durablePrefix($0) }
         if held.isEmpty { continue }
         let (now, cost) = (self.now, 1 + held.count / 64)
@@ -314,6 +328,9 @@ extension ServerMachine where H.Value == Digest {
     willSend(id)
     answerQueries(id)
   }
+
+  /// A peer may be asked for a file again before what it sent of it earlier has come.
+  func outOfOrder(id: ConnectionID) -> RefusalCode { id.isChannel ? .busy : .protocolViolation }
 
   /// The host begins anew with a file: what it sent and no promise reaches is void.
   mutating func beginAnew(_ file: FileUUID, on id: ConnectionID) {

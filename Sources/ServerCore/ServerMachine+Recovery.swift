@@ -40,6 +40,7 @@ extension ServerMachine where H.Value == Digest {
         journal.start < journal.length || journal.length == 0
       else { return halt("corrupt: the row of journal \(journal.journal) of \(journal.host)") }
       _ = addJournal(journal)
+      if journal.length > 0 { noteJournal(journal.key.journal) }
     }
     for file in left {
       guard let first = addLoaded(file) else { continue }

@@ -70,19 +70,28 @@ extension ServerMachine where H.Value == Digest {
   /// Records go on with a sequence. Another connection that had it is over.
   mutating func join(_ index: Int, told length: UInt64, on id: ConnectionID) {
     if let why = journals[index].apart { return cut(id, .other, Self.apart(why)) }
-    if let older = journals[index].connection, older != id { cut(older, .superseded, "a newer connection took over") }
+    guard takesOver(index, on: id) else { return }
     connections[id]?.session?.records = .sequence(index)
     journals[index].connect(id, told: length)
     acknowledgeRecords(index)
+  }
+
+  /// Whoever had the sequence is cut off; but a host, which delivers it itself, never for a peer.
+  private mutating func takesOver(_ index: Int, on id: ConnectionID) -> Bool {
+    guard let older = journals[index].connection, older != id else { return true }
+    if id.isChannel, !older.isChannel {
+      cut(id, .busy, "its host is delivering it")
+      return false
+    }
+    cut(older, .superseded, "a newer connection took over")
+    return true
   }
 
   /// The one that is first, where nothing or only that is held.
   mutating func joinFirst(on id: ConnectionID) {
     guard let facts = connections[id]?.session?.facts else { return }
     // One of which nothing came leaves the table with its connection.
-    if let first = sequences(of: facts.journal).first, let older = journals[first].connection, older != id {
-      cut(older, .superseded, "a newer connection took over")
-    }
+    if let first = sequences(of: facts.journal).first, !takesOver(first, on: id) { return }
     let row = HeldJournal(
       key: SequenceKey(journal: facts.journal), publicKey: facts.publicKey, length: 0, checkpoint: nil, frontier: [])
     let index = sequences(of: facts.journal).first ?? addJournal(row)
@@ -301,6 +310,12 @@ extension ServerMachine where H.Value == Digest {
   // MARK: The table of journals
 
   func index(of key: SequenceKey) -> Int? { sequences(of: key.journal).first { journals[$0].held.key == key } }
+
+  /// Something of it is durable.
+  mutating func noteJournal(_ journal: HostJournal) {
+    let tally = tally(of: journal.host)
+    if !tallies[tally].journals.contains(journal) { tallies[tally].journals.append(journal) }
+  }
 
   mutating func addJournal(_ held: HeldJournal) -> Int {
     let index: Int

@@ -29,6 +29,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var freeStrings: [Int] = []
   var tallies: [HostTally] = []
   var tallyIndex: [HostName: Int] = [:]
+  var freeTallies: [Int] = []
   var comparisons: [PayloadID: Int] = [:]
   var probing: [PayloadID: ProbedFrame] = [:]
   /// Of some connection the next frame may be compared.
@@ -61,12 +62,11 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var newcomers = 0
   // Commits
   var flight: GroupCommit?
-  var dirtyJournals: [Int] = []
-  /// Whose records or promises are in the next commit, and hence their rows.
-  var dueStrings: [Int] = []
-  /// Hosts with strings for which there is something to commit, in the order of their turns (`HostTally.dirty`).
+  /// Hosts of which there is something to commit, in the order of their turns.
   var dirtyHosts: [Int] = []
-  /// Hosts of which records came since the last commit began.
+  /// The last commit was of those who had little, while others waited.
+  var wasTurnOfSmall = false
+  /// Hosts of which records wait for a commit.
   var intakes: [Int] = []
   var blocked: String?
   var commitRetry: Instant?
@@ -100,10 +100,25 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var turns: [ConnectionID] = []
   var waitingTurns: [ConnectionID] = []
   var creditDue: [ConnectionID] = []
+  // Servers among themselves (M3)
+  var peers: [PeerServer]
+  var links: [ConnectionID: PeerLink] = [:]
+  /// Links for which there may be something to do at the end of this step.
+  var dueLinks: Set<ConnectionID> = []
+  var lastChannel: UInt64 = 0
+  var roots: [RootID: RootQuestion] = [:]
+  var lastRoot: UInt64 = 0
+  /// The lives of this server's own feed.
+  var feed = Feed()
+  var settlements: [PeerSettlement] = []
+  var lastNonce: UInt64 = 0
+  /// When how far peers are got is to be durable without anything else to commit.
+  var cursorsDue: Instant?
 
   package init(settings: ServerSettings, verifier: any SignatureVerifier) {
     self.settings = settings
     self.verifier = verifier
+    peers = settings.peers.map { PeerServer(name: $0) }
   }
 
   /// Takes one input and appends the effects that follow from it, in the order in which they are to be performed.
@@ -121,6 +136,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       takeWhatWaited()
       if commitIfDue() { takeWhatWaited() }
     }
+    synchronise()
+    if !settlements.isEmpty { endSettlements() }
     loadWanted()
     evict()
     pauseIntakes()
@@ -135,15 +152,19 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       return
     }
     switch input {
-    case .started(let journals, let left, let totals, let counterMatches, let number):
+    case .started(let journals, let left, let totals, let counterMatches, let number, let feed, let cursors):
       commitNumber = number
+      self.feed = feed
+      for index in peers.indices { peers[index].cursor = cursors[peers[index].name] }
       start(journals: journals, left: left, totals: totals, counterMatches: counterMatches)
     case .tick: break
     case .repaired(let key, let outcome): repaired(key, outcome)
     case .accepted(let id, let peer): accept(id, peer)
+    case .dialed(let index, let id, let peer): dialed(index, id, peer)
+    case .undialed(let index, let reason): undialed(index, reason)
     case .received(let id, let frame): receive(frame, on: id)
     // Before hello only whole frames count: who sends none is cut off.
-    case .progress(let id): if connections[id]?.session != nil { heard(id) }
+    case .progress(let id): if connections[id]?.session != nil || links[id] != nil { heard(id) }
     case .wasted(let id, let cost): charge(cost, to: id)
     case .receivedPayload(let id, let header, let payload): receive(header, payload, on: id)
     case .broken(let id, let text): arrive(.broken(text), about: [], on: id)
@@ -159,6 +180,10 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       committed(error, totals)
     case .loaded(let id, let answer): loaded(id, answer)
     case .unreadable(let id, let error): unreadable(id, error)
+    case .rootComputed(let id, let root): rootComputed(id, root)
+    case .supplied(let id, let channel, let end, let isSent): supplied(id, channel: channel, end: end, isSent: isSent)
+    case .settle(let token): settle(token)
+    case .cancelSettle(let token): cancelSettle(token)
     case .stop: stop()
     }
   }
@@ -167,7 +192,9 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   package var nextDeadline: Instant? {
     if phase == .halted || phase == .stopping { return nil }
     var next: Instant?
-    for deadline in [commitRetry, readRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue, turnDeadline] {
+    for deadline in [
+      commitRetry, readRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue, turnDeadline, peerDeadline,
+    ] {
       if let deadline { next = min(next ?? deadline, deadline) }
     }
     return next
@@ -180,6 +207,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     if let due = failingRetry, due <= now { retryFailing() }
     if let due = syncDue, due <= now { syncNow() }
     if let due = heartbeatDue, due <= now { beat() }
+    peersTick()
   }
 
   private mutating func stop() {
@@ -212,6 +240,11 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   /// Index of a host's sums.
   mutating func tally(of host: HostName) -> Int {
     if let index = tallyIndex[host] { return index }
+    if let index = freeTallies.popLast() {
+      tallies[index] = HostTally(name: host)
+      tallyIndex[host] = index
+      return index
+    }
     tallies.append(HostTally(name: host))
     tallyIndex[host] = tallies.count - 1
     return tallies.count - 1
@@ -229,7 +262,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   package var status: ServerStatus {
     ServerStatus(
-      hosts: tallies.sorted { $0.name < $1.name }.map {
+      hosts: tallyIndex.values.map { tallies[$0] }.sorted { $0.name < $1.name }.map {
         ServerStatus.Host(
           name: $0.name, connections: $0.connections, lastSeen: $0.lastSeen, totals: $0.totals,
           pendingBytes: $0.pending)
@@ -238,6 +271,17 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       apart: Array((apartJournals + apartFiles).prefix(ServerStatus.mostListed)),
       apartCount: apartJournals.count + apartFiles.count, resident: stringIndex.count, loggedBytes: logged,
       pendingBytes: pendingBytes,
-      refusals: refusals, connections: connections.count)
+      refusals: refusals, connections: connections.keys.count { !$0.isChannel }, peers: peerStatus)
+  }
+
+  private var peerStatus: [ServerStatus.Peer] {
+    peers.map { peer in
+      let link = peer.link.flatMap { links[$0] }
+      let ahead = link.map { $0.intake.end - min($0.intake.end, $0.intake.last) } ?? 0
+      return ServerStatus.Peer(
+        name: peer.name, isConnected: link != nil, lastError: peer.lastError,
+        lacking: UInt64(link?.intake.count ?? 0) + (link?.intake.floor == nil ? 0 : 1) + ahead,
+        lackingThere: link.map { $0.feed.last - min($0.feed.last, $0.feed.held) } ?? 0)
+    }
   }
 }

@@ -10,11 +10,23 @@ package import WireProtocol
 /// Who is at the other end, as the transport authenticated it (W5): the subject alternative names of its certificate.
 package struct Peer: Hashable, Sendable {
   package var names: [String]
+  /// As which servers it may speak (W6).
+  package var servers: [String]
   package var address: String
-  package init(names: [String], address: String) {
+  package init(names: [String], servers: [String] = [], address: String) {
     self.names = names
+    self.servers = servers
     self.address = address
   }
+
+  /// Whoever shows the same names is the same.
+  var holder: [String] { names + servers.map { "server " + $0 } }
+}
+
+/// Numbers a question about a root.
+package struct RootID: Hashable, Sendable {
+  package var value: UInt64
+  package init(_ value: UInt64) { self.value = value }
 }
 
 /// Numbers a reading of the store.
@@ -28,10 +40,14 @@ package enum ServerInput: Hashable, Sendable {
   /// (`ServerHoldingsStore.leftUnfinished`), `number` is that of the store's last commit; `counterMatches` is false when
   /// the start counters of store and log root differ (P3).
   case started(
-    journals: [HeldJournal], left: [LoadedFile], totals: [HostName: HostTotals], counterMatches: Bool, number: UInt64)
+    journals: [HeldJournal], left: [LoadedFile], totals: [HostName: HostTotals], counterMatches: Bool, number: UInt64,
+    feed: Feed = Feed(), cursors: [String: FeedCursor] = [:])
   case tick
   case repaired(StringKey, RepairOutcome)
   case accepted(ConnectionID, Peer)
+  /// The answer to `dial`: a connection to the peer of this index, as which it showed itself; or why there is none.
+  case dialed(Int, ConnectionID, Peer)
+  case undialed(Int, String)
   /// Any frame but payload.
   case received(ConnectionID, Frame)
   /// Bytes came (see `HostInput.progress`).
@@ -52,6 +68,13 @@ package enum ServerInput: Hashable, Sendable {
   case committed(StoreError?, [HostName: HostTotals] = [:], number: UInt64 = 0)
   case loaded(ReadID, StoreAnswer)
   case unreadable(ReadID, StoreError)
+  /// Nil when the held bytes can't be read.
+  case rootComputed(RootID, Digest?)
+  /// The frame of this channel that ends there was taken by the transport; false: its bytes can't be read.
+  case supplied(ConnectionID, channel: UInt32, end: UInt64, isSent: Bool)
+  /// When is all that is held here and by peers now held by all of them? -> settled, in time
+  case settle(token: UInt64)
+  case cancelSettle(token: UInt64)
   /// SIGTERM: finish nothing new, say goodbye.
   case stop
 
@@ -108,6 +131,14 @@ package enum ServerEffect: Hashable, Sendable {
   case commit(ServerBatch, log: [LogRange])
   /// Asks the store, as it is now or later (K1). -> loaded, or unreadable
   case load(ReadID, StoreQuery)
+  /// Connects to the peer of this index. -> dialed, or undialed
+  case dial(Int)
+  /// The root of the string's first `length` bytes, the last of which stands in this segment. -> rootComputed
+  case computeRoot(RootID, StringKey, Segment, length: UInt64)
+  /// Sends `channel`, and right behind it the payload frame, with bytes that are held. -> supplied, unless the connection
+  /// ends
+  case supply(ConnectionID, channel: UInt32, StringKey, Segment, PayloadHeader)
+  case settled(token: UInt64)
   /// Nothing more about this string follows, unless it is loaded again: what is kept of it in memory goes.
   case forget(StringKey)
   /// Points `latest/<host>/<path>` to the plain file of that name which is the newest by now
@@ -148,6 +179,9 @@ package enum ServerReport: Hashable, Sendable {
   /// The store refuses this journal, or this file, and nothing else.
   case journalSetApart(HostName, journal: JournalID, String)
   case fileSetApart(FileKey, BytePath, String)
+  /// A peer is connected, and which of us connected.
+  case peerConnected(String, isDialed: Bool)
+  case peerDisconnected(String, String)
   case storeBlocked(String)
   case storeUnblocked
 }
@@ -174,8 +208,13 @@ package struct ServerSettings: Sendable {
   package var totalCredit: Int
   /// This run's, another one at each start.
   package var life: UInt64
-  package init(name: String, limits: Limits = Limits(), totalCredit: Int = 256 << 20, life: UInt64 = 0) {
+  /// Servers that this one synchronises with (W6).
+  package var peers: [String]
+  package init(
+    name: String, limits: Limits = Limits(), totalCredit: Int = 256 << 20, life: UInt64 = 0, peers: [String] = []
+  ) {
     self.name = name
+    self.peers = peers
     self.life = life
     self.limits = limits
     self.totalCredit = totalCredit

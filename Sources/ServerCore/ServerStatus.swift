@@ -22,6 +22,17 @@ package struct ServerStatus: Hashable, Sendable {
     package var subject: Subject
     package var why: String
   }
+  /// A server that this one synchronises with, as configured.
+  package struct Peer: Hashable, Sendable {
+    package var name: String
+    package var isConnected: Bool
+    package var lastError: String?
+    /// Changes of the peer's that this server doesn't hold all of, as far as it knows, and of this server's the peer.
+    package var lacking: UInt64
+    package var lackingThere: UInt64
+    /// Each holds all that the other had announced.
+    package var isEqual: Bool { isConnected && lacking == 0 && lackingThere == 0 }
+  }
   package static let mostListed = 100
 
   package var hosts: [Host]
@@ -43,6 +54,7 @@ package struct ServerStatus: Hashable, Sendable {
   /// Refusals sent since the start.
   package var refusals: UInt64
   package var connections: Int
+  package var peers: [Peer] = []
 }
 
 /// The running sums of one host.
@@ -50,7 +62,17 @@ struct HostTally {
   let name: HostName
   /// Its connections after `hello`, the oldest first.
   var sessions: [ConnectionID] = []
-  var connections: Int { sessions.count }
+  /// Those of the host itself; the others are channels of peers.
+  var connections: Int { sessions.count { !$0.isChannel } }
+  /// Records of it were taken, durable or not.
+  var hasRecords = false
+  /// Nothing speaks of it: a peer named it, or it was refused.
+  var isNobody: Bool {
+    sessions.isEmpty && !hasRecords && lastSeen == nil && totals == HostTotals() && pending == 0 && toLoad.isEmpty
+      && !awaitsCommit && intake.rows == 0
+  }
+  /// Of which something is durable.
+  var journals: [HostJournal] = []
   var lastSeen: Instant?
   /// The store's row: nothing here counts beside it.
   var totals = HostTotals()
@@ -59,13 +81,20 @@ struct HostTally {
   var owed: UInt64 = 0
   /// Something is promised of strings that aren't in memory, perhaps.
   var mayOweMore = false
-  /// Its records that came since the last commit began, and whether no more is read until the next one begins.
+  /// Its records that came since its last commit began, and whether no more is read until the next one begins.
   var intake = CommitShare()
   var isPaused = false
-  /// Its strings for which there is something to commit.
+  /// Journals with records for its next commit, and strings that go with these.
+  var dirtyJournals: [Int] = []
+  var due: [Int] = []
+  /// Other strings of which there is something to commit.
   var dirty = Fifo<Int>()
   /// Its files that are to be loaded.
   var toLoad = Fifo<FileKey>()
   /// Its births collided with names of others (K5): their names carry the whole uuid from the start.
   var namesInFull = false
+
+  var awaitsCommit: Bool { !dirtyJournals.isEmpty || !due.isEmpty || !dirty.isEmpty }
+
+  func hasMuchToCommit(_ limits: Limits) -> Bool { (intake + CommitShare(rows: dirty.count)).isMuch(limits) }
 }

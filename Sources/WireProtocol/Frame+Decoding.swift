@@ -29,6 +29,15 @@ extension Frame {
     case .ping: .ping(nonce: try reader.read())
     case .pong: .pong(nonce: try reader.read())
     case .goodbye: .goodbye(code: try reader.readCode(), text: try reader.readText(limit: FrameBounds.textSize))
+    case .peerHello: .peerHello(try PeerHello(from: &reader))
+    case .feed: .feed(after: try reader.read())
+    case .announce: .announce(try Announcement(from: &reader))
+    case .noted: .noted(Noted(noted: try reader.read(), held: try reader.read()))
+    case .openChannel: .openChannel(try ChannelOpening(from: &reader))
+    case .channel: .channel(try reader.read())
+    case .closeChannel: .closeChannel(try ChannelEnd(from: &reader))
+    case .wantRecords: .wantRecords(WantedRecords(channel: try reader.read(), head: try reader.readSome()))
+    case .wantBytes: .wantBytes(try WantedBytes(from: &reader))
     }
   }
 }
@@ -90,7 +99,92 @@ extension Refusal {
   }
 }
 
+extension PeerHello {
+  fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
+    oldest = try reader.read()
+    newest = try reader.read()
+    name = try reader.readText(limit: FrameBounds.serverNameSize)
+    cursor = try reader.readOptional { (reader) throws(DecodingFailure) in try reader.readCursor() }
+    features = try reader.readFeatures()
+    guard oldest <= newest else { throw reader.failure(.badValue("versions \(oldest) to \(newest)")) }
+    guard !name.isEmpty else { throw reader.failure(.badValue("no name")) }
+  }
+}
+
+extension Announcement {
+  fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
+    life = try reader.readUUID()
+    last = try reader.read()
+    changes = try reader.readList(limit: FrameBounds.announcements) { (reader) throws(DecodingFailure) in
+      try Change(from: &reader)
+    }
+  }
+}
+
+extension Change {
+  fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
+    let start = reader
+    let number: UInt64 = try reader.read()
+    let kind: UInt8 = try reader.read()
+    let host = try reader.readHost()
+    let subject: ChangedSubject
+    switch kind {
+    case 1: subject = .journal(HostJournal(host: host, journal: try reader.readJournal()))
+    case 2: subject = .file(FileKey(host: host, file: try reader.readFile()))
+    default: throw start.failure(.badValue("a change of kind \(kind)"))
+    }
+    let key = try reader.readOptional { (reader) throws(DecodingFailure) in try reader.readDigest() }
+    guard (kind == 1) == (key != nil) else {
+      throw start.failure(.badValue("a journal without its key, or a file with one"))
+    }
+    self.init(
+      number: number, subject: subject, publicKey: key, heads: try reader.readHeads(limit: FrameBounds.stringsPerFile))
+    guard !heads.isEmpty, heads.allSatisfy({ $0.length > 0 }) else {
+      throw start.failure(.badValue("a change of nothing"))
+    }
+  }
+}
+
+extension ChannelOpening {
+  fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
+    channel = try reader.read()
+    journal = HostJournal(host: try reader.readHost(), journal: try reader.readJournal())
+    publicKey = try reader.readDigest()
+  }
+}
+
+extension ChannelEnd {
+  fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
+    channel = try reader.read()
+    code = try reader.readCode()
+    text = try reader.readText(limit: FrameBounds.textSize)
+  }
+}
+
+extension WantedBytes {
+  fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
+    channel = try reader.read()
+    file = try reader.readFile()
+    head = try reader.readSome()
+    held = try reader.readList(limit: FrameBounds.stringsPerFile) { (reader) throws(DecodingFailure) in
+      try reader.readSome()
+    }
+  }
+}
+
 extension ByteReader {
+  /// A head of something.
+  fileprivate mutating func readSome() throws(DecodingFailure) -> TreeHead {
+    let start = self
+    let head = try readHead()
+    guard head.length > 0 else { throw start.failure(.badValue("a head of nothing")) }
+    return head
+  }
+
+  fileprivate mutating func readCursor() throws(DecodingFailure) -> FeedCursor {
+    FeedCursor(life: try readUUID(), held: try read(), seen: try read())
+  }
+
   fileprivate mutating func readFiles(limit: Int) throws(DecodingFailure) -> [FileUUID] {
     try readList(limit: limit) { (reader) throws(DecodingFailure) in try reader.readFile() }
   }

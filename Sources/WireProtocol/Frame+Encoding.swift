@@ -22,6 +22,15 @@ extension Frame {
     case .journalQuery: .journalQuery
     case .journalAnswer: .journalAnswer
     case .extendJournal: .extendJournal
+    case .peerHello: .peerHello
+    case .feed: .feed
+    case .announce: .announce
+    case .noted: .noted
+    case .openChannel: .openChannel
+    case .channel: .channel
+    case .closeChannel: .closeChannel
+    case .wantRecords: .wantRecords
+    case .wantBytes: .wantBytes
     }
   }
 
@@ -83,7 +92,77 @@ extension Frame {
     case .goodbye(let code, let text):
       writer.write(code.rawValue)
       writer.write(text: text, limit: FrameBounds.textSize)
+    case .peerHello(let hello): hello.write(to: &writer)
+    case .feed(let number): writer.write(number)
+    case .announce(let announcement): announcement.write(to: &writer)
+    case .noted(let noted):
+      writer.write(noted.noted)
+      writer.write(noted.held)
+    case .openChannel(let opening):
+      writer.write(opening.channel)
+      writer.write(opening.journal.host)
+      writer.write(opening.journal.journal)
+      writer.write(opening.publicKey)
+    case .channel(let channel): writer.write(channel)
+    case .closeChannel(let end):
+      writer.write(end.channel)
+      writer.write(end.code.rawValue)
+      writer.write(text: end.text, limit: FrameBounds.textSize)
+    case .wantRecords(let wanted):
+      writer.write(wanted.channel)
+      wanted.head.write(to: &writer)
+    case .wantBytes(let wanted):
+      writer.write(wanted.channel)
+      writer.write(wanted.file)
+      wanted.head.write(to: &writer)
+      writer.write(list: wanted.held) { $1.write(to: &$0) }
     }
+  }
+}
+
+extension PeerHello {
+  fileprivate func write(to writer: inout ByteWriter) {
+    writer.write(oldest)
+    writer.write(newest)
+    writer.write(text: name, limit: FrameBounds.serverNameSize)
+    writer.write(optional: cursor) { $0.write($1) }
+    writer.write(features: features)
+  }
+}
+
+extension Announcement {
+  fileprivate func write(to writer: inout ByteWriter) {
+    precondition(changes.count <= FrameBounds.announcements)
+    writer.write(life)
+    writer.write(last)
+    writer.write(list: changes) { $1.write(to: &$0) }
+  }
+}
+
+extension Change {
+  fileprivate func write(to writer: inout ByteWriter) {
+    precondition(heads.count <= FrameBounds.stringsPerFile)
+    writer.write(number)
+    switch subject {
+    case .journal(let journal):
+      writer.write(UInt8(1))
+      writer.write(journal.host)
+      writer.write(journal.journal)
+    case .file(let key):
+      writer.write(UInt8(2))
+      writer.write(key.host)
+      writer.write(key.file)
+    }
+    writer.write(optional: publicKey) { $0.write($1) }
+    writer.write(list: heads) { $1.write(to: &$0) }
+  }
+}
+
+extension ByteWriter {
+  fileprivate mutating func write(_ cursor: FeedCursor) {
+    write(cursor.life)
+    write(cursor.held)
+    write(cursor.seen)
   }
 }
 

@@ -1,6 +1,6 @@
 package import JournalModel
 
-/// What travels between a host and a server. Layout, limits and rules: `design/protocol.md`. A host sends `hello`,
+/// What travels between a host and a server, and between two servers. Layout, limits and rules: `design/protocol.md`. A host sends `hello`,
 /// `records`, `journalQuery`, `extendJournal`, `resumeQuery`, `extend`, `payload`; a server answers with the others; `ping`, `pong` and `goodbye` go both ways.
 package enum Frame: Hashable, Sendable {
   case hello(Hello)
@@ -28,6 +28,18 @@ package enum Frame: Hashable, Sendable {
   case ping(nonce: UInt64)
   case pong(nonce: UInt64)
   case goodbye(code: RefusalCode, text: String)
+  // Between servers (`Frame+Peers`)
+  case peerHello(PeerHello)
+  /// The number behind which announcements begin.
+  case feed(after: UInt64)
+  case announce(Announcement)
+  case noted(Noted)
+  case openChannel(ChannelOpening)
+  /// The next frame is of this channel.
+  case channel(UInt32)
+  case closeChannel(ChannelEnd)
+  case wantRecords(WantedRecords)
+  case wantBytes(WantedBytes)
 }
 
 package struct Hello: Hashable, Sendable {

@@ -13,7 +13,7 @@ package enum DecodedFrame: Hashable, Sendable {
 /// After an error the connection is lost: every further call gives the same error.
 package struct FrameDecoder: Sendable {
   private let limits: Limits
-  private let sender: FrameSender?
+  private var sender: FrameSender?
   private var buffer: [UInt8] = []
   /// Bytes of `buffer` that frames already took; cut off when they are the greater part.
   private var taken = 0
@@ -105,6 +105,7 @@ package struct FrameDecoder: Sendable {
     }
     taken = body + size
     position += UInt64(FrameBounds.headerSize + size)
+    if type == .peerHello, sender != nil { sender = .peer }
     return .frame(frame)
   }
 

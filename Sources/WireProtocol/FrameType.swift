@@ -19,6 +19,15 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
   case journalQuery = 15
   case journalAnswer = 16
   case extendJournal = 17
+  case peerHello = 18
+  case feed = 19
+  case announce = 20
+  case noted = 21
+  case openChannel = 22
+  case channel = 23
+  case closeChannel = 24
+  case wantRecords = 25
+  case wantBytes = 26
 
   /// The least and the greatest body, in bytes, that a frame of this type can have. A frame outside is refused by its
   /// header, before anything of it is held.
@@ -43,6 +52,15 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     case .payloadDurable: return 4...(4 + FrameBounds.acknowledgements * 56)
     case .refusal: return 15...(31 + FrameBounds.textSize)
     case .goodbye: return 6...(6 + FrameBounds.textSize)
+    case .peerHello: return 14...(41 + FrameBounds.serverNameSize + features)
+    case .feed: return 8...8
+    case .announce: return 28...(28 + FrameBounds.announcements * Self.changeSize)
+    case .noted: return 16...16
+    case .openChannel: return 57...(56 + HostName.maximumByteCount)
+    case .channel: return 4...4
+    case .closeChannel: return 10...(10 + FrameBounds.textSize)
+    case .wantRecords: return 44...44
+    case .wantBytes: return 64...(64 + FrameBounds.stringsPerFile * 40)
     }
   }
 
@@ -50,7 +68,10 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
   /// so that of one who hasn't said hello nothing else is ever held.
   package func isAllowed(from side: FrameSender, isFirst: Bool) -> Bool {
     switch (self, side) {
-    case (.hello, .host), (.welcome, .server): isFirst
+    case (.hello, .host), (.welcome, .server), (.peerHello, .host), (.peerHello, .peer): isFirst
+    case (.goodbye, .peer): true
+    case (.hello, .peer), (.resumeQuery, .peer), (.resumeAnswer, .peer): false
+    case (_, .peer): !isFirst
     case (.goodbye, .server), (.refusal, .server): true
     case (.records, .host), (.journalQuery, .host), (.extendJournal, .host), (.resumeQuery, .host), (.extend, .host),
       (.payload, .host), (.goodbye, .host), (.recordsDurable, .server), (.journalAnswer, .server),
@@ -60,6 +81,10 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     }
   }
 
+  private static var changeSize: Int {
+    8 + 1 + 4 + HostName.maximumByteCount + 16 + 1 + Digest.byteCount + 4 + FrameBounds.stringsPerFile * 40
+  }
+
   /// A record of the greatest size fits even where a simulation shrinks `recordBytesPerFrame` below it.
   private static func recordsBodySize(_ limits: Limits) -> Int {
     12 + limits.recordsPerFrame * 4 + max(limits.recordBytesPerFrame, Record.maximumByteCount)
@@ -67,8 +92,8 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
   }
 }
 
-/// Which side a frame comes from.
-package enum FrameSender: Hashable, Sendable { case host, server }
+/// Which side a frame comes from. Who connects is a host until its first frame says that it is a server.
+package enum FrameSender: Hashable, Sendable { case host, server, peer }
 
 /// Bounds of the protocol that no configuration changes; the others stand in `Limits`.
 package enum FrameBounds {
@@ -87,6 +112,8 @@ package enum FrameBounds {
   package static let heads = sequencesPerJournal * 64
   /// Files in one payload-durable frame; a longer list is written as several frames.
   package static let acknowledgements = 1_024
+  /// Changes in one announcement.
+  package static let announcements = 256
   /// Bytes of text for operators in refusal and goodbye; longer text is cut.
   package static let textSize = 512
 }

@@ -26,8 +26,8 @@ struct ForeignArithmetic {
     Rule(
       rooms: ["JournalModel", "NodeRuntime", "SecureTransport"],
       part: "&", shape: #"[^&]&[-+*]=? "#, instead: "saturatingAdding and the like",
-      // A hash's own arithmetic.
-      except: []),
+      // A hash's own arithmetic, and a table's that it leads to.
+      except: ["(hash >> 32)) &* 0x9E37_79B9_7F4A_7C15", "(place &- own) & (slots.count - 1)"]),
     Rule(
       rooms: ["NodeRuntime", "LinuxIO", "LMDBStore"],
       part: "st_size", shape: #"UInt64\(\w+\.st_size\)"#, instead: "UInt64(clamping:)"),

@@ -5,8 +5,8 @@
 // Sends the file PRELUDE once on each connection, then the file BODY again and again in writes of CHUNK bytes (0: as
 // large as they go), until SECONDS or BYTES (in all) are over. OPTIONS, letters: u sends key updates in the place of a
 // body, n reads nothing, r comes back at once when cut off, o opens a connection with each round and nothing more,
-// w waits for the first bytes of the other side before all. Prints the bytes that were written and the number of
-// connections.
+// w waits for the first bytes of the other side before all, x sends no body and leaves when the other side has taken the
+// prelude. Prints the bytes that were written and the number of connections.
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -96,6 +96,13 @@ static void rounds(SSL *ssl, const char *body, size_t size, size_t chunk) {
   }
 }
 
+/// Until the other side has read to the end, and hangs up.
+static void part(SSL *ssl) {
+  shutdown(SSL_get_fd(ssl), SHUT_WR);
+  while (drain(ssl) && await(ssl, POLLIN)) {
+  }
+}
+
 static int dial(int port) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
   int number = socket(AF_INET, SOCK_STREAM, 0);
@@ -157,7 +164,8 @@ int main(int count, char **arguments) {
       if (has('w') && SSL_read(ssl, first, sizeof first) <= 0) goto over;
       fcntl(number, F_SETFL, fcntl(number, F_GETFL) | O_NONBLOCK);
       int stands = send_all(ssl, prelude, prelude_size, 0);
-      if (stands && !has('o')) rounds(ssl, body, body_size, chunk);
+      if (stands && has('x')) part(ssl);
+      else if (stands && !has('o')) rounds(ssl, body, body_size, chunk);
     }
   over:
     ERR_clear_error();

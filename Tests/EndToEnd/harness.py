@@ -178,15 +178,23 @@ class Fleet:
             f"  authorities: {self.keys}/ca.crt\n"
         )
 
-    def server(self, name):
+    def server(self, name, peers=()):
+        """`peers`: of which the ports are known already (`servers`)."""
         self.issue(name, "server")
-        self.ports[name] = free_port()
+        self.ports.setdefault(name, free_port())
         os.makedirs(self.path(name), exist_ok=True)
-        return self._write(
-            name,
-            self._common(name)
-            + f"server:\n  listen: 127.0.0.1:{self.ports[name]}\n  logs: {self.logs(name)}\n  clients: mutual\n",
-        )
+        text = f"server:\n  listen: 127.0.0.1:{self.ports[name]}\n  logs: {self.logs(name)}\n  clients: mutual\n"
+        if peers:
+            text += "  peers:\n"
+        for peer in peers:
+            text += f"    - {{ name: {peer}, address: \"127.0.0.1:{self.ports[peer]}\" }}\n"
+        return self._write(name, self._common(name) + text)
+
+    def servers(self, *names):
+        """Servers that are one another's peers."""
+        for name in names:
+            self.ports[name] = free_port()
+        return [self.server(name, [peer for peer in names if peer != name]) for name in names]
 
     def host(self, name, include, servers, exclude=()):
         self.issue(name, "host")
@@ -224,6 +232,15 @@ class Fleet:
                 path = os.path.join(directory, name)
                 found.append((sha256(path), os.path.getsize(path), path))
         return found
+
+
+def strings(fleet, server):
+    """What a server holds, by host and file: the length and root of each string."""
+    found = {}
+    for row in fleet.files(server):
+        if row["durable"]:
+            found.setdefault((row["host"], row["file"]), set()).add((row["durable"], row["root"]))
+    return found
 
 
 def compare_with_truth(fleet, server, host, truth):

@@ -24,7 +24,8 @@ extension FakeWorld {
 
   /// What a file's bytes are by each of the hosts that have its name: clones have other ones.
   private func originals(_ key: FileKey) -> [[UInt8]] {
-    hosts.filter { $0.name == key.host }.flatMap(\.files).filter { $0.uuid == key.file }.map(\.bytes)
+    let hosts = fleet?.worlds.flatMap(\.hosts) ?? hosts
+    return hosts.filter { $0.name == key.host }.flatMap(\.files).filter { $0.uuid == key.file }.map(\.bytes)
   }
 
   private func strings(_ key: FileKey) -> [StoredString] {

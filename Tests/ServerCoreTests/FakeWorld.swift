@@ -28,13 +28,20 @@ final class FakeWorld {
     case sync([ServerEffect.SyncTarget])
     case commit(ServerBatch, log: [LogRange])
     case load(ReadID, StoreQuery)
+    case computeRoot(RootID, StringKey, Segment, length: UInt64)
+    case supply(ConnectionID, channel: UInt32, StringKey, Segment, PayloadHeader)
   }
   private enum Lane: Hashable {
     case string(StringKey), verifying(StringKey), sync, store
     case reading(ReadID)
+    /// For a peer: beside whatever is done about the string.
+    case peer(UInt64)
   }
 
-  let settings: ServerSettings
+  var settings: ServerSettings
+  /// Other servers, and which of them this one is.
+  weak var fleet: FakeFleet?
+  var place = 0
   let hosts: [FakeHost]
   var machine: ServerMachine<MixHasher>
   var disk = FakeDisk()
@@ -53,7 +60,8 @@ final class FakeWorld {
   private(set) var links: [ConnectionID: Int] = [:]
   private var nextConnection: UInt64 = 1
   private var nextPayload: UInt64 = 1
-  private var isServing = false
+  private(set) var isServing = false
+  private(set) var settled: Set<UInt64> = []
   private(set) var haltReason: String?
 
   /// Effects performed so far, over all lives of the server.
@@ -85,8 +93,11 @@ final class FakeWorld {
   private(set) var mostPending: UInt64 = 0
   var acknowledgements = 0
 
-  init(hosts: [FakeHost], limits: Limits, seed: UInt64 = 1, mode: Mode = .inOrder, totalCredit: Int = 4_096) {
-    settings = ServerSettings(name: "logs-a", limits: limits, totalCredit: totalCredit)
+  init(
+    hosts: [FakeHost], limits: Limits, seed: UInt64 = 1, mode: Mode = .inOrder, totalCredit: Int = 4_096,
+    name: String = "logs-a", peers: [String] = []
+  ) {
+    settings = ServerSettings(name: name, limits: limits, totalCredit: totalCredit, peers: peers)
     self.hosts = hosts
     self.mode = mode
     generator = SeededGenerator(seed: seed)
@@ -97,11 +108,16 @@ final class FakeWorld {
 
   func start(counterMatches: Bool = true) {
     do {
+      settings.life = generator.next()
+      machine = ServerMachine(settings: settings, verifier: FakeVerifier())
+      store.begin(UUIDBytes(high: settings.life, low: 1))
+      var cursors: [String: FeedCursor] = [:]
+      for peer in settings.peers { cursors[peer] = try store.cursor(of: peer) }
       try feed(
         .started(
           journals: store.journals(), left: store.leftUnfinished(promises: settings.limits.promiseWindow),
           totals: store.totals(),
-          counterMatches: counterMatches, number: store.number))
+          counterMatches: counterMatches, number: store.number, feed: store.feed(), cursors: cursors))
     } catch { complaints.append("the store: \(error)") }
   }
 
@@ -121,10 +137,10 @@ final class FakeWorld {
     haltReason = nil
     poisoned = []
     for host in hosts { host.disconnected() }
+    fleet?.cut(all: self)
     if powerCut { disk.powerCut(&generator) }
     disk.dropCaches()
     store = InMemoryServerStore(state: store.snapshot())
-    machine = ServerMachine(settings: settings, verifier: FakeVerifier())
     start()
   }
 
@@ -248,7 +264,18 @@ final class FakeWorld {
       && machine.status.pendingBytes == 0 && machine.status.failing == 0
   }
 
-  private func turn() -> Bool {
+  /// One thing that can be done, at random; false when there is none.
+  func step() -> Bool {
+    if let haltReason {
+      reports.append(.storeBlocked("halted: \(haltReason)"))
+      crash(powerCut: Bool.random(using: &generator))
+    }
+    return mayAct()
+  }
+
+  private func turn() -> Bool { mayAct() || letTimePass() }
+
+  private func mayAct() -> Bool {
     if cutOneIn > 0, Int.random(in: 0..<cutOneIn, using: &generator) == 0 {
       cutConnection(of: Int.random(in: hosts.indices, using: &generator))
     }
@@ -259,9 +286,17 @@ final class FakeWorld {
     if !lanes.isEmpty { choices.append(performNext) }
     for index in hosts.indices where !hosts[index].outbox.isEmpty { choices.append { self.deliver(from: index) } }
     if !toHosts.isEmpty { choices.append(deliverToHost) }
-    if choices.isEmpty { return letTimePass() }
+    if choices.isEmpty { return false }
     choices[mode == .inOrder ? 0 : Int.random(in: choices.indices, using: &generator)]()
     return true
+  }
+
+  var deadline: Instant? { ([machine.nextDeadline] + hosts.map(\.nextRetry)).compactMap { $0 }.min() }
+
+  func pass(to time: Instant) {
+    now = max(now, time)
+    for host in hosts { if let id = host.connection { feed(.received(id, .ping(nonce: 1))) } }
+    feed(.tick)
   }
 
   private func letTimePass() -> Bool {
@@ -355,6 +390,7 @@ final class FakeWorld {
       isServing = true
       repairsBeforeServing = performed[.repairFails] ?? 0
     case .send(let id, let frame):
+      if fleet?.carry(.frame(frame), from: self, id) == true { break }
       judge(frame, to: id)
       answers[id, default: []].append(frame)
       toHosts.append((id, frame))
@@ -363,6 +399,7 @@ final class FakeWorld {
     case .close(let id, let code, _):
       closed[id] = code
       forgetUnread(id)
+      fleet?.cut(id, of: self)
       if let index = links.removeValue(forKey: id) { hosts[index].disconnected() }
     case .admit(let payload, let key, let offset):
       guard let bytes = held.removeValue(forKey: payload) else { return complaints.append("admitted twice") }
@@ -406,6 +443,12 @@ final class FakeWorld {
       if let newest = try? store.newest(host: host, latest: path) {
         disk.link(BytePath(Array("latest/\(host)/".utf8) + path.bytes), to: newest.stored)
       }
+    case .settled(let token): settled.insert(token)
+    case .dial(let peer): fleet?.dial(peer, from: self)
+    case .computeRoot(let id, let key, let segment, let length):
+      enqueue(.computeRoot(id, key, segment, length: length), in: .peer(id.value))
+    case .supply(let id, let channel, let key, let segment, let header):
+      enqueue(.supply(id, channel: channel, key, segment, header), in: .peer(1 << 32 | UInt64(channel)))
     case .halt(let reason): haltReason = reason
     case .report(let report): reports.append(report)
     }
@@ -503,6 +546,22 @@ final class FakeWorld {
     case .load(let id, let query):
       read(id, query)
       answerReads()
+    case .computeRoot(let id, let key, let segment, let length):
+      let whole = length / UInt64(settings.limits.leafSize)
+      let start = whole * UInt64(settings.limits.leafSize)
+      let leaves = try? store.leaves(of: key, count: whole)
+      let open = start == length ? [] : readable(key, segment, offset: start, count: Int(length - start))
+      guard let leaves, let open else { return feed(.rootComputed(id, nil)) }
+      var tree = FileTree<MixHasher>(leafSize: settings.limits.leafSize, leaves: leaves)
+      tree.append(open.span.bytes)
+      feed(.rootComputed(id, tree.root))
+    case .supply(let id, let channel, let key, let segment, let header):
+      let bytes = readable(key, segment, offset: header.offset, count: header.length)
+      if let bytes {
+        _ = fleet?.carry(.frame(.channel(channel)), from: self, id)
+        _ = fleet?.carry(.payload(header, bytes), from: self, id)
+      }
+      feed(.supplied(id, channel: channel, end: header.end, isSent: bytes != nil))
     }
   }
 
@@ -510,6 +569,17 @@ final class FakeWorld {
     guard offset >= segment.start, let file = disk[segment.path] else { return nil }
     let place = Int(offset - segment.start)
     return place + count <= file.cache.count ? file.cache[place..<(place + count)] : nil
+  }
+
+  /// Committed bytes, also of a string that isn't in memory and whose plain file nobody has looked at.
+  private func readable(_ key: StringKey, _ segment: Segment, offset: UInt64, count: Int) -> [UInt8]? {
+    if isFaulty(.compareFails) { return nil }
+    let log = ((try? store.logRanges(of: key)) ?? []).compactMap { range in
+      (try? store.logPayload(of: key, offset: range.offset)).map { (offset: range.offset, bytes: $0) }
+    }
+    return try? (queues[key]?.queue ?? ByteQueue()).bytes(offset: offset, count: count) { offset, count in
+      try StoredBytes.read(offset..<(offset + UInt64(count)), log: log) { Array(plainBytes(segment, $0, $1) ?? []) }
+    }
   }
 
   /// The plain file's bytes, for a comparison that doesn't fail.

@@ -67,7 +67,7 @@ import WireProtocol
     }
   }
 
-  @Test("An unknown type is refused by its header", arguments: [0, 18, 255] as [UInt8])
+  @Test("An unknown type is refused by its header", arguments: [0, 27, 255] as [UInt8])
   func unknownType(type: UInt8) {
     #expect(decodeAll([0, 0, 0, 0, type]).error == .unknownType(type, at: 0))
   }
@@ -118,6 +118,22 @@ import WireProtocol
       .recordsDurable(checkpoint),
       .refusal(Refusal(file: Samples.file, code: .quota, length: 1, text: text)),
       .goodbye(code: .quota, text: text),
+      .peerHello(
+        PeerHello(
+          oldest: 1, newest: 1, name: String(repeating: "s", count: 253),
+          cursor: FeedCursor(life: Samples.journal.bytes, held: 1, seen: 1), features: features)),
+      .announce(
+        Announcement(
+          life: Samples.journal.bytes, last: 1,
+          changes: Array(
+            repeating: Change(
+              number: 1, subject: .journal(HostJournal(host: longName, journal: Samples.journal)),
+              publicKey: Samples.key, heads: strings), count: FrameBounds.announcements))),
+      .openChannel(
+        ChannelOpening(
+          channel: 1, journal: HostJournal(host: longName, journal: Samples.journal), publicKey: Samples.key)),
+      .closeChannel(ChannelEnd(channel: 1, code: .quota, text: text)),
+      .wantBytes(WantedBytes(channel: 1, file: Samples.file, head: strings[0], held: strings)),
     ]
     for frame in frames {
       let bytes = frame.encoded()
@@ -155,7 +171,9 @@ import WireProtocol
 
   @Test("What a side may not send, or not first, is refused by its header (P6)")
   func unexpectedFrames() throws {
-    let firsts: [FrameSender: Set<FrameType>] = [.host: [.hello], .server: [.welcome, .refusal, .goodbye]]
+    let firsts: [FrameSender: Set<FrameType>] = [
+      .host: [.hello, .peerHello], .server: [.welcome, .refusal, .goodbye], .peer: [.peerHello, .goodbye],
+    ]
     let later: [FrameSender: Set<FrameType>] = [
       .host: [
         .records, .journalQuery, .extendJournal, .resumeQuery, .extend, .payload, .ping, .pong, .goodbye,
@@ -163,9 +181,11 @@ import WireProtocol
       .server: [
         .recordsDurable, .journalAnswer, .resumeAnswer, .payloadDurable, .credit, .refusal, .ping, .pong, .goodbye,
       ],
+      .peer: Set(FrameType.allCases).subtracting([.hello, .peerHello, .resumeQuery, .resumeAnswer]),
     ]
     let greetings: [FrameSender: [UInt8]] = [
       .host: try #require([UInt8](hex: FrameVectors.hello)), .server: try #require([UInt8](hex: FrameVectors.welcome)),
+      .peer: try #require([UInt8](hex: FrameVectors.peerHello)),
     ]
     for (side, greeting) in greetings {
       for type in FrameType.allCases {
@@ -189,12 +209,28 @@ import WireProtocol
     }
   }
 
+  private func announcement(_ subject: ChangedSubject, key: Digest?, _ lengths: [UInt64]) -> Frame {
+    let heads = lengths.map { TreeHead(length: $0, root: Samples.root) }
+    let change = Change(number: 1, subject: subject, publicKey: key, heads: heads)
+    return .announce(Announcement(life: Samples.journal.bytes, last: 1, changes: [change]))
+  }
+
+  @Test("What comes behind a server's hello is a peer's")
+  func whoConnectsIsAPeerOnceItSaysSo() throws {
+    var decoder = FrameDecoder(limits: Samples.limits, from: .host)
+    let stream = try #require([UInt8](hex: FrameVectors.peerHello)) + Frame.noted(Noted(noted: 1, held: 1)).encoded()
+    decoder.feed(stream.span.bytes)
+    #expect(try decoder.next() != nil)
+    #expect(try decoder.next() == .frame(.noted(Noted(noted: 1, held: 1))))
+  }
+
   @Test("Values that no frame may carry are refused")
   func badValues() {
     let file = Samples.file
     let beyond = UInt64(1) << 63
     var beyondAll = Samples.checkpoint
     beyondAll.length = beyond
+    let nothing = TreeHead(length: 0, root: Samples.root)
     let frames: [Frame] = [
       .recordsDurable(beyondAll), .credit(total: beyond),
       .payload(PayloadHeader(file: file, offset: beyond, length: 1)),
@@ -205,6 +241,16 @@ import WireProtocol
       .hello(Hello(oldest: 2, newest: 1, host: Samples.host, journal: Samples.journal, publicKey: Samples.key)),
       .records(Records(first: 0, encoded: [], checkpoint: Samples.checkpoint)),
       .resumeQuery(Array(repeating: file, count: Samples.limits.resumePage + 1)),
+      .peerHello(PeerHello(oldest: 2, newest: 1, name: "a", cursor: nil)),
+      .peerHello(PeerHello(oldest: 1, newest: 1, name: "", cursor: nil)),
+      .wantRecords(WantedRecords(channel: 1, head: nothing)),
+      .wantBytes(WantedBytes(channel: 1, file: file, head: nothing, held: [])),
+      .wantBytes(WantedBytes(channel: 1, file: file, head: TreeHead(length: 1, root: Samples.root), held: [nothing])),
+      announcement(.file(FileKey(host: Samples.host, file: file)), key: Samples.key, [1]),
+      announcement(.journal(HostJournal(host: Samples.host, journal: Samples.journal)), key: nil, [1]),
+      announcement(.file(FileKey(host: Samples.host, file: file)), key: nil, []),
+      announcement(.file(FileKey(host: Samples.host, file: file)), key: nil, [0]),
+      announcement(.file(FileKey(host: Samples.host, file: file)), key: nil, [beyond]),
     ]
     for frame in frames {
       #expect(decodeAll(frame.encoded()).error != nil, "\(frame)")

@@ -165,6 +165,7 @@ private func carriesOther(_ frame: DecodedFrame) -> Bool {
   switch frame {
   case .frame(.goodbye(.other, _)): true
   case .frame(.refusal(let refusal)): refusal.code == .other
+  case .frame(.closeChannel(let end)): end.code == .other
   default: false
   }
 }

@@ -25,50 +25,103 @@ enum Samples {
     host: host, journal: journal, length: 1_000, root: root, signature: [UInt8](0x40..<0x80))
   private static let time = WallTime(nanoseconds: 1_700_000_000_123_456_789)
 
-  static let frames: [(hex: String, frame: DecodedFrame)] = [
+  static let frames: [(hex: String, frame: DecodedFrame)] =
+    [
+      (
+        FrameVectors.hello,
+        .frame(
+          .hello(Hello(oldest: 1, newest: 1, host: host, journal: journal, publicKey: key, features: ["zstd"])))
+      ),
+      (FrameVectors.welcomeNew, .frame(.welcome(welcome([])))),
+      (FrameVectors.welcome, .frame(.welcome(welcome([checkpoint])))),
+      (FrameVectors.records, .frame(.records(records))),
+      (FrameVectors.recordsDurable, .frame(.recordsDurable(checkpoint))),
+      (FrameVectors.resumeQuery, .frame(.resumeQuery([file, other]))),
+      (
+        FrameVectors.resumeAnswer,
+        .frame(
+          .resumeAnswer([
+            HeldFile(file: file, strings: [TreeHead(length: 65_537, root: root)]), HeldFile(file: other, strings: []),
+          ]))
+      ),
+      (
+        FrameVectors.payload,
+        .payload(PayloadHeader(file: file, offset: 65_536, length: 6), Array("hello\n".utf8))
+      ),
+      (FrameVectors.payloadDurable, .frame(.payloadDurable([DurablePrefix(file: file, length: 65_542, root: root)]))),
+      (FrameVectors.extend, .frame(.extend(DurablePrefix(file: file, length: 65_542, root: root)))),
+      (FrameVectors.extendNothing, .frame(.extend(.nothing(of: file)))),
+      (FrameVectors.journalQuery, .frame(.journalQuery(length: 1_000))),
+      (
+        FrameVectors.journalAnswer,
+        .frame(.journalAnswer([TreeHead(length: 998, root: root), TreeHead(length: 999, root: key)]))
+      ),
+      (FrameVectors.extendJournal, .frame(.extendJournal(TreeHead(length: 998, root: root)))),
+      (FrameVectors.extendJournalNothing, .frame(.extendJournal(TreeHead(length: 0, root: .zero)))),
+      (FrameVectors.credit, .frame(.credit(total: 33_554_438))),
+      (
+        FrameVectors.refusal,
+        .frame(.refusal(Refusal(file: file, code: .diskFull, length: 65_536, text: "disk full: 0 bytes free")))
+      ),
+      (
+        FrameVectors.refusalOfRecords,
+        .frame(.refusal(Refusal(file: nil, code: .journalFork, length: 1_000, text: "")))
+      ),
+      (FrameVectors.ping, .frame(.ping(nonce: 0x0123_4567_89ab_cdef))),
+      (FrameVectors.pong, .frame(.pong(nonce: 0x0123_4567_89ab_cdef))),
+      (FrameVectors.goodbye, .frame(.goodbye(code: .shuttingDown, text: "bis später"))),
+    ] + peerFrames
+
+  private static let life = UUIDBytes(high: 0xf0f1_f2f3_f4f5_4ef7, low: 0xb8f9_fafb_fcfd_feff)
+  private static let peerFrames: [(hex: String, frame: DecodedFrame)] = [
     (
-      FrameVectors.hello,
+      FrameVectors.peerHello,
       .frame(
-        .hello(Hello(oldest: 1, newest: 1, host: host, journal: journal, publicKey: key, features: ["zstd"])))
+        .peerHello(
+          PeerHello(oldest: 1, newest: 1, name: "logs-b", cursor: FeedCursor(life: life, held: 255, seen: 256))))
     ),
-    (FrameVectors.welcomeNew, .frame(.welcome(welcome([])))),
-    (FrameVectors.welcome, .frame(.welcome(welcome([checkpoint])))),
-    (FrameVectors.records, .frame(.records(records))),
-    (FrameVectors.recordsDurable, .frame(.recordsDurable(checkpoint))),
-    (FrameVectors.resumeQuery, .frame(.resumeQuery([file, other]))),
     (
-      FrameVectors.resumeAnswer,
+      FrameVectors.peerHelloNew,
+      .frame(.peerHello(PeerHello(oldest: 1, newest: 1, name: "logs-b", cursor: nil, features: ["zstd"])))
+    ),
+    (FrameVectors.feed, .frame(.feed(after: 255))),
+    (
+      FrameVectors.announce,
       .frame(
-        .resumeAnswer([
-          HeldFile(file: file, strings: [TreeHead(length: 65_537, root: root)]), HeldFile(file: other, strings: []),
-        ]))
+        .announce(
+          Announcement(
+            life: life, last: 257,
+            changes: [
+              Change(
+                number: 256, subject: .journal(HostJournal(host: host, journal: journal)), publicKey: key,
+                heads: [TreeHead(length: 1_000, root: root)]),
+              Change(
+                number: 257, subject: .file(FileKey(host: host, file: file)),
+                heads: [TreeHead(length: 5, root: key), TreeHead(length: 65_542, root: root)]),
+            ])))
+    ),
+    (FrameVectors.announceNothing, .frame(.announce(Announcement(life: life, last: 257, changes: [])))),
+    (FrameVectors.noted, .frame(.noted(Noted(noted: 257, held: 255)))),
+    (
+      FrameVectors.openChannel,
+      .frame(
+        .openChannel(
+          ChannelOpening(channel: 3, journal: HostJournal(host: host, journal: journal), publicKey: key)))
+    ),
+    (FrameVectors.channel, .frame(.channel(3))),
+    (FrameVectors.closeChannel, .frame(.closeChannel(ChannelEnd(channel: 3, code: .superseded, text: "bis später")))),
+    (
+      FrameVectors.wantRecords,
+      .frame(.wantRecords(WantedRecords(channel: 3, head: TreeHead(length: 1_000, root: root))))
     ),
     (
-      FrameVectors.payload,
-      .payload(PayloadHeader(file: file, offset: 65_536, length: 6), Array("hello\n".utf8))
+      FrameVectors.wantBytes,
+      .frame(
+        .wantBytes(
+          WantedBytes(
+            channel: 3, file: file, head: TreeHead(length: 65_542, root: root),
+            held: [TreeHead(length: 5, root: key)])))
     ),
-    (FrameVectors.payloadDurable, .frame(.payloadDurable([DurablePrefix(file: file, length: 65_542, root: root)]))),
-    (FrameVectors.extend, .frame(.extend(DurablePrefix(file: file, length: 65_542, root: root)))),
-    (FrameVectors.extendNothing, .frame(.extend(.nothing(of: file)))),
-    (FrameVectors.journalQuery, .frame(.journalQuery(length: 1_000))),
-    (
-      FrameVectors.journalAnswer,
-      .frame(.journalAnswer([TreeHead(length: 998, root: root), TreeHead(length: 999, root: key)]))
-    ),
-    (FrameVectors.extendJournal, .frame(.extendJournal(TreeHead(length: 998, root: root)))),
-    (FrameVectors.extendJournalNothing, .frame(.extendJournal(TreeHead(length: 0, root: .zero)))),
-    (FrameVectors.credit, .frame(.credit(total: 33_554_438))),
-    (
-      FrameVectors.refusal,
-      .frame(.refusal(Refusal(file: file, code: .diskFull, length: 65_536, text: "disk full: 0 bytes free")))
-    ),
-    (
-      FrameVectors.refusalOfRecords,
-      .frame(.refusal(Refusal(file: nil, code: .journalFork, length: 1_000, text: "")))
-    ),
-    (FrameVectors.ping, .frame(.ping(nonce: 0x0123_4567_89ab_cdef))),
-    (FrameVectors.pong, .frame(.pong(nonce: 0x0123_4567_89ab_cdef))),
-    (FrameVectors.goodbye, .frame(.goodbye(code: .shuttingDown, text: "bis später"))),
   ]
 
   private static func welcome(_ heads: [Checkpoint]) -> Welcome {

@@ -53,9 +53,25 @@ extension Seeded {
       host: Samples.host, journal: JournalID(uuid()), length: length(), root: digest(), signature: bytes(64...64))
   }
 
+  private mutating func some() -> TreeHead { TreeHead(length: 1 + length() / 2, root: digest()) }
+  private mutating func head() -> TreeHead { TreeHead(length: length(), root: digest()) }
+
+  private mutating func cursor() -> FeedCursor? {
+    chance(1, in: 2) ? FeedCursor(life: uuid(), held: next(), seen: next()) : nil
+  }
+
+  private mutating func change() -> Change {
+    let heads = (0..<number(1...3)).map { _ in TreeHead(length: 1 + length() / 2, root: digest()) }
+    if chance(1, in: 2) {
+      return Change(number: next(), subject: .file(FileKey(host: Samples.host, file: file())), heads: heads)
+    }
+    let journal = HostJournal(host: Samples.host, journal: JournalID(uuid()))
+    return Change(number: next(), subject: .journal(journal), publicKey: digest(), heads: heads)
+  }
+
   /// A frame, with the bytes that follow it if it is a payload.
   mutating func decoded() -> DecodedFrame {
-    switch number(0...15) {
+    switch number(0...24) {
     case 0:
       .frame(
         .hello(
@@ -100,7 +116,27 @@ extension Seeded {
     case 13: .frame(.journalQuery(length: length()))
     case 14:
       .frame(.journalAnswer((0..<number(0...9)).map { _ in TreeHead(length: length(), root: digest()) }))
-    case 15: .frame(.extendJournal(TreeHead(length: length(), root: digest())))
+    case 15: .frame(.extendJournal(head()))
+    case 16:
+      .frame(.peerHello(PeerHello(oldest: 1, newest: 1, name: "s" + text(), cursor: cursor(), features: features())))
+    case 17: .frame(.feed(after: next()))
+    case 18:
+      .frame(.announce(Announcement(life: uuid(), last: next(), changes: (0..<number(0...5)).map { _ in change() })))
+    case 19: .frame(.noted(Noted(noted: next(), held: next())))
+    case 20:
+      .frame(
+        .openChannel(
+          ChannelOpening(
+            channel: UInt32(truncatingIfNeeded: next()),
+            journal: HostJournal(host: Samples.host, journal: JournalID(uuid())), publicKey: digest())))
+    case 21: .frame(.channel(UInt32(truncatingIfNeeded: next())))
+    case 22: .frame(.closeChannel(ChannelEnd(channel: UInt32(number(0...9)), code: code(), text: text())))
+    case 23: .frame(.wantRecords(WantedRecords(channel: UInt32(number(0...9)), head: some())))
+    case 24:
+      .frame(
+        .wantBytes(
+          WantedBytes(
+            channel: UInt32(number(0...9)), file: file(), head: some(), held: (0..<number(0...3)).map { _ in some() })))
     default: payload(bytes(1...Samples.limits.payloadFrameSize))
     }
   }

@@ -47,8 +47,9 @@ package struct NodeCheck {
     if let host = configuration.host {
       checkFollowed(host, show)
       WatchLimits.check(host.follow, show)
-      if !offline { checkServers(host.servers, show) }
+      if !offline { checkServers(host.servers, "server", show) }
     }
+    if let server = configuration.server, !server.peers.isEmpty, !offline { checkServers(server.peers, "peer", show) }
   }
 
   // MARK: Keys
@@ -58,7 +59,7 @@ package struct NodeCheck {
 
   private func checkKeys(_ show: Show) {
     let sides: [(TLSContext.Side, Bool)] = [
-      (.client, configuration.host != nil), (.server, configuration.server != nil),
+      (.client, configuration.connects), (.server, configuration.server != nil),
     ]
     var identity: CertificateIdentity?
     for (side, isNeeded) in sides where isNeeded {
@@ -197,18 +198,18 @@ package struct NodeCheck {
 
   // MARK: Servers
 
-  private func checkServers(_ servers: [Configuration.Destination], _ show: Show) {
+  private func checkServers(_ servers: [Configuration.Destination], _ what: String, _ show: Show) {
     guard let context = try? TLSContext(.client, configuration.credentials) else {
-      show(Finding(.warn, "host.servers", "not asked, since the own keys can't be used"))
+      show(Finding(.warn, "\(what)s", "not asked, since the own keys can't be used"))
       return
     }
     ignoreSIGPIPE()
     for server in servers {
       do {
         let peer = try ServerProbe.reach(server, context)
-        show(Finding(.ok, "server \(server.name)", peer))
+        show(Finding(.ok, "\(what) \(server.name)", peer))
       } catch {
-        show(Finding(.fail, "server \(server.name)", error.description))
+        show(Finding(.fail, "\(what) \(server.name)", error.description))
       }
     }
   }

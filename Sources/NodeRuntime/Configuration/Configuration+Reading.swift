@@ -112,9 +112,6 @@ extension ConfigurationReader {
     let credit = size(section.entries["credit"], default: 256 << 20, within: 1 << 20...64 << 30)
     if let clients = section.entries["clients"], let mode = word(clients) { clientMode(mode, clients) }
     let peers = section.entries["peers"].map { destinations($0) } ?? []
-    if let entry = section.entries["peers"], !peers.isEmpty {
-      warn(entry.line, entry.key, "synchronisation between servers is not built yet: peers are not contacted")
-    }
     guard let listen, let logs, let credit else { return nil }
     return .init(listen: listen, logs: logs, credit: Int(credit), peers: peers)
   }

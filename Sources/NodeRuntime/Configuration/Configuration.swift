@@ -71,6 +71,9 @@ package struct Configuration: Sendable, Hashable {
 
   package var roles: [String] { (host == nil ? [] : ["host"]) + (server == nil ? [] : ["server"]) }
 
+  /// It connects to others: a host to servers, a server to peers.
+  package var connects: Bool { host != nil || server?.peers.isEmpty == false }
+
   package var dataFolder: DataFolder { DataFolder(path: node.data) }
   /// Where the running node answers `status`.
   package var controlSocket: String { dataFolder.controlSocket }

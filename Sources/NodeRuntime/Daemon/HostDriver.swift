@@ -11,11 +11,6 @@ import WireProtocol
 /// Performs a `HostMachine`'s effects on the real world and brings the answers. Belongs to the loop's thread; what may
 /// wait for a disk or a name server runs on workers.
 final class HostDriver: @unchecked Sendable {
-  struct Destination {
-    var name: String
-    var address: Address
-  }
-
   private(set) var machine: HostMachine<SHA256Tree>
   private let identity: JournalIdentity
   private let key: JournalKey
@@ -182,6 +177,9 @@ final class HostDriver: @unchecked Sendable {
     }
   }
 
+  /// Called now and then: memory of what isn't used goes.
+  func age() { files.age() }
+
   func mount(of path: BytePath) -> Mount { files.mount(ofDirectory: path) }
 
   private func performOnNames(_ effect: HostEffect) {
@@ -304,13 +302,8 @@ final class HostDriver: @unchecked Sendable {
     let destination = destinations[server.value]
     attempts[server, default: 0] += 1
     let attempt = attempts[server, default: 0]
-    workers.submit(.names(server), .resolve(server)) { [loop] in
-      let answer: Result<SocketAddress, TransportError>
-      do throws(TransportError) {
-        let found = try destination.address.resolve()
-        // A name may have several addresses: each attempt takes the next.
-        answer = .success(found[attempt % found.count])
-      } catch { answer = .failure(error) }
+    workers.submit(.names(destination.name), .resolve(destination.name)) { [loop] in
+      let answer = destination.resolve(attempt)
       loop.post { [weak self] in self?.connect(server, destination, to: answer) }
     }
   }

@@ -40,6 +40,8 @@ final class Link {
   private let onEvent: (Link, Event) -> Void
   private var phase: Phase
   private let hasConnected: Bool
+  /// Between two servers. It is always read: two that both wait until the other one reads would wait for ever.
+  private var isToPeer: Bool
   private var decoder: FrameDecoder
   private var output: [UInt8] = []
   private var outputStart = 0
@@ -60,6 +62,8 @@ final class Link {
 
   /// Queued bytes beyond which no more answers are made.
   private static let outputLimit = 512 << 10
+  /// To a peer, which is always read and answered: windows let no honest one come near that.
+  private static let peerOutputLimit = 64 << 20
   /// What is written at once before others have their turn.
   private static let writeLimit = 1 << 20
   /// Payload of several records.
@@ -71,8 +75,8 @@ final class Link {
   private static let goodbyeLimit = Interval.seconds(2)
 
   init(
-    id: ConnectionID, session: consuming TLSSession, isConnecting: Bool, address: String, limits: Limits,
-    loop: EventLoop, onEvent: @escaping (Link, Event) -> Void
+    id: ConnectionID, session: consuming TLSSession, isConnecting: Bool, to other: FrameSender = .server,
+    address: String, limits: Limits, loop: EventLoop, onEvent: @escaping (Link, Event) -> Void
   ) {
     self.id = id
     self.session = session
@@ -81,7 +85,8 @@ final class Link {
     self.onEvent = onEvent
     phase = isConnecting ? .connecting : .handshaking
     hasConnected = isConnecting
-    decoder = FrameDecoder(limits: limits, from: isConnecting ? .server : .host)
+    isToPeer = isConnecting && other == .peer
+    decoder = FrameDecoder(limits: limits, from: isConnecting ? other : .host)
     progress = limits.progress
   }
 
@@ -122,11 +127,13 @@ final class Link {
   // MARK: Sending
 
   private var isFull: Bool { output.count - outputStart > Self.outputLimit }
-  private var mayRead: Bool { !isPaused && (hasConnected || !isFull) }
+  private var mayRead: Bool { !isPaused && (hasConnected || isToPeer || !isFull) }
 
   func send(_ frame: Frame) {
     guard phase == .open else { return }
-    if hasConnected, isFull, case .pong = frame { return }
+    if case .peerHello = frame { isToPeer = true }
+    if hasConnected || isToPeer, isFull, case .pong = frame { return }
+    if isToPeer, output.count - outputStart > Self.peerOutputLimit { return end("the peer takes nothing") }
     let before = output.count
     frame.encode(into: &output)
     queued += UInt64(output.count - before)

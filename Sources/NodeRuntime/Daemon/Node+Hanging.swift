@@ -35,9 +35,13 @@ extension Node {
     for (subject, hung) in found.sorted(by: { $0.value.since < $1.value.since }) {
       let seconds = Double((now - hung.since).nanoseconds) / 1e9
       if case .names(let server) = subject {
-        guard status.servers.indices.contains(server.value) else { continue }
-        status.servers[server.value].lastError =
-          "its address isn't found: no name server has answered for \(Int(seconds)) s"
+        let trouble = "its address isn't found: no name server has answered for \(Int(seconds)) s"
+        for index in status.servers.indices where status.servers[index].name == server {
+          status.servers[index].lastError = trouble
+        }
+        for index in status.peers.indices where status.peers[index].name == server {
+          status.peers[index].lastError = trouble
+        }
         continue
       }
       let entry = NodeStatus.Hanging(
@@ -53,8 +57,7 @@ extension Node {
     case .fileSystem(let mount): mount.point.escaped
     case .data: configuration.node.data
     case .logs: configuration.server?.logs ?? "server.logs"
-    case .names(let server):
-      configuration.host.map { "the name server, asked for \($0.servers[server.value].address.description)" } ?? "names"
+    case .names(let server): "the name server, asked for \(server)"
     }
   }
 
@@ -79,7 +82,7 @@ extension Lane {
   /// What answers, or doesn't.
   enum Subject: Hashable {
     case fileSystem(Mount), data, logs
-    case names(ServerIndex)
+    case names(String)
   }
 
   var subject: Subject {

@@ -95,6 +95,7 @@ extension Node {
       throw StartFailure("\(own.escaped) is a mount point: it belongs to the log root itself, unmount it")
     }
     let counter = try StartCounter(logs: section.logs)
+    store.begin(counter.life)
     let matches = try counter.matches(store)
     if !matches {
       logger.warning(
@@ -105,16 +106,17 @@ extension Node {
     let files = try LinuxServerFiles(
       root: BytePath(section.logs), limits: limits,
       storedLeaves: { key, count in try store.leaves(of: key, count: count) },
-      loggedBytes: { key, offset, count in try loggedBytes(of: key, offset..<(offset + UInt64(count)), in: store) })
+      loggedBytes: { key, range in try store.logged(of: key, range) })
     logMounts = LogMounts(
       look: { files.mounts() }, report: { [reports] in reports.log($0, at: Clocks.now()) })
     let address = try section.listen.resolve()[0]
     let driver = ServerDriver(
       settings: ServerSettings(
         name: configuration.node.name.text, limits: limits, totalCredit: section.credit,
-        life: counter.life.high ^ counter.life.low),
+        life: counter.life.high ^ counter.life.low, peers: section.peers.map(\.name.text)),
       verifier: CertificateVerifier(keys: keys), store: store, counter: counter, files: files,
-      tls: { [keys] () throws(TransportError) in try keys.context(.server) },
+      tls: { [keys] (side) throws(TransportError) in try keys.context(side) },
+      peers: section.peers.map { .init(name: $0.name.text, address: $0.address) },
       listener: try .listening(at: address), loop: loop, workers: workers, connections: connections,
       report: { [reports] in reports.report($0, at: Clocks.now()) }, halt: { [unowned self] in halt($0) },
       onLinkFailure: { [reports] in reports.log(.unlinked($0, $1, $2), at: Clocks.now()) })
@@ -194,21 +196,24 @@ extension Node {
   }
 }
 
-/// A range of a string's bytes, put together from the log's ranges. Rare: what the log holds is mostly in memory too, and
-/// folded at once.
-private func loggedBytes(
-  of key: StringKey, _ range: Range<UInt64>, in store: LMDBServerStore<SHA256Tree>
-) throws(StoreError) -> [UInt8] {
-  var bytes: [UInt8] = []
-  for part in try store.logRanges() where part.key == key {
-    let next = range.lowerBound + UInt64(bytes.count)
-    let end = part.offset.saturatingAdding(UInt64(part.length))
-    guard part.offset <= next, next < end else { continue }
-    let payload = try store.logPayload(of: key, offset: part.offset)
-    bytes += payload[Int(next - part.offset)..<Int(min(end, range.upperBound) - part.offset)]
-    if UInt64(bytes.count) == range.upperBound - range.lowerBound { return bytes }
+extension LMDBServerStore {
+  /// What the log has of a range of a string, in order. What is folded between two readings is synced in its plain file.
+  fileprivate func logged(
+    of key: StringKey, _ range: Range<UInt64>
+  ) throws(StoreError) -> [(offset: UInt64, bytes: [UInt8])] {
+    var parts: [(offset: UInt64, bytes: [UInt8])] = []
+    for part in try logRanges(of: key) {
+      guard part.offset < range.upperBound, part.offset.saturatingAdding(UInt64(part.length)) > range.lowerBound else {
+        continue
+      }
+      do throws(StoreError) {
+        parts.append((part.offset, try logPayload(of: key, offset: part.offset)))
+      } catch {
+        guard error == .outOfRange else { throw error }
+      }
+    }
+    return parts
   }
-  throw .outOfRange
 }
 
 /// Signatures by OpenSSL.

@@ -40,6 +40,7 @@ package final class Node: @unchecked Sendable {
   /// Runs the node until SIGTERM or SIGINT; returns the process's exit status.
   package static func run(_ configuration: Configuration) throws -> Int32 {
     ignoreSIGPIPE()
+    Heap.bound()
     let node = try Node(configuration)
     let status = try node.run()
     node.leave(status)
@@ -118,6 +119,7 @@ package final class Node: @unchecked Sendable {
 
   private func trimHeap() {
     nextTrim = loop.schedule(after: .seconds(60)) { [unowned self] in
+      host?.age()
       Heap.trim()
       trimHeap()
     }

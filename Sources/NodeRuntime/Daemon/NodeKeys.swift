@@ -101,7 +101,7 @@ final class NodeKeys: Sendable {
   }
 
   private var sides: [TLSContext.Side] {
-    (configuration.host == nil ? [] : [.client]) + (configuration.server == nil ? [] : [.server])
+    (configuration.connects ? [.client] : []) + (configuration.server == nil ? [] : [.server])
   }
 
   private func read(_ before: State, _ stamps: [FileStamp?]) -> State {

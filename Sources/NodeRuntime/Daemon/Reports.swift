@@ -53,7 +53,7 @@ extension ReportEvent.Origin {
 
   /// By the names that its certificate shows, else by where it comes from.
   static func peer(_ peer: Peer) -> Self {
-    if !peer.names.isEmpty { return .peer(peer.shownNames) }
+    if !peer.names.isEmpty || !peer.servers.isEmpty { return .peer(peer.shownNames) }
     return .stranger((try? Address(peer.address))?.network ?? peer.address)
   }
 }
@@ -61,7 +61,8 @@ extension ReportEvent.Origin {
 extension Peer {
   /// A certificate may carry a thousand.
   fileprivate var shownNames: String {
-    names.prefix(8).joined(separator: ",") + (names.count > 8 ? ",..." : "")
+    let all = names + servers.filter { !names.contains($0) }
+    return all.prefix(8).joined(separator: ",") + (all.count > 8 ? ",..." : "")
   }
 }
 
@@ -255,6 +256,14 @@ extension ServerReport {
         .error, "set apart", "the store refuses this file: nothing of it is stored until a restart, others go on",
         of: .host(key.host), subject: key.file.text,
         ["host": key.host.text, "file": key.file.text, "path": path.escaped, "why": why])
+    case .peerConnected(let name, let isDialed):
+      ReportEvent(
+        .notice, "peer connected", "a peer is connected", of: .peer(name),
+        ["server": name, "by": isDialed ? "this server" : "the peer"])
+    case .peerDisconnected(let name, let why):
+      ReportEvent(
+        .warning, "peer disconnected", "the connection to a peer ended; it is tried again", of: .peer(name),
+        ["server": name, "why": why])
     case .storeBlocked(let why):
       ReportEvent(
         .error, "store blocked", "nothing can be stored: is the disk full? Hosts keep their bytes and try again",

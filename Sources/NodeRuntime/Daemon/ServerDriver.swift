@@ -16,7 +16,9 @@ final class ServerDriver: @unchecked Sendable {
   private let counter: StartCounter
   private let files: LinuxServerFiles
   /// The keys as they are now.
-  private let tls: () throws(TransportError) -> TLSContext
+  private let tls: (TLSContext.Side) throws(TransportError) -> TLSContext
+  private let peers: [Destination]
+  private var attempts: [Int: Int] = [:]
   private let listener: SocketDescriptor
   private let loop: EventLoop
   private let workers: Workers
@@ -35,6 +37,8 @@ final class ServerDriver: @unchecked Sendable {
   /// Payload taken from sockets since the start.
   private(set) var receivedBytes: UInt64 = 0
   private var lastPayload: UInt64 = 0
+  /// Called when what existed at `settle` is on every peer, and theirs here.
+  var onSettled: (UInt64) -> Void = { _ in }
   private let inputs = InputQueue<ServerInput>()
   private var effects: [ServerEffect] = []
 
@@ -49,7 +53,8 @@ final class ServerDriver: @unchecked Sendable {
   init(
     settings: ServerSettings, verifier: any SignatureVerifier, store: LMDBServerStore<SHA256Tree>,
     counter: StartCounter, files: LinuxServerFiles,
-    tls: @escaping () throws(TransportError) -> TLSContext, listener: consuming SocketDescriptor,
+    tls: @escaping (TLSContext.Side) throws(TransportError) -> TLSContext, peers: [Destination],
+    listener: consuming SocketDescriptor,
     loop: EventLoop, workers: Workers, connections: ConnectionNumbers,
     report: @escaping (ServerReport) -> Void,
     halt: @escaping (String) -> Void, onLinkFailure: @escaping (HostName, BytePath, String) -> Void
@@ -59,6 +64,7 @@ final class ServerDriver: @unchecked Sendable {
     self.counter = counter
     self.files = files
     self.tls = tls
+    self.peers = peers
     self.listener = listener
     lobby = Lobby(places: min(Self.strangerLimit, LinuxHostFiles.raisedDescriptorLimit() / Self.strangerShare))
     self.loop = loop
@@ -71,10 +77,13 @@ final class ServerDriver: @unchecked Sendable {
 
   func start(counterMatches: Bool) throws {
     isOlder = !counterMatches
+    var cursors: [String: FeedCursor] = [:]
+    for peer in peers { cursors[peer.name] = try store.cursor(of: peer.name) }
     take(
       .started(
         journals: try store.journals(), left: try store.leftUnfinished(promises: machine.settings.limits.promiseWindow),
-        totals: try store.totals(), counterMatches: counterMatches, number: store.number))
+        totals: try store.totals(), counterMatches: counterMatches, number: store.number, feed: try store.feed(),
+        cursors: cursors))
   }
 
   var oldReader: OldReader? { store.oldReader }
@@ -101,7 +110,10 @@ final class ServerDriver: @unchecked Sendable {
     case .repair(let row, let leftover): repair(row, leftover: leftover)
     case .serve: serve()
     case .send(let connection, let frame):
-      if case .welcome = frame { welcome(connection) }
+      switch frame {
+      case .welcome, .peerHello: welcome(connection)
+      default: break
+      }
       links[connection]?.send(frame)
     case .pause(let connection): links[connection]?.pause()
     case .resume(let connection): links[connection]?.resume()
@@ -113,6 +125,12 @@ final class ServerDriver: @unchecked Sendable {
     case .load(let id, let query): load(id, query)
     case .forget(let key): workers.submit(.received, .string(key)) { [files] in files.forget(key) }
     case .commit(let batch, let log): commit(batch, log)
+    case .dial(let index): dial(index)
+    case .computeRoot(let id, let key, let segment, let length):
+      ask(.plainFiles, .string(key)) { [files] in .rootComputed(id, files.root(of: key, in: segment, length: length)) }
+    case .supply(let link, let channel, let key, let segment, let header):
+      supply(link, channel, key, segment, header)
+    case .settled(let token): onSettled(token)
     case .halt(let reason): halt(reason)
     case .report(let event): report(event)
     }
@@ -250,6 +268,59 @@ final class ServerDriver: @unchecked Sendable {
     }
   }
 
+  // MARK: Peers
+
+  private func supply(
+    _ id: ConnectionID, _ channel: UInt32, _ key: StringKey, _ segment: Segment, _ header: PayloadHeader
+  ) {
+    workers.submit(.plainFiles, .string(key)) { [loop, files] in
+      // One behind the other: the channel's number speaks of the next frame.
+      let head = Frame.channel(channel).encoded() + Frame.payload(header).encoded()
+      let frame = files.read(key, in: segment, offset: header.offset, count: header.length, behind: head)
+      loop.post { [weak self] in
+        guard let self else { return }
+        guard let frame else { return take(.supplied(id, channel: channel, end: header.end, isSent: false)) }
+        links[id]?.send(payload: frame) { [weak self] in
+          self?.take(.supplied(id, channel: channel, end: header.end, isSent: true))
+        }
+      }
+    }
+  }
+
+  private func dial(_ index: Int) {
+    let peer = peers[index]
+    attempts[index, default: 0] += 1
+    let attempt = attempts[index, default: 0]
+    workers.submit(.names(peer.name), .resolve(peer.name)) { [loop] in
+      let answer = peer.resolve(attempt)
+      loop.post { [weak self] in self?.dial(index, answer) }
+    }
+  }
+
+  private func dial(_ index: Int, _ address: Result<SocketAddress, TransportError>) {
+    do {
+      let address = try address.get()
+      let link = Link(
+        id: connections.next(), session: try tls(.client).connect(on: .connecting(to: address), to: peers[index].name),
+        isConnecting: true, to: .peer, address: address.description, limits: machine.settings.limits, loop: loop
+      ) { [weak self] link, event in self?.handle(event, on: link, dialing: index) }
+      links[link.id] = link
+      link.start()
+    } catch {
+      take(.undialed(index, "\(error)"))
+    }
+  }
+
+  private func handle(_ event: Link.Event, on link: Link, dialing index: Int) {
+    switch event {
+    case .open: take(.dialed(index, link.id, Peer(link)))
+    case .closed(let reason) where !link.wasOpen:
+      links[link.id] = nil
+      take(.undialed(index, reason))
+    default: handle(event, on: link)
+    }
+  }
+
   // MARK: Connections
 
   private func serve() {
@@ -283,7 +354,9 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func accept(_ socket: consuming SocketDescriptor, from address: SocketAddress) {
-    guard links.count - lobby.count < Self.connectionLimit, let session = try? tls().accept(on: socket) else { return }
+    guard links.count - lobby.count < Self.connectionLimit, let session = try? tls(.server).accept(on: socket) else {
+      return
+    }
     let link = Link(
       id: connections.next(), session: session, isConnecting: false, address: address.description,
       limits: machine.settings.limits, loop: loop
@@ -304,7 +377,7 @@ final class ServerDriver: @unchecked Sendable {
   private func handle(_ event: Link.Event, on link: Link) {
     switch event {
     case .open:
-      take(.accepted(link.id, Peer(names: link.peer?.writableHosts ?? [], address: link.address)))
+      take(.accepted(link.id, Peer(link)))
     case .answered: lobby.answered(link.id)
     case .heard: take(.progress(link.id))
     case .wasted(let cost): take(.wasted(link.id, cost))
@@ -325,5 +398,12 @@ final class ServerDriver: @unchecked Sendable {
         report(.peerRefused(Peer(names: [], address: link.address), .other, "TLS handshake: \(reason)"))
       }
     }
+  }
+}
+
+extension Peer {
+  fileprivate init(_ link: Link) {
+    self.init(
+      names: link.peer?.writableHosts ?? [], servers: link.peer?.serverNames ?? [], address: link.address)
   }
 }

@@ -12,7 +12,8 @@ enum WorkKey: Hashable, Sendable {
   case connection(ConnectionID)
   /// A file's bytes for one server.
   case sending(ConnectionID, FileID)
-  case resolve(ServerIndex)
+  /// By its name.
+  case resolve(String)
   /// One commit at a time for each store.
   case hostCommit, serverCommit
   case reading(ReadID, HostName?)
@@ -47,8 +48,8 @@ enum Lane: WorkLane {
   case plainFiles, sync, links
   /// Directories, followed files, and these for sending, by file system.
   case listings(Mount), followed(Mount), sending(Mount)
-  /// Addresses of a server.
-  case names(ServerIndex)
+  /// The address of a server, by its name.
+  case names(String)
 
   var width: Int {
     switch self {

@@ -44,7 +44,9 @@ extension Node: NodeControl {
     // Belongs to the loop's thread.
     let begun = Box<UInt64?>(nil)
     loop.post { [self] in
-      guard let host else {
+      let peered = configuration.server?.peers.isEmpty == false ? server : nil
+      let parts: Set<Settlements.Part> = Set((host == nil ? [] : [.servers]) + (peered == nil ? [] : [.peers]))
+      guard !parts.isEmpty else {
         // Without peers a server owes nothing to anyone; what hosts are still sending isn't its own yet.
         let status = status()
         return done(SettleResult(reached: status.settled, unsettled: [], status: status))
@@ -52,23 +54,31 @@ extension Node: NodeControl {
       let token = settlements.nextToken()
       begun.value = token
       let limit = loop.schedule(after: timeout) { [unowned self] in
-        let result = SettleResult(reached: false, unsettled: unsettled(token), status: status())
-        host.take(.cancelSettle(token: token))
-        settlements.end(token, result)
+        endSettling(token, SettleResult(reached: false, unsettled: unsettled(token), status: status()))
       }
-      settlements.wait(token, until: limit, done: done)
-      host.onSettled = { [unowned self] token in
-        settlements.end(token, SettleResult(reached: true, unsettled: [], status: status()))
-      }
-      host.take(.settle(token: token))
+      settlements.wait(token, for: parts, until: limit, done: done)
+      host?.onSettled = { [unowned self] in settled($0, .servers) }
+      peered?.onSettled = { [unowned self] in settled($0, .peers) }
+      host?.take(.settle(token: token))
+      peered?.take(.settle(token: token))
     }
     return { [self] in
       loop.post { [self] in
         guard let token = begun.value, settlements.isWaiting(token) else { return }
-        host?.take(.cancelSettle(token: token))
-        settlements.end(token, SettleResult(reached: false, unsettled: [], status: status()))
+        endSettling(token, SettleResult(reached: false, unsettled: [], status: status()))
       }
     }
+  }
+
+  private func settled(_ token: UInt64, _ part: Settlements.Part) {
+    guard settlements.reached(token, part) else { return }
+    settlements.end(token, SettleResult(reached: true, unsettled: [], status: status()))
+  }
+
+  private func endSettling(_ token: UInt64, _ result: SettleResult) {
+    host?.take(.cancelSettle(token: token))
+    server?.take(.cancelSettle(token: token))
+    settlements.end(token, result)
   }
 
   /// With the gaps, their number and their list from one reading, which may take long and would keep the loop from
@@ -195,19 +205,35 @@ extension Node: NodeControl {
     if seen.failing > 0 { status.alarms.append("\(seen.failing) plain files can't be written at present") }
     status.alarms += logMounts?.alarms ?? []
     if configuration.host == nil { status.settled = status.settled && status.alarms.isEmpty }
-    for peer in configuration.server?.peers ?? [] {
-      status.peers.append(
-        .init(
-          name: peer.name.text, address: peer.address.description, connected: false,
-          lastError: "synchronisation between servers is not part of this version"))
+    for (peer, section) in zip(seen.peers, configuration.server?.peers ?? []) {
+      var shown = NodeStatus.Peer(
+        name: peer.name, address: section.address.description, connected: peer.isConnected, lastError: peer.lastError)
+      shown.lagEvents = peer.lackingThere
+      shown.lackingEvents = peer.lacking
+      shown.equal = peer.isConnected ? peer.isEqual : nil
+      status.peers.append(shown)
     }
+    if !seen.peers.allSatisfy(\.isEqual) { status.settled = false }
   }
 
   private static func refusedByStore(_ count: Int, _ what: String) -> String {
     "\(count) \(what) set apart until a restart: the store refuses them"
   }
 
-  private func unsettled(_ token: UInt64) -> [SettleResult.Unsettled] {
+  private func unsettled(_ token: UInt64) -> [SettleResult.Unsettled] { unsettledByHost(token) + unsettledByPeers() }
+
+  private func unsettledByPeers() -> [SettleResult.Unsettled] {
+    let peers = server?.machine.status.peers ?? []
+    return peers.filter { !$0.isEqual }.map { peer in
+      let why =
+        peer.isConnected
+        ? "\(peer.lacking) changes of its are not held here, or not compared yet, and \(peer.lackingThere) of this server's there"
+        : "not connected" + (peer.lastError.map { ": \($0)" } ?? "")
+      return .init(server: peer.name, file: nil, path: "what the two hold", noted: 0, durable: 0, reason: why)
+    }
+  }
+
+  private func unsettledByHost(_ token: UInt64) -> [SettleResult.Unsettled] {
     guard let host else { return [] }
     let status = host.machine.status
     guard let seen = status.settlements.first(where: { $0.token == token }) else { return [] }

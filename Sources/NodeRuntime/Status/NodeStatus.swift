@@ -97,12 +97,20 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     package var address: String
     package var connected: Bool
     package var lagBytes: UInt64 = 0
+    /// Changes of this server's that the peer doesn't hold, and of the peer's that aren't held here.
     package var lagEvents: UInt64 = 0
+    package var lackingEvents: UInt64 = 0
     package var lagSeconds: Double = 0
     @Null package var lastError: String?
     /// Over all maximal strings (M2); null while it isn't known.
     @Null package var digest: String?
+    /// Each holds all that the other announced; null while they aren't connected.
     @Null package var equal: Bool?
+
+    package var summary: String {
+      if !connected { return lastError ?? "not connected" }
+      return equal == true ? "equal" : "\(lackingEvents) changes to get, \(lagEvents) for it to get"
+    }
     package init(name: String, address: String, connected: Bool, lastError: String?) {
       self.name = name
       self.address = address

@@ -2,7 +2,11 @@ import JournalModel
 
 /// Those who wait for `status --settled`. Belongs to the loop's thread.
 struct Settlements {
+  /// What is waited for.
+  enum Part: Hashable { case servers, peers }
+
   private struct Waiter {
+    var parts: Set<Part>
     let done: @Sendable (SettleResult) -> Void
     let limit: EventLoop.Timer
   }
@@ -14,8 +18,17 @@ struct Settlements {
     return last
   }
 
-  mutating func wait(_ token: UInt64, until limit: EventLoop.Timer, done: @escaping @Sendable (SettleResult) -> Void) {
-    waiters[token] = Waiter(done: done, limit: limit)
+  mutating func wait(
+    _ token: UInt64, for parts: Set<Part>, until limit: EventLoop.Timer,
+    done: @escaping @Sendable (SettleResult) -> Void
+  ) {
+    waiters[token] = Waiter(parts: parts, done: done, limit: limit)
+  }
+
+  /// True when that was the last that somebody waited for.
+  mutating func reached(_ token: UInt64, _ part: Part) -> Bool {
+    waiters[token]?.parts.remove(part)
+    return waiters[token]?.parts.isEmpty ?? false
   }
 
   func isWaiting(_ token: UInt64) -> Bool { waiters[token] != nil }

@@ -72,7 +72,7 @@ enum StatusPage {
   }
 
   private static func peers(_ status: NodeStatus) -> String {
-    table(["Peer", ""], status.peers.map { ["<td>\(text($0.name))", "<td>\(text($0.lastError ?? "connected"))"] })
+    table(["Peer", ""], status.peers.map { ["<td>\(text($0.name))", "<td>\(text($0.summary))"] })
   }
 
   private static func waiting(_ status: NodeStatus) -> String {

@@ -11,7 +11,7 @@ package struct StatusText {
     ]
     lines += status.alarms.map { "ALARM: \(shown($0, limit: 500))" }
     lines += Self.servers(status) + Self.hosts(status)
-    lines += status.peers.map { "peer \($0.name): \(shown($0.lastError ?? "connected", limit: 300))" }
+    lines += status.peers.map { "peer \($0.name): \(shown($0.summary, limit: 300))" }
     if status.files.held > 0 {
       lines.append(
         "\(Self.count(status.files.held, "deleted file")) kept open for servers that lack them: "

@@ -1,0 +1,336 @@
+import JournalModel
+import JournalStore
+import WireProtocol
+
+/// A server that this one synchronises with, as configured.
+struct PeerServer {
+  enum Dialing {
+    case idle
+    case waiting(until: Instant)
+    case underWay
+  }
+  let name: String
+  /// How far its feed is durably held here.
+  var cursor: FeedCursor?
+  /// The connection in use, once both said hello.
+  var link: ConnectionID?
+  var dialing = Dialing.idle
+  var attempts: UInt64 = 0
+  var lastError: String?
+
+  init(name: String) { self.name = name }
+}
+
+/// A connection to a peer.
+struct PeerLink {
+  /// Its index.
+  let peer: Int
+  /// This side connected.
+  let isDialed: Bool
+  let began: Instant
+  var hasGreeted = false
+  /// Of which channel the next frame is.
+  private var ofChannel: UInt32?
+  private var lastOpened: UInt32?
+  var feed = FeedReader()
+  var intake = PeerIntake()
+  /// What the other side takes, by the channels that it opened.
+  var supplies: [UInt32: Supply] = [:]
+
+  init(peer: Int, isDialed: Bool, at now: Instant) {
+    began = now
+    self.peer = peer
+    self.isDialed = isDialed
+  }
+
+  /// Frames of payload on their way, and of records that aren't acknowledged: all are in memory at one side or the other.
+  var sending: Int { supplies.values.count { $0.sending != nil } }
+  var ahead: Int { supplies.values.saturatingSum(\.ahead.count) }
+  var wants: Int { supplies.values.saturatingSum(\.wants.count) }
+  /// That one side may have open.
+  static var mostChannels: Int { 64 }
+  /// The channel that was served last: others come before it.
+  var served: UInt32 = 0
+
+  mutating func expect(_ channel: UInt32) { ofChannel = channel }
+
+  mutating func takeChannel() -> UInt32? {
+    defer { ofChannel = nil }
+    return ofChannel
+  }
+
+  /// Each side has every other number.
+  mutating func nextChannel() -> UInt32? {
+    let first: UInt32 = isDialed ? 0 : 1
+    if let last = lastOpened, last > .max - 2 { return nil }
+    let next = lastOpened.map { $0 + 2 } ?? first
+    lastOpened = next
+    return next
+  }
+
+  func isTheirs(_ channel: UInt32) -> Bool { (channel % 2 == 0) != isDialed }
+}
+
+/// What is announced to a peer, in the order of the feed.
+struct FeedReader {
+  /// Everything up to here was announced.
+  var position: UInt64 = 0
+  /// The greatest number that the store had when it was last read.
+  var last: UInt64 = 0
+  /// There may be more.
+  var isBehind = false
+  private(set) var isReading = false
+  /// What was announced, and the other side hasn't noted.
+  private var ahead = Fifo<UInt64>()
+  private(set) var held: UInt64 = 0
+  /// What was announced of each journal last.
+  var journals: [HostJournal: [TreeHead]] = [:]
+  /// Pings that are answered behind the next announcement that is read; behind the one that is being read.
+  private var asked: [UInt64] = []
+  private var answering: [UInt64] = []
+
+  var isAsked: Bool { !asked.isEmpty }
+
+  mutating func ask(_ nonce: UInt64) {
+    asked.append(nonce)
+    isBehind = true
+  }
+
+  mutating func beginReading() {
+    isReading = true
+    // What is committed from now on may not be in the answer.
+    isBehind = false
+    (answering, asked) = (asked, [])
+  }
+
+  /// Returns the pings that are answered now.
+  mutating func endReading() -> [UInt64] {
+    isReading = false
+    defer { answering = [] }
+    return answering
+  }
+
+  /// More than that isn't announced before the other side noted some of it.
+  func room(_ limits: Limits) -> Int { max(0, limits.announcementsAhead - ahead.count) }
+
+  mutating func announced(_ change: Change) {
+    position = change.number
+    ahead.append(change.number)
+    if case .journal(let journal) = change.subject { journals[journal] = change.heads }
+  }
+
+  /// False if that was never announced.
+  mutating func take(_ noted: Noted) -> Bool {
+    guard noted.noted <= position, noted.held <= position else { return false }
+    while let first = ahead.first, first <= noted.noted { _ = ahead.popFirst() }
+    held = max(held, noted.held)
+    return true
+  }
+}
+
+/// What a peer announced and this server doesn't hold, or doesn't know whether it does.
+struct Lack {
+  enum State {
+    /// In the queue of those that are looked at.
+    case unchecked
+    /// Its rows are being read, or a root is being computed.
+    case reading, comparing(Comparison)
+    /// Looked at again when something of it is committed, or then.
+    case later(Instant)
+    /// It is to be asked for when others are done.
+    case waiting(TreeHead, held: [TreeHead])
+    /// Asked for on this channel. So many strings had that length.
+    case wanted(ConnectionID, TreeHead, having: Int)
+  }
+  var number: UInt64
+  var heads: [TreeHead]
+  /// Those of them, or of earlier ones, that something longer begins with.
+  var covered: Set<TreeHead> = []
+  var publicKey: Digest?
+  var since: Instant
+  var state = State.unchecked
+  /// How much was held when it was last looked at.
+  var progress: UInt64 = 0
+  /// How often it was asked for in vain.
+  var attempts = 0
+  /// In the queue of those that are looked at, or being read for it.
+  var isQueued = false
+
+  var isToBeJudged: Bool {
+    switch state {
+    case .unchecked, .wanted: true
+    case .reading, .comparing, .later, .waiting: false
+    }
+  }
+}
+
+/// Whether longer strings have what was announced.
+struct Comparison {
+  struct Question {
+    var head: TreeHead
+    var key: StringKey
+    var segment: Segment
+  }
+  /// The first one is asked.
+  var questions: [Question]
+  var lacking: [TreeHead]
+  var held: [TreeHead]
+  var asked: RootID?
+}
+
+/// What a peer announced: of each subject the newest, until it is held.
+struct PeerIntake {
+  var hasBegun = false
+  /// In which the peer gave the last number; nil until something was announced.
+  var life: UUIDBytes?
+  /// Everything up to here was announced.
+  var last: UInt64 = 0
+  /// The greatest number that the peer gave.
+  var end: UInt64 = 0
+  private(set) var lacks: [ChangedSubject: Lack] = [:]
+  /// By number; those that have another one by now are over.
+  private var order = Fifo<(number: UInt64, subject: ChangedSubject)>()
+  var unchecked = Fifo<ChangedSubject>()
+  var later = Heap<Instant, ChangedSubject>()
+  var waiting = Fifo<ChangedSubject>()
+  var isReading = false
+  /// Those whose rows are read when the present reading is done.
+  var unread: [ChangedSubject] = []
+  /// Asked for and not answered, in all and by channel.
+  private(set) var wanted = 0
+  var wantedOn: [ConnectionID: Int] = [:]
+  /// The least number of what was given up: nothing from there on counts as held before it is announced again.
+  private(set) var floor: UInt64?
+  /// Channels that this side opened; by journal; and of each host the one that was used last.
+  var channels: [UInt32: ConnectionID] = [:]
+  var byJournal: [HostJournal: ConnectionID] = [:]
+  var byHost: [HostName: ConnectionID] = [:]
+  /// What the peer was told last, and when.
+  var told = Noted(noted: 0, held: 0)
+  var toldAt = Instant(nanoseconds: 0)
+
+  /// Up to here everything is held.
+  var held: UInt64 { min(order.first.map { $0.number - 1 } ?? last, floor.map { $0 - 1 } ?? .max) }
+  var cursor: FeedCursor? { life.map { FeedCursor(life: $0, held: held, seen: end) } }
+  var count: Int { lacks.count }
+  subscript(_ subject: ChangedSubject) -> Lack? { lacks[subject] }
+
+  mutating func endReading() {
+    isReading = false
+    for subject in unread { unchecked.append(subject) }
+    unread = []
+  }
+
+  mutating func put(_ lack: Lack, for subject: ChangedSubject) {
+    if lacks.updateValue(lack, forKey: subject)?.number != lack.number {
+      order.append((lack.number, subject))
+    }
+    trim()
+  }
+
+  mutating func change(_ subject: ChangedSubject, _ body: (inout Lack) -> Void) {
+    guard var lack = lacks.removeValue(forKey: subject) else { return }
+    body(&lack)
+    lacks[subject] = lack
+  }
+
+  mutating func noteWanted(on channel: ConnectionID, _ change: Int) {
+    wanted += change
+    let left = (wantedOn[channel] ?? 0) + change
+    wantedOn[channel] = left > 0 ? left : nil
+  }
+
+  mutating func giveUp(_ subject: ChangedSubject) {
+    if let number = lacks[subject]?.number { floor = min(floor ?? .max, number) }
+    remove(subject)
+  }
+
+  mutating func remove(_ subject: ChangedSubject) {
+    lacks[subject] = nil
+    trim()
+  }
+
+  private mutating func trim() {
+    while let first = order.first, lacks[first.subject]?.number != first.number { _ = order.popFirst() }
+    guard order.count > 2 * lacks.count + 64 else { return }
+    order.removeAll()
+    for (subject, lack) in lacks.sorted(by: { $0.value.number < $1.value.number }) {
+      order.append((lack.number, subject))
+    }
+  }
+
+  /// Those that were asked for on a channel.
+  func wanted(on id: ConnectionID) -> [ChangedSubject] {
+    lacks.filter { if case .wanted(id, _, _) = $0.value.state { true } else { false } }
+      .sorted { $0.value.number < $1.value.number }.map(\.key)
+  }
+}
+
+/// What the other side of a channel asked for, and how far it has it.
+struct Supply {
+  enum Want {
+    case records(TreeHead)
+    case bytes(WantedBytes)
+  }
+  enum Work {
+    case none
+    /// Of its sequences the one with this head is looked for, or where one and what the other side holds part.
+    case choosing(TreeHead, [SequenceKey])
+    case joining(SequenceKey, [TreeHead])
+    case asking(SequenceKey)
+    /// Records go on, up to this length at least.
+    case records(upTo: UInt64)
+    case reading(WantedBytes)
+    /// Which of its strings has what is wanted; from which of the heads on one of them goes on.
+    case choosingString(WantedBytes, [StoredString], rows: [StoredString])
+    case joiningString(WantedBytes, StoredString, [TreeHead], rows: [StoredString])
+    case bytes(WantedBytes, StoredString, rows: [StoredString], next: UInt64)
+  }
+  let journal: HostJournal
+  /// Nil until the other side said welcome.
+  var heads: [TreeHead]?
+  var credit: UInt64 = 0
+  var spent: UInt64 = 0
+  var wants = Fifo<Want>()
+  var work = Work.none
+  /// Records go on with this sequence; so many were sent, and so many acknowledged.
+  var sequence: SequenceKey?
+  var sent: UInt64 = 0
+  var acknowledged: UInt64 = 0
+  /// The ends of the frames that aren't acknowledged.
+  var ahead = Fifo<UInt64>()
+  var isReading = false
+  /// Where the other side's sequences and this one are one was asked.
+  var hasAsked = false
+  /// The end of the frame on its way.
+  var sending: UInt64?
+
+  /// Of records of one channel and of all; of payload of all.
+  static var mostAhead: Int { 4 }
+  static var mostAheadOfAll: Int { 16 }
+  static var mostSending: Int { 4 }
+
+  init(journal: HostJournal) { self.journal = journal }
+}
+
+/// What a root is computed for.
+enum RootQuestion {
+  case announced(ConnectionID, ChangedSubject)
+  case supply(ConnectionID, channel: UInt32)
+}
+
+extension StoredString {
+  /// Which of a file's strings has this one's byte at an offset in its plain file.
+  func holder(of offset: UInt64, among rows: [StoredString]) -> (row: StoredString, end: UInt64)? {
+    var (row, end) = (self, committed)
+    while offset < row.start {
+      end = min(end, row.start)
+      guard let branch = row.branch, let base = rows.first(where: { $0.key.string == branch.base }), base.key < row.key
+      else { return nil }
+      row = base
+    }
+    return offset < end ? (row, end) : nil
+  }
+
+  var head: TreeHead { TreeHead(length: committed, root: root) }
+}

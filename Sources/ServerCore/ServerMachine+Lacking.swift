@@ -1,0 +1,498 @@
+import JournalModel
+import JournalStore
+import MerkleLog
+import WireProtocol
+
+// What peers announced (M3) is compared with what is held, at this server's own pace. What is lacking is asked for, unless
+// its host is delivering it: in normal operation each byte moves once. It comes on a channel, which for all that follows is
+// a connection of its host: nothing of it is taken on a peer's word.
+//
+// Whether a longer string or sequence begins with what was announced, its tree says. As long as it grows that isn't asked:
+// the next announcement may be equal.
+
+extension ServerMachine where H.Value == Digest {
+  // MARK: Announcements
+
+  mutating func feedBegins(after number: UInt64, on id: ConnectionID) {
+    guard links[id]?.intake.hasBegun == false else { return violated(id, "a second feed") }
+    links[id]?.intake.hasBegun = true
+    links[id]?.intake.last = number
+    links[id]?.intake.end = number
+    links[id]?.intake.told = Noted(noted: number, held: 0)
+  }
+
+  mutating func announced(_ announcement: Announcement, on id: ConnectionID) {
+    guard links[id]?.intake.hasBegun == true else { return violated(id, "an announcement before the feed") }
+    guard links[id]?.intake.count ?? 0 < 2 * (limits.announcementsAhead + FrameBounds.announcements) else {
+      return violated(id, "more is announced than was noted")
+    }
+    for change in announcement.changes {
+      guard change.number >= links[id]?.intake.last ?? 0, change.number <= announcement.last else {
+        return violated(id, "changes that aren't in the order of their numbers")
+      }
+      links[id]?.intake.last = change.number
+      take(change, on: id)
+    }
+    links[id]?.intake.end = announcement.last
+    links[id]?.intake.life = announcement.life
+  }
+
+  private mutating func take(_ change: Change, on id: ConnectionID) {
+    var lack = links[id]?.intake[change.subject] ?? Lack(number: 0, heads: [], publicKey: nil, since: now)
+    let isNew = lack.heads.isEmpty
+    lack.number = change.number
+    lack.heads = change.heads
+    lack.publicKey = change.publicKey
+    lack.covered.formIntersection(change.heads)
+    links[id]?.intake.put(lack, for: change.subject)
+    if isNew {
+      enqueue(change.subject, on: id)
+    } else if lack.attempts == 0 {
+      // One that failed is tried again at its time, however often it is announced.
+      lookAgain(change.subject, on: id)
+    }
+  }
+
+  /// Something of it was committed, or announced.
+  mutating func lookAgain(_ subject: ChangedSubject, on id: ConnectionID) {
+    switch links[id]?.intake[subject]?.state {
+    case .later, .waiting: links[id]?.intake.change(subject) { $0.state = .unchecked }
+    // It is asked for until it is known to be held.
+    case .wanted: break
+    case .unchecked, .reading, .comparing, nil: return
+    }
+    enqueue(subject, on: id)
+  }
+
+  private mutating func enqueue(_ subject: ChangedSubject, on id: ConnectionID) {
+    guard links[id]?.intake[subject]?.isQueued == false else { return }
+    links[id]?.intake.change(subject) { $0.isQueued = true }
+    links[id]?.intake.unchecked.append(subject)
+    dueLinks.insert(id)
+  }
+
+  private mutating func later(_ subject: ChangedSubject, at time: Instant, on id: ConnectionID) {
+    links[id]?.intake.change(subject) { $0.state = .later(time) }
+    links[id]?.intake.later.push(time, subject)
+  }
+
+  // MARK: Looking
+
+  /// Files that are looked up in one reading.
+  private static var filesPerReading: Int { 256 }
+
+  mutating func lookAtAnnounced(_ id: ConnectionID) {
+    while let (due, subject) = links[id]?.intake.later.pop(if: { $0 <= now }) {
+      if case .later(due)? = links[id]?.intake[subject]?.state { lookAgain(subject, on: id) }
+    }
+    var unknown: [FileKey] = []
+    while unknown.count < Self.filesPerReading, let subject = links[id]?.intake.unchecked.popFirst() {
+      guard let lack = links[id]?.intake[subject] else { continue }
+      guard lack.isToBeJudged else {
+        // It failed, or went on, since it was queued. What is being read counts as queued until the answer comes.
+        if case .reading = lack.state { continue }
+        links[id]?.intake.change(subject) { $0.isQueued = false }
+        continue
+      }
+      switch subject {
+      case .journal(let journal):
+        links[id]?.intake.change(subject) { $0.isQueued = false }
+        judge(subject, held: heads(of: journal).map { TreeHead(length: $0.length, root: $0.root) }, [], on: id)
+      case .file(let key):
+        if let first = stringIndex[key] {
+          links[id]?.intake.change(subject) { $0.isQueued = false }
+          judge(subject, rows: all(first).map { strings[$0].row }, on: id)
+        } else if links[id]?.intake.isReading == true {
+          links[id]?.intake.unread.append(subject)
+        } else {
+          unknown.append(key)
+        }
+      }
+    }
+    guard !unknown.isEmpty else { return }
+    links[id]?.intake.isReading = true
+    for key in unknown {
+      links[id]?.intake.change(.file(key)) { if case .unchecked = $0.state { $0.state = .reading } }
+    }
+    read(.rows(unknown), for: .announced(id))
+  }
+
+  mutating func announcedRead(_ files: [LoadedFile], on id: ConnectionID) {
+    guard links[id] != nil else { return }
+    links[id]?.intake.endReading()
+    dueLinks.insert(id)
+    for file in files {
+      let subject = ChangedSubject.file(file.key)
+      // It may have come into memory, and have grown.
+      let rows = stringIndex[file.key].map { all($0).map { strings[$0].row } }
+      guard links[id]?.intake[subject]?.isQueued == true else { continue }
+      links[id]?.intake.change(subject) {
+        $0.isQueued = false
+        if case .reading = $0.state { $0.state = .unchecked }
+      }
+      judge(subject, rows: rows ?? [file.row].compactMap { $0 } + file.branches.map(\.row), on: id)
+    }
+  }
+
+  private mutating func judge(_ subject: ChangedSubject, rows: [StoredString], on id: ConnectionID) {
+    let rows = rows.filter(\.isDistinct)
+    judge(subject, held: rows.map(\.head), rows, on: id)
+  }
+
+  private mutating func judge(
+    _ subject: ChangedSubject, held: [TreeHead], _ rows: [StoredString], on id: ConnectionID
+  ) {
+    guard let lack = links[id]?.intake[subject] else { return }
+    if case .wanted(_, let head, let having) = lack.state {
+      // It is on its way until there is a string more that has as much.
+      guard held.contains(head) || having < held.count(where: { $0.length >= head.length }) else { return }
+      endWant(subject, on: id)
+    }
+    let missing = lack.heads.filter { !held.contains($0) && !lack.covered.contains($0) }
+    if missing.isEmpty { return resolve(subject, on: id) }
+    let greatest = held.map(\.length).max() ?? 0
+    if let time = patience(lack, subject.host, holding: greatest) {
+      links[id]?.intake.change(subject) { $0.progress = greatest }
+      return later(subject, at: time, on: id)
+    }
+    // What is shorter than something held comes first: while one of several grows, the others would never be asked for.
+    let unknown = missing.filter { $0.length <= greatest }
+    if unknown.isEmpty, let lacking = missing.min(by: { $0.length < $1.length }) {
+      return want(subject, lacking, held: held, on: id)
+    }
+    compare(subject, unknown, held: held, rows, on: id)
+  }
+
+  /// What its host is delivering itself is waited for: a little at first, then as long as it grows.
+  private func patience(_ lack: Lack, _ host: HostName, holding length: UInt64) -> Instant? {
+    guard let tally = tallyIndex[host], tallies[tally].connections > 0 else { return nil }
+    let end = lack.since + (length > lack.progress ? limits.peerPatienceMost : limits.peerPatience)
+    return now < end ? min(end, now + limits.peerPatience) : nil
+  }
+
+  private mutating func resolve(_ subject: ChangedSubject, on id: ConnectionID) {
+    links[id]?.intake.remove(subject)
+    if areCursorsBehind(id), cursorsDue == nil { cursorsDue = now + Self.cursorInterval }
+  }
+
+  // MARK: Comparing
+
+  private mutating func compare(
+    _ subject: ChangedSubject, _ missing: [TreeHead], held: [TreeHead], _ rows: [StoredString], on id: ConnectionID
+  ) {
+    var comparison = Comparison(questions: [], lacking: missing, held: held)
+    switch subject {
+    case .journal(let journal):
+      links[id]?.intake.change(subject) { $0.state = .comparing(comparison) }
+      read(.beginnings(journal, length: missing[0].length), for: .compared(id, journal))
+    case .file:
+      for head in missing {
+        for row in rows where row.committed > head.length {
+          guard let holder = row.holder(of: head.length - 1, among: rows)?.row else { continue }
+          let question = Comparison.Question(head: head, key: holder.key, segment: holder.segment)
+          if !comparison.questions.contains(where: { $0.head == head && $0.key == holder.key }) {
+            comparison.questions.append(question)
+          }
+        }
+      }
+      goOnComparing(subject, comparison, on: id)
+    }
+  }
+
+  private mutating func goOnComparing(_ subject: ChangedSubject, _ comparison: Comparison, on id: ConnectionID) {
+    guard let next = comparison.questions.first else {
+      guard let lacking = comparison.lacking.first else { return lookAgainCompared(subject, on: id) }
+      return want(subject, lacking, held: comparison.held, on: id)
+    }
+    let asked = ask(next.key, next.segment, next.head.length, for: .announced(id, subject))
+    var comparison = comparison
+    comparison.asked = asked
+    links[id]?.intake.change(subject) { $0.state = .comparing(comparison) }
+  }
+
+  @discardableResult
+  mutating func ask(_ key: StringKey, _ segment: Segment, _ length: UInt64, for question: RootQuestion) -> RootID {
+    lastRoot += 1
+    let id = RootID(lastRoot)
+    roots[id] = question
+    out.append(.computeRoot(id, key, segment, length: length))
+    return id
+  }
+
+  mutating func rootComputed(_ id: RootID, _ root: Digest?) {
+    switch roots.removeValue(forKey: id) {
+    case nil: break
+    case .announced(let link, let subject): compared(subject, id, root, on: link)
+    case .supply(let link, let channel): supplyRoot(root, on: link, channel)
+    }
+  }
+
+  private mutating func compared(
+    _ subject: ChangedSubject, _ question: RootID, _ root: Digest?, on id: ConnectionID
+  ) {
+    guard case .comparing(var comparison)? = links[id]?.intake[subject]?.state, comparison.asked == question else {
+      return
+    }
+    dueLinks.insert(id)
+    let asked = comparison.questions.removeFirst()
+    guard let root else { return failed(subject, on: id) }
+    if root == asked.head.root {
+      links[id]?.intake.change(subject) { $0.covered.insert(asked.head) }
+      comparison.lacking.removeAll { $0 == asked.head }
+      comparison.questions.removeAll { $0.head == asked.head }
+    }
+    goOnComparing(subject, comparison, on: id)
+  }
+
+  /// Sequences of a journal that have as many records.
+  mutating func comparedRead(_ beginnings: [JournalBeginning], of journal: HostJournal, on id: ConnectionID) {
+    let subject = ChangedSubject.journal(journal)
+    guard case .comparing(var comparison)? = links[id]?.intake[subject]?.state, let head = comparison.lacking.first
+    else {
+      return
+    }
+    dueLinks.insert(id)
+    let isHeld = beginnings.contains { Frontier<H>(size: $0.length, subtrees: $0.frontier).root == head.root }
+    guard isHeld else { return want(subject, head, held: comparison.held, on: id) }
+    links[id]?.intake.change(subject) { $0.covered.insert(head) }
+    comparison.lacking.removeFirst()
+    guard let next = comparison.lacking.first else { return lookAgainCompared(subject, on: id) }
+    links[id]?.intake.change(subject) { $0.state = .comparing(comparison) }
+    read(.beginnings(journal, length: next.length), for: .compared(id, journal))
+  }
+
+  /// All that was announced when it was begun is held; more may have been announced meanwhile.
+  private mutating func lookAgainCompared(_ subject: ChangedSubject, on id: ConnectionID) {
+    links[id]?.intake.change(subject) { $0.state = .unchecked }
+    enqueue(subject, on: id)
+  }
+
+  mutating func unreadableAnnounced(_ journal: HostJournal, on id: ConnectionID) { failed(.journal(journal), on: id) }
+
+  // MARK: Asking
+
+  private mutating func want(_ subject: ChangedSubject, _ head: TreeHead, held: [TreeHead], on id: ConnectionID) {
+    links[id]?.intake.change(subject) { $0.state = .waiting(head, held: held) }
+    links[id]?.intake.waiting.append(subject)
+    askForWaiting(id)
+  }
+
+  mutating func askForWaiting(_ id: ConnectionID) {
+    while links[id]?.intake.wanted ?? .max < limits.wantsAhead, let subject = links[id]?.intake.waiting.popFirst() {
+      guard case .waiting(let head, let held)? = links[id]?.intake[subject]?.state else { continue }
+      switch channel(for: subject, on: id) {
+      case .open(let channel, let number): ask(for: subject, head, held: held, on: channel, number, id)
+      case .none: failed(subject, on: id)
+      case .later: return links[id]?.intake.waiting.prepend(subject) ?? ()
+      }
+    }
+  }
+
+  private mutating func ask(
+    for subject: ChangedSubject, _ head: TreeHead, held: [TreeHead], on channel: ConnectionID, _ number: UInt32,
+    _ id: ConnectionID
+  ) {
+    links[id]?.intake.noteWanted(on: channel, 1)
+    let having = held.count { $0.length >= head.length }
+    links[id]?.intake.change(subject) { $0.state = .wanted(channel, head, having: having) }
+    // From now on it is waited for.
+    connections[channel]?.heard = now
+    switch subject {
+    case .journal: send(.wantRecords(WantedRecords(channel: number, head: head)), to: id)
+    case .file(let key):
+      beginAnew(key.file, on: channel)
+      send(.wantBytes(WantedBytes(channel: number, file: key.file, head: head, held: held)), to: id)
+    }
+  }
+
+  private mutating func endWant(_ subject: ChangedSubject, on id: ConnectionID) {
+    guard case .wanted(let channel, _, _)? = links[id]?.intake[subject]?.state else { return }
+    links[id]?.intake.noteWanted(on: channel, -1)
+    links[id]?.intake.change(subject) {
+      $0.state = .unchecked
+      $0.attempts = 0
+    }
+    dueLinks.insert(id)
+  }
+
+  /// It couldn't be had, or not be judged: again after a while. Where much is announced that can't be had it is given up
+  /// until the feed is told again from before it: what is behind it shall not wait for it.
+  private mutating func failed(_ subject: ChangedSubject, on id: ConnectionID) {
+    guard let lack = links[id]?.intake[subject] else { return }
+    if case .wanted(let channel, _, _) = lack.state { links[id]?.intake.noteWanted(on: channel, -1) }
+    dueLinks.insert(id)
+    if 2 * (links[id]?.intake.count ?? 0) > limits.announcementsAhead { return links[id]?.intake.giveUp(subject) ?? () }
+    links[id]?.intake.change(subject) { $0.attempts += 1 }
+    let delay = Interval(nanoseconds: limits.peerPatience.nanoseconds << UInt64(min(lack.attempts, 5)))
+    later(subject, at: now + delay, on: id)
+  }
+
+  /// One side of a channel refuses what the other sends, or what it asks for.
+  mutating func unsupplied(_ refusal: Refusal, on id: ConnectionID) {
+    guard let link = connections[id]?.channel?.link, let facts = connections[id]?.session?.facts else { return }
+    guard let file = refusal.file else {
+      // Another channel may go on with another sequence.
+      return cut(id, .other, "its records can't be had: \(refusal.text)")
+    }
+    givenUp(FileKey(host: facts.host, file: file), on: id, link)
+  }
+
+  /// Nothing more of it is taken on this channel.
+  func isWanted(_ file: FileKey, on id: ConnectionID) -> Bool {
+    guard let link = connections[id]?.channel?.link, case .wanted(id, _, _)? = links[link]?.intake[.file(file)]?.state
+    else { return false }
+    return true
+  }
+
+  mutating func givenUp(_ file: FileKey, on id: ConnectionID, _ link: ConnectionID) {
+    if isWanted(file, on: id) { failed(.file(file), on: link) }
+  }
+
+  // MARK: Channels
+
+  private enum Channel {
+    case open(ConnectionID, UInt32)
+    case none
+    /// When others aren't used any more.
+    case later
+  }
+  private mutating func channel(for subject: ChangedSubject, on id: ConnectionID) -> Channel {
+    let known: ConnectionID?
+    switch subject {
+    case .journal(let journal): known = links[id]?.intake.byJournal[journal]
+    case .file(let key): known = links[id]?.intake.byHost[key.host]
+    }
+    if let known, let number = connections[known]?.channel?.number {
+      links[id]?.intake.byHost[subject.host] = known
+      return .open(known, number)
+    }
+    guard let (journal, key) = journal(for: subject, on: id) else { return .none }
+    if links[id]?.intake.channels.count ?? 0 >= PeerLink.mostChannels {
+      let idle = links[id]?.intake.channels.values.filter { links[id]?.intake.wantedOn[$0] == nil }
+      let oldest = idle?.min { (connections[$0]?.heard ?? now, $0) < (connections[$1]?.heard ?? now, $1) }
+      guard let oldest else { return .later }
+      cut(oldest, .other, "others are needed")
+    }
+    guard let channel = openChannel(journal, key, on: id), let number = connections[channel]?.channel?.number else {
+      return .none
+    }
+    return .open(channel, number)
+  }
+
+  private func journal(for subject: ChangedSubject, on id: ConnectionID) -> (HostJournal, Digest)? {
+    switch subject {
+    case .journal(let journal): return links[id]?.intake[subject]?.publicKey.map { (journal, $0) }
+    case .file(let key):
+      // What promises its bytes comes first.
+      guard let tally = tallyIndex[key.host], let journal = tallies[tally].journals.last,
+        let first = sequences(of: journal).first
+      else { return nil }
+      return (journal, journals[first].held.publicKey)
+    }
+  }
+
+  private mutating func openChannel(_ journal: HostJournal, _ key: Digest, on id: ConnectionID) -> ConnectionID? {
+    guard let peer = connections[id]?.peer, verifier.objection(toKey: key) == nil,
+      sequences(of: journal).allSatisfy({ journals[$0].held.publicKey == key }),
+      let number = links[id]?.nextChannel()
+    else { return nil }
+    lastChannel += 1
+    let channel = ConnectionID.channel(lastChannel)
+    connections[channel] = Connection(peer: peer, heard: now, channel: (id, number))
+    links[id]?.intake.channels[number] = channel
+    links[id]?.intake.byJournal[journal] = channel
+    links[id]?.intake.byHost[journal.host] = channel
+    send(.openChannel(ChannelOpening(channel: number, journal: journal, publicKey: key)), to: id)
+    let hello = Hello(oldest: 1, newest: 1, host: journal.host, journal: journal.journal, publicKey: key)
+    open(channel, hello, journal, tally: tally(of: journal.host))
+    return channel
+  }
+
+  /// The channel is gone: what was asked for on it is asked for again.
+  mutating func channelEnded(_ channel: (link: ConnectionID, number: UInt32), _ id: ConnectionID) {
+    guard let intake = links[channel.link]?.intake else { return }
+    links[channel.link]?.intake.channels[channel.number] = nil
+    for (journal, used) in intake.byJournal where used == id {
+      links[channel.link]?.intake.byJournal[journal] = nil
+      if intake.byHost[journal.host] == id { links[channel.link]?.intake.byHost[journal.host] = nil }
+    }
+    for subject in intake.wanted(on: id) { failed(subject, on: channel.link) }
+    links[channel.link]?.intake.wantedOn[id] = nil
+    dueLinks.insert(channel.link)
+  }
+
+  /// Before which a feed isn't told again; while what was asked for is on its way.
+  private static var leastAge: Interval { .seconds(60) }
+  private static var leastAgeAsking: Interval { .seconds(600) }
+
+  /// With the heartbeats: who doesn't supply what was asked for, channels that nobody needs, and feeds of which something
+  /// was given up. Over a slow link a frame takes long: what comes on others meanwhile counts for a while.
+  mutating func reviewChannels() {
+    for id in links.keys.sorted() {
+      guard let intake = links[id]?.intake, let heard = connections[id]?.heard else { continue }
+      for channel in intake.channels.values.sorted() {
+        guard let since = connections[channel]?.heard, now - since >= limits.silence else { continue }
+        if intake.wantedOn[channel] == nil {
+          cut(channel, .silence, "nothing is lacking")
+        } else if now - heard >= limits.silence || now - since >= Interval(nanoseconds: 6 * limits.silence.nanoseconds)
+        {
+          cut(channel, .silence, "what was asked for didn't come")
+        }
+      }
+      guard intake.floor != nil, intake.last == intake.end, let age = links[id].map({ now - $0.began }) else {
+        continue
+      }
+      // What is lacking may wait for what was given up, as a file does for its journal's records.
+      let isDue = age >= (intake.wanted == 0 ? Self.leastAge : Self.leastAgeAsking)
+      if isDue { cut(id, .other, "announced again from what was given up") }
+    }
+  }
+
+  // MARK: How far it is held
+
+  /// What isn't durable by a crash is announced again; with other commits they are durable at once.
+  private static var cursorInterval: Interval { .seconds(10) }
+  static var tellingInterval: Interval { .milliseconds(100) }
+  /// What is told at once however often.
+  private static var tellingCount: UInt64 { 64 }
+
+  private func present(_ intake: PeerIntake) -> Noted {
+    // What waits beyond that many is told of when there is room again.
+    Noted(noted: intake.count < limits.announcementsAhead ? intake.last : intake.told.noted, held: intake.held)
+  }
+
+  func hasToTell(_ intake: PeerIntake) -> Bool { intake.hasBegun && present(intake) != intake.told }
+  func isTellingDue(_ intake: PeerIntake) -> Bool {
+    hasToTell(intake)
+      && (now >= intake.toldAt + Self.tellingInterval || present(intake).noted - intake.told.noted >= Self.tellingCount)
+  }
+
+  mutating func tellNoted(_ id: ConnectionID) {
+    guard let intake = links[id]?.intake, isTellingDue(intake) else { return }
+    let noted = present(intake)
+    links[id]?.intake.told = noted
+    links[id]?.intake.toldAt = now
+    send(.noted(noted), to: id)
+  }
+
+  private func areCursorsBehind(_ id: ConnectionID) -> Bool {
+    guard let link = links[id], let cursor = link.intake.cursor else { return false }
+    return peers[link.peer].cursor != cursor
+  }
+
+  var areCursorsDue: Bool { cursorsDue.map { $0 <= now } ?? false }
+
+  /// Never ahead of what is held: whatever a crash takes is announced again.
+  mutating func gatherCursors(into next: inout Gathering) {
+    cursorsDue = nil
+    for id in links.keys.sorted() where areCursorsBehind(id) {
+      guard let link = links[id], link.hasGreeted, let cursor = link.intake.cursor else { continue }
+      next.group.cursors[link.peer] = cursor
+      next.batch.cursors.append(PeerCursor(peer: peers[link.peer].name, cursor: cursor))
+    }
+  }
+
+  mutating func cursorsDurable(_ cursors: [Int: FeedCursor]) {
+    for (index, cursor) in cursors { peers[index].cursor = cursor }
+  }
+}
