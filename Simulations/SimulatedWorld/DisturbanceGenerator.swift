@@ -38,6 +38,7 @@ struct DisturbanceGenerator {
       ("boundaries", 20, boundaries), ("dribble", 10, dribble), ("cutFrame", 40, cutFrame), ("drain", 30, drain),
       ("swizzle", 15, swizzle), ("longClog", 3, longClog), ("runClock", 30, runClock), ("configure", 8, configure),
       ("attack", 30, attack), ("hang", 25, hang), ("deploy", 25, deploy), ("refuseRow", 15, refuseRow),
+      ("betweenServers", 80, betweenServers), ("reach", 60, reach),
     ]
   }
 
@@ -47,8 +48,10 @@ struct DisturbanceGenerator {
     for kind in Self.kinds {
       random = RandomStream(seed: seed, entity: "plan", purpose: "disturbance \(kind.name)")
       guard random.below(100 as UInt64) < kind.share else { continue }
+      if Self.kindsOfPeers.contains(kind.name), knobs[.peers] == 0 { continue }
       for _ in 0..<random.within(1...4) {
-        let time = random.below(end)
+        // What a host reaches from the start.
+        let time = kind.name == "reach" && random.chance(600_000) ? 0 : random.below(end)
         let isLong = kind.name == "longClog"
         result += kind.make(&self).map { (isLong ? time + $0.0 : min(end, time + $0.0), $0.1) }
       }
@@ -229,6 +232,46 @@ struct DisturbanceGenerator {
     let server = g.server()
     return (0..<g.random.within(1...6)).map { _ in
       (g.duration(), .disturb(.attack(server: server, g.random.pick(Attack.allCases))))
+    }
+  }
+
+  // MARK: Between servers
+
+  private static let kindsOfPeers: Set = ["betweenServers", "reach"]
+
+  /// What befalls the link on which one server connected to another.
+  private static func betweenServers(_ g: inout Self) -> [(UInt64, Operation)] {
+    let dialing = g.server()
+    let server = (dialing + 1 + g.random.below(g.servers - 1)) % g.servers
+    let host = g.hosts + 1 + dialing
+    return (0..<g.random.within(1...3)).map { _ in
+      let at = g.duration()
+      let isUp = g.random.chance(500_000)
+      let duration = g.duration()
+      let frames = g.random.within(1...12)
+      let offset = g.random.within(0...2) - 1
+      let operation: Operation = g.random.pick([
+        .reset(host: host, server: server),
+        .partition(host: host, server: server, toServer: isUp, duration: duration),
+        .clog(host: host, server: server, toServer: isUp, duration: duration),
+        .shred(host: host, server: server, duration: duration),
+        .disturb(.boundaries(host: host, server: server, duration: duration)),
+        .disturb(.dribble(host: host, server: server, duration: min(duration, 500 * g.millisecond))),
+        .disturb(.cutFrame(host: host, server: server, toServer: isUp, frames: frames, offset: offset)),
+        .disturb(.cutFrame(host: host, server: server, toServer: isUp, frames: frames, offset: offset)),
+        .disturb(.drain(host: host, server: server, duration: duration)),
+      ])
+      return (at, operation)
+    }
+  }
+
+  /// A host reaches some of the servers only, from the start or from some moment on.
+  private static func reach(_ g: inout Self) -> [(UInt64, Operation)] {
+    let host = g.host()
+    let kept = g.server()
+    let isAtOnce = g.random.chance(600_000)
+    return (0..<g.servers).filter { $0 != kept && (g.servers == 2 || g.random.chance(600_000)) }.map {
+      (isAtOnce ? 0 : g.duration(), .disturb(.configure(host: host, server: $0, isConfigured: false)))
     }
   }
 

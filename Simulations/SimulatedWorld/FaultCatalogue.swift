@@ -22,6 +22,7 @@ package enum FaultCatalogue {
     "crash server at effect", "create or rename undone server", "cut at a frame's boundary", "delay hints",
     "delete while open", "deliveries beside boundaries", "deny", "directory sync failed server", "diskFull server",
     "drop hints", "duplicate hints", "emfile host", "failDirectorySync server", "failSync server",
+    "fault between servers",
     "file in an unwatched directory", "half-open connection", "hang host", "hard link", "hint coalesced",
     "hint duplicated",
     "hint lost", "hint overflow", "hole", "inode number reused", "interrupted host", "latency tail",

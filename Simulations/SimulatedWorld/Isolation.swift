@@ -37,6 +37,7 @@ package enum Isolation {
   package static func plan(seed: UInt64, _ law: Law) -> Plan {
     var plan = PlanGenerator.plan(seed: seed)
     plan.knobs[.servers] = 2
+    plan.knobs[.peers] = 0
     // Whose frame comes first when two hosts send at one nanosecond is nobody's promise.
     if law == .exact { plan.knobs[.hosts] = 1 }
     plan.knobs[.steady] = 1

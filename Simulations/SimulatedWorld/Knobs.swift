@@ -6,10 +6,13 @@ package struct Knobs: Hashable, Sendable {
     case hosts, servers
     // Limits of the core.
     case leafSize, extentSize, payloadFrameSize, connectionCredit, totalCredit, recordsPerFrame, recordBytesPerFrame
-    case residentStrings, residentFiles, promiseWindow
+    case residentStrings, residentFiles, promiseWindow, commitSize
     case recordWindow, resumePage, logPayloadSize, logCapacity, syncSlice, tailSize
     case coalescing, rescanInterval, pollInterval, backoffFirst, backoffLast, heartbeat, silence, retry
     case readsAtOnce, hungAfter
+    /// 1: every server is every other one's peer.
+    case peers
+    case peerPatience, peerPatienceMost, announcementsAhead, wantsAhead
     // The world: bytes, nanoseconds, millionths.
     case pageSize, birthStep, hintQueue, watchLimit
     /// Steps of the times of directories, and how long one must have stood still to be taken to do so.
@@ -62,6 +65,7 @@ package struct Knobs: Hashable, Sendable {
     case .resumePage: 4
     case .residentStrings, .residentFiles: 2
     case .promiseWindow: 2
+    case .commitSize: 4
     case .logPayloadSize: 256
     case .logCapacity: 4_096
     case .syncSlice: 1_024
@@ -76,6 +80,11 @@ package struct Knobs: Hashable, Sendable {
     case .retry: 5_000 * millisecond
     case .readsAtOnce: 8
     case .hungAfter: 5_000 * millisecond
+    case .peers: 0
+    case .peerPatience: 2_000 * millisecond
+    case .peerPatienceMost: 30_000 * millisecond
+    case .announcementsAhead: 4_096
+    case .wantsAhead: 256
     case .pageSize: 64
     case .birthStep, .directoryStep: 4 * millisecond
     case .timeMargin: 5_000 * millisecond
@@ -109,6 +118,7 @@ package struct Knobs: Hashable, Sendable {
     limits.residentStrings = Int(self[.residentStrings])
     limits.residentFiles = Int(self[.residentFiles])
     limits.promiseWindow = Int(self[.promiseWindow])
+    limits.commitSize = Int(self[.commitSize])
     limits.logPayloadSize = Int(self[.logPayloadSize])
     limits.logCapacity = Int(self[.logCapacity])
     limits.syncSlice = Int(self[.syncSlice])
@@ -123,6 +133,10 @@ package struct Knobs: Hashable, Sendable {
     limits.retry = Interval(nanoseconds: self[.retry])
     limits.readsAtOnce = Int(self[.readsAtOnce])
     limits.hungAfter = Interval(nanoseconds: self[.hungAfter])
+    limits.peerPatience = Interval(nanoseconds: self[.peerPatience])
+    limits.peerPatienceMost = Interval(nanoseconds: self[.peerPatienceMost])
+    limits.announcementsAhead = Int(self[.announcementsAhead])
+    limits.wantsAhead = Int(self[.wantsAhead])
     return limits
   }
 }

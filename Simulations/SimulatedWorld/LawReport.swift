@@ -8,6 +8,7 @@ extension Plan {
   /// Without damage, setbacks of servers and hostile hosts: what a server holds then is what hosts delivered.
   var withoutSetbacks: Plan {
     var plan = self
+    plan.knobs[.peers] = 0
     plan.operations.removeAll {
       if case .disturb(let disturbance) = $0.operation { disturbance.writesOn == nil } else { false }
     }

@@ -107,6 +107,24 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   /// What the store holds is counted a second time at a start (K3).
   case countTwice
 
+  // Between servers.
+  /// How far a peer's feed is held is stored as far as it was announced (M3).
+  case cursorAhead
+  /// The peer is told so too.
+  case noteAhead
+  /// What a commit under way will have changed is announced (G2, M3).
+  case announceEarly
+  /// A cursor of a history that the server has lost is taken for one of this one.
+  case believeLostCursor
+  /// What is longer is taken to begin with what is shorter.
+  case coverByLength
+  /// A change of several is passed over.
+  case passOverChange
+  /// Of each file and journal the longest string alone is announced (M1).
+  case announceLongest
+  /// What a peer asked for is said to be sent, and isn't.
+  case loseSupply
+
   // Whether one run is right doesn't tell, or hardly ever; the merge laws do.
   /// What is repeated and held already is appended to the plain file all the same (W3, G1):
   /// hosts repeat nothing since they are told what is held, couriers do.
@@ -116,5 +134,13 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   /// The file that was made last gets the name under `latest`, not the youngest (P1).
   case linkLast
 
+  package var isBetweenServers: Bool {
+    [
+      .cursorAhead, .noteAhead, .announceEarly, .believeLostCursor, .coverByLength, .passOverChange, .announceLongest,
+      .loseSupply,
+    ].contains(self)
+  }
+  /// A gap: no seed is known that finds it. It is planted when it is named.
+  package var isMissed: Bool { [.believeLostCursor, .coverByLength, .announceLongest].contains(self) }
   package var breaksMergeAlone: Bool { [.appendRepeats, .gapFromHeld, .linkLast].contains(self) }
 }

@@ -75,6 +75,9 @@ struct ServerMutations {
   init(_ mutant: Mutant?) { self.mutant = mutant }
 
   mutating func frame(_ frame: Frame) -> Frame {
+    if mutant == .noteAhead, case .noted(let noted) = frame {
+      return .noted(Noted(noted: noted.noted, held: noted.noted))
+    }
     guard mutant == .acknowledgeOtherFile || mutant == .acknowledgeOtherRoot, case .payloadDurable(var held) = frame,
       let first = held.first
     else { return frame }
@@ -83,6 +86,28 @@ struct ServerMutations {
     }
     lastAcknowledged = first
     return .payloadDurable(held)
+  }
+
+  /// What a peer says, as it is heard.
+  mutating func fromPeer(_ frame: Frame, present: Feed) -> Frame {
+    switch (frame, mutant) {
+    case (.peerHello(var hello), .believeLostCursor):
+      guard let cursor = hello.cursor, let life = present.epochs.last?.life else { return frame }
+      let seen = min(cursor.seen, present.last)
+      hello.cursor = FeedCursor(life: life, held: min(cursor.held, seen), seen: seen)
+      return .peerHello(hello)
+    case (.announce(let announcement), .coverByLength):
+      for change in announcement.changes {
+        guard case .file(let key) = change.subject else { continue }
+        for head in change.heads { announcedRoots[key, default: [:]][head.length] = head.root }
+      }
+      return frame
+    default: return frame
+    }
+  }
+
+  func root(_ root: Digest?, of key: FileKey, length: UInt64) -> Digest? {
+    announcedRoots[key]?[length] ?? root
   }
 
   func totals(_ totals: [HostName: HostTotals]) -> [HostName: HostTotals] {
@@ -95,6 +120,9 @@ struct ServerMutations {
   }
 
   mutating func batch(_ batch: inout ServerBatch) {
+    if mutant == .cursorAhead {
+      for index in batch.cursors.indices { batch.cursors[index].cursor.held = batch.cursors[index].cursor.seen }
+    }
     if mutant == .announceLate { swap(&batch.unfinished, &unannounced) }
     if mutant == .finishEarly {
       announced.formUnion(batch.unfinished)
@@ -133,7 +161,22 @@ struct ServerMutations {
     mutant == .linkLast ? lastMade[host]?[latest] : nil
   }
 
+  /// What was announced, by subject and length.
+  private var announcedRoots: [FileKey: [UInt64: Digest]] = [:]
+
   mutating func answer(_ answer: StoreAnswer) -> StoreAnswer {
+    if mutant == .passOverChange, answer.changes.count > 1 {
+      var wrong = answer
+      wrong.changes.removeFirst()
+      return wrong
+    }
+    if mutant == .announceLongest {
+      var wrong = answer
+      for index in wrong.changes.indices {
+        wrong.changes[index].heads = Array(wrong.changes[index].heads.suffix(1))
+      }
+      return wrong
+    }
     guard mutant == .olderRow || mutant == .partialLoad || mutant == .forgetRest else { return answer }
     var wrong = answer
     for index in wrong.files.indices {

@@ -23,9 +23,13 @@ extension Oracle {
   func mayWait(_ host: SimulatedHost, _ known: Followed, at server: SimulatedServer) -> Bool {
     if known.isMixed || known.inode?.isOverwritten == true { return true }
     if let row = row(server, host, known), isDamaged(server, row) { return true }
+    // What another server has, it brings (M3).
+    if world.hasPeers, world.servers.contains(where: { holdsAll(host, known, at: $0) }) { return false }
+    // What none has comes by no other way: where it is owed, it is asked for.
+    if world.hasPeers, !host.configured.contains(server.index) { return true }
     // What went while the host's configuration didn't have the server is owed to nobody.
     if host.everRemoved.contains(server.index), !isLiving(known, host) { return true }
-    // Until servers bring it to one another (issue E), what no longer stands on the host can't come again.
+    // Unless servers bring it to one another, what no longer stands on the host can't come again.
     return server.setbacks > 0 && !isLiving(known, host)
   }
 

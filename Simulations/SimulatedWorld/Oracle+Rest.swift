@@ -36,6 +36,7 @@ extension Oracle {
         modelAtRest(server, host)
       }
     }
+    checkBetweenServers()
     for server in world.servers {
       checkForeign(server)
       checkBranches(server)

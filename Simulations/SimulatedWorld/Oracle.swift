@@ -324,6 +324,7 @@ package final class Oracle {
     switch report {
     case .storeBlocked: world.mark(.storeBlocked)
     case .setAside: world.mark(.setAside)
+    case .peerConnected: world.mark(.peerConnected)
     case .fileSetApart, .journalSetApart: world.mark(.setApartByServer)
     case .repairFailed(let key, let reason):
       guard !["EIO", "noSpace", "inputOutput", "can't be made"].contains(reason) else { return }
@@ -341,7 +342,7 @@ package final class Oracle {
     modelCommitted(server, batch)
   }
 
-  private func known(_ key: FileKey) -> Followed? {
+  func known(_ key: FileKey) -> Followed? {
     guard let host = world.hosts.first(where: { $0.name == key.host }) else { return nil }
     return followed[host.index][key.file]
   }

@@ -36,6 +36,7 @@ package struct PlanGenerator {
     var times = RandomStream(seed: seed, entity: "plan", purpose: "options of times")
     plan.knobs[.directoryStep] = times.pick([1, 4_000_000, 100_000_000, 2_000_000_000])
     plan.knobs[.timeMargin] = plan.knobs[.directoryStep] * 2 + times.pick([1_000_000, 1_000_000, 1_000_000_000])
+    if plan.knobs[.servers] > 1 { Self.drawPeers(&plan.knobs, seed) }
     hosts = Int(plan.knobs[.hosts])
     servers = Int(plan.knobs[.servers])
     end = plan.knobs[.loadEnd]
@@ -97,6 +98,16 @@ package struct PlanGenerator {
     // A few hundred bytes a round trip, and now and then one of seconds: under 1 KB/s, which takes its time.
     if knobs[.networkLatency] > 10 * ms, knobs[.sendBuffer] < 1_024 { knobs[.settleWithin] = 10_800_000 * ms }
     draw(.loadEnd, [1_500 * ms, 3_000 * ms, 10_000 * ms, 60_000 * ms])
+  }
+
+  private static func drawPeers(_ knobs: inout Knobs, _ seed: UInt64) {
+    var random = RandomStream(seed: seed, entity: "plan", purpose: "options of peers")
+    guard random.chance(350_000) else { return }
+    knobs[.peers] = 1
+    knobs[.peerPatience] = random.pick([20_000_000, 200_000_000, 2_000_000_000])
+    knobs[.peerPatienceMost] = knobs[.peerPatience] * random.pick([2, 20])
+    knobs[.announcementsAhead] = random.pick([1, 4, 16, 4_096])
+    knobs[.wantsAhead] = random.pick([1, 2, 16, 256])
   }
 
   private static func drawPaths(_ random: inout RandomStream) -> [String] {

@@ -8,27 +8,34 @@ import WireProtocol
 
 /// One life of a server's node.
 final class ServerProcess: SimulatedProcess {
-  private let server: SimulatedServer
-  private var machine: ServerMachine<SimulatedTree>
+  let server: SimulatedServer
+  private(set) var machine: ServerMachine<SimulatedTree>
   var status: ServerStatus { machine.status }
   let plane: SimulatedServerPlane
-  private struct Session {
+  struct Session {
     var connection: Connection
     var host: Int
     var decoder: FrameDecoder
+    /// At which end of the connection this server is: at the host's if it connected, to a peer.
+    var end = Direction.toServer
+    /// What of a peer's feed was announced.
+    var announced: [ChangedSubject: Change] = [:]
+    var shownCursor: FeedCursor?
     var heardAt = Instant(nanoseconds: 0)
     var isPaused = false
     /// What came meanwhile.
     var unread: [UInt8] = []
   }
-  private var sessions: [ConnectionID: Session] = [:]
+  var sessions: [ConnectionID: Session] = [:]
   private var nextPayload: UInt64 = 0
   private var spare: [ServerEffect] = []
-  private var mutations: ServerMutations
+  var mutations: ServerMutations
   private(set) var isServing = false
   private var isCounterDue = false
   private var hasCommitted = false
   private var isOlder = false
+  /// What the commit under way will have changed.
+  private var underWay: ServerBatch?
 
   init(server: SimulatedServer, world: World) {
     self.server = server
@@ -38,7 +45,12 @@ final class ServerProcess: SimulatedProcess {
     mutations = ServerMutations(world.mutant)
     let store = server.store
     plane = SimulatedServerPlane(
-      disk: server.disk, limits: world.limits, storedLeaves: { try store.leaves(of: $0, count: $1) })
+      disk: server.disk, limits: world.limits, storedLeaves: { try store.leaves(of: $0, count: $1) },
+      loggedBytes: { key, range in
+        try store.logRanges(of: key).filter {
+          $0.offset < range.upperBound && $0.offset + UInt64($0.length) > range.lowerBound
+        }.map { ($0.offset, try store.logPayload(of: key, offset: $0.offset)) }
+      })
     super.init(world: world, node: .server(server.index))
     plane.mutant = world.mutant
     plane.noticed = { [unowned self] in self.world.mark($0) }
@@ -67,16 +79,19 @@ final class ServerProcess: SimulatedProcess {
   func start() {
     server.disk.evictLostPages()
     do {
+      server.store.begin(server.life)
       let counterMatches = try server.isStoreCurrent()
       if !counterMatches { world.mark(.storeFoundOld) }
       isOlder = !counterMatches
       try world.oracle.starts(server)
+      var cursors: [String: FeedCursor] = [:]
+      for peer in server.settings.peers { cursors[peer] = try server.store.cursor(of: peer) }
       input(
         .started(
           journals: try server.store.journals(),
           left: try server.store.leftUnfinished(promises: world.plan.knobs.limits.promiseWindow),
           totals: mutations.totals(try server.store.totals()), counterMatches: counterMatches,
-          number: server.store.number))
+          number: server.store.number, feed: try server.store.feed(), cursors: cursors))
       if isAlive { world.oracle.checkTotals(server) }
     } catch { world.oracle.fail(.crash, "the server's store can't be read: \(error)") }
   }
@@ -84,19 +99,23 @@ final class ServerProcess: SimulatedProcess {
   func die(silently: Bool) {
     end()
     for (_, session) in sessions.sorted(by: { $0.key < $1.key }) {
-      session.connection.abort(.toHost, silently: silently)
+      session.connection.abort(session.end.other, silently: silently)
     }
     sessions = [:]
   }
 
-  func accept(_ connection: Connection, host: Int, name: HostName) {
-    let id = connection.id
-    sessions[id] = Session(connection: connection, host: host, decoder: FrameDecoder(limits: world.limits, from: .host))
-    connection.attach(
-      at: .toServer,
+  func accept(_ connection: Connection, host: Int, peer: Peer) {
+    enter(Session(connection: connection, host: host, decoder: FrameDecoder(limits: world.limits, from: .host)))
+    run { [self] in input(.accepted(connection.id, peer)) }
+  }
+
+  func enter(_ session: Session) {
+    let id = session.connection.id
+    sessions[id] = session
+    session.connection.attach(
+      at: session.end,
       receive: { [self] bytes in run { [self] in received(id, bytes) } },
       ended: { [self] _ in run { [self] in ended(id) } })
-    run { [self] in input(.accepted(id, Peer(names: [name.text], address: "10.0.0.\(host)"))) }
   }
 
   private func ended(_ id: ConnectionID) {
@@ -117,7 +136,7 @@ final class ServerProcess: SimulatedProcess {
       sessions[id]?.unread += bytes
       return
     }
-    sessions[id]?.connection.consumed(bytes.count, .toServer)
+    session.connection.consumed(bytes.count, session.end)
     world.kernel.trace.mix(bytes)
     heard(id)
     sessions[id]?.decoder.feed(bytes.span.bytes)
@@ -147,7 +166,8 @@ final class ServerProcess: SimulatedProcess {
         case .frame(let frame):
           world.note(frame)
           world.timeline?.received(server, frame)
-          if world.mutant == .acknowledgeRecordsOnReceipt, case .records(let records) = frame {
+          let frame = receivedFromPeer(frame, on: id)
+          if world.mutant == .acknowledgeRecordsOnReceipt, !isPeer(id), case .records(let records) = frame {
             perform(.send(id, .recordsDurable(records.checkpoint)))
           }
           input(.received(id, frame))
@@ -157,16 +177,17 @@ final class ServerProcess: SimulatedProcess {
           plane.hold(payload, bytes: bytes)
           world.timeline?.received(server, header, bytes)
           world.payloadBytes += UInt64(bytes.count)
-          if world.mutant == .acknowledgeOnReceipt {
+          if isPeer(id) { supplied(bytes.count) }
+          if world.mutant == .acknowledgeOnReceipt, !isPeer(id) {
             let claimed = DurablePrefix(file: header.file, length: header.end, root: SimulatedTree.empty)
             perform(.send(id, .payloadDurable([claimed])))
           }
           input(.receivedPayload(id, header, payload))
         }
       } catch {
-        if !isHostile(id) { world.oracle.fail(.wire, "host sent what is no frame: \(error)") }
+        if !isHostile(id) { world.oracle.fail(.wire, "host or server sent what is no frame: \(error)") }
         input(.broken(id, "\(error)"))
-        sessions[id]?.connection.abort(.toHost, silently: false)
+        if let session = sessions[id] { session.connection.abort(session.end.other, silently: false) }
         return ended(id)
       }
     }
@@ -201,7 +222,10 @@ final class ServerProcess: SimulatedProcess {
     let disk = world.plan.knobs[.diskLatency]
     let plane = plane
     if takeReset() {
-      if case .send(let id, _) = effect { sessions[id]?.connection.reset() }
+      switch effect {
+      case .send(let id, _), .supply(let id, _, _, _, _): sessions[id]?.connection.reset()
+      default: break
+      }
       return
     }
     switch effect {
@@ -214,7 +238,8 @@ final class ServerProcess: SimulatedProcess {
       let frame = mutations.frame(frame)
       world.oracle.sends(server, to: sessions[id]?.host, frame)
       world.timeline?.sent(server, frame)
-      sessions[id]?.connection.send(frame.encoded(), .toHost)
+      if isPeer(id) { sendsToPeer(frame, on: id) }
+      if let session = sessions[id] { session.connection.send(frame.encoded(), session.end.other) }
     case .pause(let id): pause(id)
     case .resume(let id): resume(id)
     case .close(let id, let code, let text): close(id, code, text)
@@ -275,6 +300,17 @@ final class ServerProcess: SimulatedProcess {
         return (mutations.lastMade(host, path) ?? newest).flatMap { plane.link(host: host, path: path, to: $0) }
       } answer: { _ in
       }
+    case .dial(let peer): dial(peer)
+    case .computeRoot(let id, let key, let segment, let length):
+      job(.string(key), disk) { [self] in
+        befalling == nil ? plane.root(of: key, in: segment, length: length) : nil
+      } answer: { [self] root in
+        if root != nil { world.mark(.comparedWithLonger) }
+        input(.rootComputed(id, mutations.root(root, of: key.key, length: length)))
+      }
+    case .supply(let id, let channel, let key, let segment, let header):
+      supply(id, channel, key, segment, header)
+    case .settled: break
     case .halt(let reason): world.halted(node, reason)
     case .report(let report): world.oracle.reported(server, report)
     }
@@ -301,13 +337,14 @@ final class ServerProcess: SimulatedProcess {
     }
   }
 
-  private func isHostile(_ id: ConnectionID) -> Bool { (sessions[id]?.host ?? 0) >= world.hosts.count }
+  private func isHostile(_ id: ConnectionID) -> Bool { sessions[id]?.host == world.adversary?.index }
 
   private func close(_ id: ConnectionID, _ code: RefusalCode, _ text: String) {
     guard let session = sessions[id] else { return }
     if !isHostile(id) { world.note(.goodbye(code: code, text: text)) }
-    session.connection.send(Frame.goodbye(code: code, text: text).encoded(), .toHost)
-    session.connection.close(.toHost)
+    if isPeer(id) { world.oracle.accused(server, peer: session.host, code, text) }
+    session.connection.send(Frame.goodbye(code: code, text: text).encoded(), session.end.other)
+    session.connection.close(session.end.other)
     after(1_000) { [self] in ended(id) }
   }
 
@@ -339,6 +376,8 @@ final class ServerProcess: SimulatedProcess {
       batch.log.append(ServerBatch.LogPayload(key: range.key, offset: range.offset, bytes: bytes))
     }
     mutations.batch(&batch)
+    checkCursors(batch)
+    underWay = batch
     let server = server
     let complete = batch
     var totals: [HostName: HostTotals] = [:]
@@ -376,6 +415,7 @@ final class ServerProcess: SimulatedProcess {
         return error
       }
     } answer: { [self] error in
+      underWay = nil
       input(.committed(error, totals, number: server.store.number))
     }
   }
@@ -392,6 +432,11 @@ final class ServerProcess: SimulatedProcess {
           return .loaded(id, try InMemoryServerStore<SimulatedTree>().answer(query))
         }
         if case .promises = query { world.mark(.windowRead) }
+        if world.mutant == .announceEarly, case .changes = query, let underWay {
+          let ahead = InMemoryServerStore<SimulatedTree>(state: server.store.snapshot())
+          ahead.begin(server.life)
+          if (try? ahead.commit(underWay)) != nil { return .loaded(id, try ahead.answer(query)) }
+        }
         return .loaded(id, mutations.answer(try server.store.answer(query)))
       } catch { return .unreadable(id, error) }
     } answer: { [self] in

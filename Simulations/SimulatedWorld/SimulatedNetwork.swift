@@ -1,7 +1,8 @@
 package import WireProtocol
 import JournalModel
 
-/// What happens to the bytes between one host and one server, in both directions.
+/// What happens to the bytes between one host and one server, in both directions; a server that connects to another is
+/// the link's host, with a number of its own.
 ///
 /// Fault model: bytes of a stream arrive in order, whole, or not at all (TCP over TLS); they are cut anywhere, late,
 /// held back for minutes, also of one connection alone while its successor works; a connection may be cut at a frame's
@@ -336,7 +337,8 @@ package final class SimulatedNetwork {
     splitFrames = knobs[.splitFrames]
     isSteady = knobs[.steady] > 0
     let row = [LinkConditions](repeating: LinkConditions(), count: Int(knobs[.servers]))
-    conditions = [[LinkConditions]](repeating: row, count: Int(knobs[.hosts]) + 1)
+    let ownRows = knobs[.peers] > 0 ? Int(knobs[.servers]) : 0
+    conditions = [[LinkConditions]](repeating: row, count: Int(knobs[.hosts]) + 1 + ownRows)
     random = RandomStream(seed: seed, entity: "network", purpose: "latency")
   }
 

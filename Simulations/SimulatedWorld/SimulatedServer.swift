@@ -23,6 +23,9 @@ package final class SimulatedServer {
   private var backup: InMemoryServerStore<SimulatedTree>.State?
   /// How many times it lost what it held: restored, or replaced by an empty one.
   private(set) var setbacks = 0
+  private(set) var wasReplaced = false
+  /// Payload that came from peers, since it was last replaced.
+  var suppliedBytes = 0
   /// Of its own, so that what one server reads shifts no draw of another (isolation).
   private var staleness: RandomStream
   private unowned let world: World
@@ -33,8 +36,10 @@ package final class SimulatedServer {
     self.world = world
     staleness = RandomStream(seed: world.plan.seed, entity: "server\(index)", purpose: "stale readings")
     disk = Self.makeDisk(index, 0, world)
+    let knobs = world.plan.knobs
+    let others = knobs[.peers] > 0 ? (0..<Int(knobs[.servers])).filter { $0 != index } : []
     settings = ServerSettings(
-      name: name, limits: world.limits, totalCredit: Int(world.plan.knobs[.totalCredit]))
+      name: name, limits: world.limits, totalCredit: Int(knobs[.totalCredit]), peers: others.map { "logs\($0)" })
   }
 
   private static func makeDisk(_ index: Int, _ generation: Int, _ world: World) -> SimulatedDisk {
@@ -54,8 +59,9 @@ package final class SimulatedServer {
     return try store.startMarks()?.matches(mark) ?? false
   }
 
+  var life: UUIDBytes { UUIDBytes(high: UInt64(index), low: UInt64(lives)) }
+
   func advanceCounter() throws(StoreError) {
-    let life = UUIDBytes(high: UInt64(index), low: UInt64(lives))
     let next = StartMarks.next(after: try store.startMarks(), beside: mark, in: life)
     try store.setStartMarks(next)
     mark = next.present
@@ -74,6 +80,8 @@ package final class SimulatedServer {
   /// Lost for ever; an empty one takes its name.
   func replace() {
     setbacks += 1
+    wasReplaced = true
+    suppliedBytes = 0
     store = InMemoryServerStore()
     disk = Self.makeDisk(index, setbacks, world)
     mark = nil

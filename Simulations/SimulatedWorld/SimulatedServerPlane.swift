@@ -7,6 +7,7 @@ package final class SimulatedServerPlane: ServerDataPlane {
   package let disk: SimulatedDisk
   private let limits: Limits
   private let storedLeaves: (StringKey, UInt64) throws -> [Digest]
+  private let loggedBytes: (StringKey, Range<UInt64>) throws -> [(offset: UInt64, bytes: [UInt8])]
   package var mutant: Mutant?
   private var held: [PayloadID: [UInt8]] = [:]
   private var queues: [StringKey: ReceiveQueue<SimulatedTree>] = [:]
@@ -21,9 +22,11 @@ package final class SimulatedServerPlane: ServerDataPlane {
   static let files = BytePath("/")
 
   package init(
-    disk: SimulatedDisk, limits: Limits, storedLeaves: @escaping (StringKey, UInt64) throws -> [Digest]
+    disk: SimulatedDisk, limits: Limits, storedLeaves: @escaping (StringKey, UInt64) throws -> [Digest],
+    loggedBytes: @escaping (StringKey, Range<UInt64>) throws -> [(offset: UInt64, bytes: [UInt8])]
   ) {
     self.disk = disk
+    self.loggedBytes = loggedBytes
     self.limits = limits
     self.storedLeaves = storedLeaves
   }
@@ -70,11 +73,26 @@ package final class SimulatedServerPlane: ServerDataPlane {
     return answer ?? .unreadable
   }
 
-  /// Committed bytes: from the plain file, and from the queue where they aren't folded yet.
+  package func root(of key: StringKey, in segment: Segment, length: UInt64) -> Digest? {
+    try? StringProbe<SimulatedTree>.root(
+      at: length, leafSize: limits.leafSize, storedLeaves: { [storedLeaves] in try storedLeaves(key, $0) },
+      held: { [self] in try bytesHeld(key, segment, $0, $1) })
+  }
+
+  package func read(
+    _ key: StringKey, in segment: Segment, offset: UInt64, count: Int, behind head: [UInt8]
+  ) -> [UInt8]? {
+    (try? bytesHeld(key, segment, offset, count)).map { head + $0 }
+  }
+
+  /// Committed bytes: from the queue where they aren't folded yet, else as they are stored.
   private func bytesHeld(_ key: StringKey, _ segment: Segment, _ offset: UInt64, _ count: Int) throws -> [UInt8] {
-    let fromFile: (UInt64, Int) throws -> [UInt8] = { [self] in try plainBytes(segment, $0, $1) }
-    guard let queue = queues[key]?.queue else { return try fromFile(offset, count) }
-    return try queue.bytes(offset: offset, count: count, orHeld: fromFile)
+    let stored: (UInt64, Int) throws -> [UInt8] = { [self] offset, count in
+      let range = offset..<offset.saturatingAdding(UInt64(count))
+      return try StoredBytes.read(range, log: try loggedBytes(key, range)) { try plainBytes(segment, $0, $1) }
+    }
+    guard let queue = queues[key]?.queue else { return try stored(offset, count) }
+    return try queue.bytes(offset: offset, count: count, orHeld: stored)
   }
 
   private func plainBytes(_ segment: Segment, _ offset: UInt64, _ count: Int) throws -> [UInt8] {

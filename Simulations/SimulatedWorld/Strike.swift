@@ -142,7 +142,8 @@ extension ServerEffect {
     case .repair, .create, .commit: unanswered + [.inputOutput, .noSpace, .failSync]
     case .write(_, _, _, _, let sync): unanswered + [.inputOutput, .noSpace] + (sync ? [.failSync] : [])
     case .sync: unanswered + [.failSync]
-    case .compare: unanswered + [.inputOutput]
+    case .compare, .computeRoot: unanswered + [.inputOutput]
+    case .supply: unanswered + [.inputOutput, .reset]
     case .verify: unanswered
     case .link: always + [.noSpace]
     case .send: always + [.reset]

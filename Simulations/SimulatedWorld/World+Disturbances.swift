@@ -98,7 +98,7 @@ extension World {
 
   private func swizzle(_ salt: UInt64, _ duration: UInt64) {
     var random = RandomStream(seed: salt, entity: "network", purpose: "swizzle")
-    var links = hosts.indices.flatMap { host in
+    var links = (Array(hosts.indices) + dialingHosts).flatMap { host in
       servers.indices.flatMap { server in Direction.all.map { (host: host, server: server, direction: $0) } }
     }.filter { _ in random.chance(600_000) }
     links.shuffle(using: &random)

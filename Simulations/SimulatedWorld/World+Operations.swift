@@ -86,6 +86,7 @@ extension World {
     observe(nil, operation)
     if let name = operation.faultName {
       count(name)
+      if operation.isBetweenServers(hosts.count) { count("fault between servers") }
       plannedFaults += 1
     }
     if let host = operation.writesOn {
@@ -250,7 +251,8 @@ extension World {
   }
 
   func areLinked(_ host: Int, _ server: Int) -> Bool {
-    hosts.indices.contains(host) && servers.indices.contains(server)
+    if let dialing = dialingServer(host) { return servers.indices.contains(server) && dialing != server }
+    return hosts.indices.contains(host) && servers.indices.contains(server)
   }
 
   private func stop(_ node: Node) {

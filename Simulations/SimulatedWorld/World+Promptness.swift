@@ -84,15 +84,17 @@ extension World {
 
   /// The most that the work takes: a scan under way and the one that an overflow asks for, each behind another request to
   /// every directory; then a read of every file, so many at once; the pace of a file; what the store is asked before a
-  /// directory's new names are taken, one below the other; a commit under way and the next ones.
+  /// directory's new names are taken, one below the other; a commit under way and the next ones, of which each takes so
+  /// many rows.
   private func workTime(_ host: SimulatedHost) -> UInt64 {
     let disk = 2 * plan.knobs[.diskLatency]
     let directories = host.disk.directoryCount(below: ["/log", "/srv", "/cur"])
     let files = oracle.livingFiles(host).count
     let listings = 4 * UInt64(directories + 4) * disk
     let reads = 3 * UInt64(files / Int(plan.knobs[.readsAtOnce]) + 1) * disk
+    let commits = 8 + 2 * UInt64(files) / plan.knobs[.commitSize]
     return 2 * plan.knobs[.hintLatency] + listings + reads + 2 * plan.knobs[.coalescing]
-      + 16 * plan.knobs[.loadLatency] + 8 * plan.knobs[.commitLatency]
+      + 16 * plan.knobs[.loadLatency] + commits * plan.knobs[.commitLatency]
   }
 }
 

@@ -1,6 +1,7 @@
 import HostCore
 package import JournalModel
 import MerkleLog
+import ServerCore
 import WireProtocol
 
 /// Hosts, servers, the network between them, and all that befalls them: one plan, run once, in one thread.
@@ -63,7 +64,10 @@ package final class World {
     servers = (0..<Int(plan.knobs[.servers])).map { SimulatedServer(index: $0, world: self) }
     network.struck = { [unowned self] in count($0) }
     // The adversary's links are those after the last host's.
-    network.isHostUp = { [unowned self] in $0 >= hosts.count || hosts[$0].process != nil }
+    network.isHostUp = { [unowned self] in
+      if let server = dialingServer($0) { return servers[server].process != nil }
+      return $0 >= hosts.count || hosts[$0].process != nil
+    }
     adversary = Adversary(world: self)
     network.isServerUp = { [unowned self] in servers[$0].process != nil }
   }
@@ -81,12 +85,13 @@ package final class World {
     heal()
     let deadline = loadEnd + plan.knobs[.settleWithin]
     var time = loadEnd
-    while oracle.failure == nil, !isSettled, time < deadline {
+    while oracle.failure == nil, !isSettled || oracle.peersLack() != nil, time < deadline {
       for host in hosts where isAskedTwice { host.process?.askAgain(Self.secondToken) }
       time += 1_000_000_000
       advance(to: time)
     }
     if oracle.failure == nil, !isSettled, !oracle.maySettleNever { oracle.fail(.liveness, oracle.unsettled()) }
+    if oracle.failure == nil, let lack = oracle.peersLack() { oracle.fail(.liveness, lack) }
     // A strike may fall into it.
     rest()
     if let back = effects?.backAt, back > 0 { rest(from: back) }
@@ -129,11 +134,11 @@ package final class World {
     adversary?.deliverAll()
     var time = kernel.now.nanoseconds
     let deadline = time + plan.knobs[.settleWithin]
-    while oracle.failure == nil, adversaryLacks != nil, time < deadline {
+    while oracle.failure == nil, adversaryLacks ?? oracle.peersLack() != nil, time < deadline {
       time += 1_000_000_000
       advance(to: time)
     }
-    if oracle.failure == nil, let lacks = adversaryLacks { oracle.fail(.liveness, lacks) }
+    if oracle.failure == nil, let lacks = adversaryLacks ?? oracle.peersLack() { oracle.fail(.liveness, lacks) }
     adversary?.leave()
     rest(from: time)
   }
@@ -279,7 +284,8 @@ package final class World {
     }
     for index in hosts.indices {
       if !hosts[index].refused.isEmpty { crash(.host(index)) }
-      if !hosts[index].isFullyConfigured {
+      // Where servers bring it to one another, a host may reach some of them only.
+      if !hosts[index].isFullyConfigured, !hasPeers || hosts[index].configured.isEmpty {
         crash(.host(index))
         for server in servers.indices { hosts[index].configure(server, true) }
       }
@@ -305,14 +311,14 @@ package final class World {
   func accept(host: Int, server: Int, _ isPossible: Bool) -> Connection? {
     guard isPossible, let process = servers[server].process, process.isServing else { return nil }
     let connection = network.connect(host: host, server: server)
-    process.accept(connection, host: host, name: hosts[host].name)
+    process.accept(connection, host: host, peer: Peer(names: [hosts[host].name.text], address: "10.0.0.\(host)"))
     return connection
   }
 
   func intrude(_ server: Int, _ adversary: Adversary) -> Connection? {
     guard let process = servers[server].process, process.isServing else { return nil }
     let connection = network.connect(host: adversary.index, server: server)
-    process.accept(connection, host: adversary.index, name: adversary.host)
+    process.accept(connection, host: adversary.index, peer: Peer(names: [Adversary.name], address: "10.0.1.1"))
     return connection
   }
 
@@ -403,6 +409,9 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case syncFailedInCreate, syncFailedInRepair, unreadableInVerify, unreadableInRepair
   case hung, rowLoaded, staleRow, staleLoad, windowRead, setApart, setApartByServer, paused
   case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused, branchHeld, forkHeld
+  // Between servers.
+  case peerConnected, announced, suppliedByPeer, recordsByPeer, comparedWithLonger, channelCut, cursorRefused
+  case branchByPeer, forkByPeer, replacedAndHealed
 }
 
 package struct Failure: Hashable, Sendable, Error {

@@ -48,6 +48,7 @@ enum ChildProcess {
   ) throws -> [SeedReport] {
     var arguments = ["--first", "\(first)", "--count", "\(count)"]
     if let mutant { arguments += ["--mutant", mutant.rawValue] }
+    if mutant?.isBetweenServers == true { arguments += ["--peers"] }
     if untilFailure { arguments += ["--until-failure"] }
     let (process, pipe) = worker(arguments, environment)
     try process.run()

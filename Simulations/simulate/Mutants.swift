@@ -25,7 +25,7 @@ struct Mutants: ParsableCommand {
   }
 
   func run() throws {
-    let chosen = try names.isEmpty ? Mutant.allCases : names.map(Self.named)
+    let chosen = try names.isEmpty ? Mutant.allCases.filter { !$0.isMissed } : names.map(Self.named)
     var seedOf = try Self.read(known, mayLack: record)
     let findings = Locked([Mutant: Finding]())
     let next = Locked(0)

@@ -11,16 +11,21 @@ struct Worker: ParsableCommand {
   @Option var step: UInt64 = 1
   @Option var mutant: String?
   @Flag var untilFailure = false
+  @Flag var peers = false
 
   func run() throws {
     let mutant = try self.mutant.map { try Mutants.named($0) }
     var seed = first
-    while seed < first + count * step {
+    var done: UInt64 = 0
+    while done < count {
+      let plan = PlanGenerator.plan(seed: seed)
+      defer { seed += step }
+      if peers, plan.knobs[.peers] == 0 { continue }
       emit("B \(seed)")
-      let report = SeedReport(Simulation.run(PlanGenerator.plan(seed: seed), mutant: mutant, observer: nil))
+      let report = SeedReport(Simulation.run(plan, mutant: mutant, observer: nil))
       emit("E " + String(decoding: try JSONEncoder().encode(report), as: UTF8.self))
       if untilFailure, report.failure != nil { return }
-      seed += step
+      done += 1
     }
   }
 
@@ -74,6 +79,7 @@ struct Swarm: ParsableCommand {
   @Option(help: "A sample of 1 in so many is run again, with another hash seed, and must agree.") var recheck: UInt64 =
     50
   @Option(help: "Where the plans of failing seeds go.") var plans = FailureLine.plans
+  @Flag(help: "Only seeds whose servers are peers of one another; there are as many, further on.") var peers = false
   @Flag(help: "Report marks and faults that never came without failing.") var lenient = false
 
   func run() throws {
@@ -96,7 +102,9 @@ struct Swarm: ParsableCommand {
     var next = first
     var left = count
     while left > 0, !collector.isEnough {
-      let result = runWorker(["--first", "\(next)", "--count", "\(left)", "--step", "\(step)"]) { collector.add($0) }
+      let result = runWorker(
+        ["--first", "\(next)", "--count", "\(left)", "--step", "\(step)"] + (peers ? ["--peers"] : [])
+      ) { collector.add($0) }
       guard result.done < left, let crashed = result.begun else { return }
       if result.isFinished { return }
       collector.addCrash(seed: crashed)
