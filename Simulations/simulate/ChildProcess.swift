@@ -43,12 +43,12 @@ enum ChildProcess {
 
   /// Runs seeds to the end, or to the first that fails. One that died is reported as `.crash`.
   static func reports(
-    from first: UInt64, count: UInt64, mutant: Mutant? = nil, untilFailure: Bool = false,
+    from first: UInt64, count: UInt64, mutant: Mutant? = nil, withPeers: Bool = false, untilFailure: Bool = false,
     environment: [String: String] = [:]
   ) throws -> [SeedReport] {
     var arguments = ["--first", "\(first)", "--count", "\(count)"]
     if let mutant { arguments += ["--mutant", mutant.rawValue] }
-    if mutant?.isBetweenServers == true { arguments += ["--peers"] }
+    if withPeers { arguments += ["--peers"] }
     if untilFailure { arguments += ["--until-failure"] }
     let (process, pipe) = worker(arguments, environment)
     try process.run()

@@ -66,11 +66,22 @@ struct Mutants: ParsableCommand {
     return Finding(report: others.min { $0.events < $1.events } ?? report, count: count)
   }
 
+  /// Seeds that fail without the planted bug too don't count.
   private static func failures(
     _ mutant: Mutant, from first: UInt64, count: UInt64, untilFailure: Bool
   ) -> [SeedReport] {
-    let reports = try? ChildProcess.reports(from: first, count: count, mutant: mutant, untilFailure: untilFailure)
-    return (reports ?? []).filter { $0.failure != nil }
+    let reports = try? ChildProcess.reports(
+      from: first, count: count, mutant: mutant, withPeers: mutant.isBetweenServers, untilFailure: untilFailure)
+    return (reports ?? []).filter { $0.failure != nil && passes($0.seed, without: mutant) }
+  }
+
+  private static func passes(_ seed: UInt64, without mutant: Mutant) -> Bool {
+    let reports = try? ChildProcess.reports(from: seed, count: 1, withPeers: mutant.isBetweenServers)
+    guard let report = reports?.first, report.failure == nil else {
+      print("\(mutant.rawValue): seed \(seed) fails without it")
+      return false
+    }
+    return true
   }
 
   private func describe(_ mutant: Mutant, _ finding: Finding?, seconds: TimeInterval) {

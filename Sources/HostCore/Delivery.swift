@@ -178,14 +178,11 @@ final class Delivery {
 
   /// Doubles up to the greatest delay; half of it is chance, so that a fleet doesn't come back as one.
   private func backoff() -> Interval {
-    let factor: UInt64 = 1 << min(attempts &- 1, 20)
-    let (product, isOverflow) = limits.backoffFirst.nanoseconds.multipliedReportingOverflow(by: factor)
-    let delay = min(isOverflow ? .max : product, limits.backoffLast.nanoseconds)
     jitter &+= 0x9E37_79B9_7F4A_7C15
     var mixed = (jitter ^ (jitter >> 30)) &* 0xBF58_476D_1CE4_E5B9
     mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
     mixed ^= mixed >> 31
-    return Interval(nanoseconds: delay / 2 &+ mixed % (delay / 2 &+ 1))
+    return limits.backoff(after: attempts, chance: mixed)
   }
 
   func stop(_ turn: inout Turn) {

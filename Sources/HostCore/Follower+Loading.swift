@@ -13,8 +13,6 @@ struct HeldListing {
   let listing: Listing
   /// Those that were asked about.
   var asked: Set<InodeKey> = []
-  /// Numbers of inodes that were deleted since: what it shows of them is the past.
-  var deleted: Set<UInt64> = []
   /// Derived uuids that are taken.
   var used: Set<FileUUID> = []
   var unreadable: [InodeKey: String] = [:]

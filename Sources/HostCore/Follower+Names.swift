@@ -17,9 +17,8 @@ extension Follower {
     case .waits: return
     case .nobody:
       guard patterns.isFollowed(entry.name, in: directory.position) else { return }
-      // Taken for a file that another inode has by now, or not to be followed: the store wasn't asked. Or its file was born
-      // from another directory's listing and deleted while the store was asked.
-      guard let told, told.asked.contains(facts.inode), !told.deleted.contains(facts.inode.identity.number) else {
+      // Taken for a file that another inode has by now, or not to be followed: the store wasn't asked.
+      guard told?.asked.contains(facts.inode) == true, !wasDeleted(facts.inode) else {
         return directory.want(name: entry.name)
       }
     }
@@ -357,13 +356,28 @@ extension Follower {
     check(file)
   }
 
+  /// More are remembered only as long as a listing is under way that was asked for before.
+  private static let mostDeletions = 4_096
+
+  /// Listings under way, and those about which the store is asked, may show the inode yet.
+  private func noteDeletion(of inode: InodeKey) {
+    deletions[inode.identity.number] = requests
+    guard deletions.count > Self.mostDeletions else { return }
+    let oldest = directories.values.lazy.filter(\.isAsked).map(\.request).min() ?? .max
+    deletions = deletions.filter { $0.value >= oldest }
+    // At worst a file of no bytes is born and ends.
+    if deletions.count > Self.mostDeletions { deletions = [:] }
+  }
+
+  /// What the listing that is being taken shows of the inode is the past: it was asked for before the inode was deleted.
+  private func wasDeleted(_ inode: InodeKey) -> Bool {
+    deletions[inode.identity.number].map { answered <= $0 } ?? false
+  }
+
   /// Its end is journaled and nothing of it can be wanted any more.
   func forget(_ file: FollowedFile, _ turn: inout Turn) {
     files.remove(file)
-    let number = file.inode.identity.number
-    if questions[number] != nil {
-      for case .listing(let directory) in readings.values.lazy.map(\.purpose) { directory.held?.deleted.insert(number) }
-    }
+    if file.links == 0 { noteDeletion(of: file.inode) }
     for delivery in deliveries { delivery.forget(file) }
     turn.touch(file.id)
   }

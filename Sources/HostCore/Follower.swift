@@ -46,6 +46,8 @@ final class Follower {
   /// Listings asked for so far; the one whose answer is being taken.
   var requests: UInt64 = 0
   var answered: UInt64 = 0
+  /// Numbers of deleted inodes, with the listings that had been asked for by then.
+  var deletions: [UInt64: UInt64] = [:]
   var timers = Heap<Instant, Timer>()
 
   var readQueues: ReadQueues

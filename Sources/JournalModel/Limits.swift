@@ -69,4 +69,12 @@ package struct Limits: Sendable, Hashable {
   package var peerPatienceMost = Interval.seconds(30)
 
   package init() {}
+
+  /// Before the next attempt to connect, after so many that failed (from 1 on). `chance`: any number; half of the delay is
+  /// it, so that those that began together don't go on so.
+  package func backoff(after attempts: UInt64, chance: UInt64) -> Interval {
+    let factor: UInt64 = 1 << min(max(attempts, 1) - 1, 20)
+    let delay = min(backoffFirst.nanoseconds.saturatingMultiplied(by: factor), backoffLast.nanoseconds)
+    return Interval(nanoseconds: delay / 2 + chance % (delay / 2 + 1))
+  }
 }

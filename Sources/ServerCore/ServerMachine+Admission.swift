@@ -96,9 +96,14 @@ extension ServerMachine where H.Value == Digest {
     }
   }
 
+  /// Whether one who speaks these versions of the protocol is understood.
+  static func isSpoken(from oldest: UInt16, to newest: UInt16) -> Bool {
+    oldest <= protocolVersion && newest >= protocolVersion
+  }
+
   private mutating func admit(_ hello: Hello, on id: ConnectionID) {
     guard let peer = connections[id]?.peer else { return }
-    guard hello.oldest <= Self.protocolVersion, hello.newest >= Self.protocolVersion else {
+    guard Self.isSpoken(from: hello.oldest, to: hello.newest) else {
       return reject(id, peer, .versionUnsupported, "this server speaks version \(Self.protocolVersion)")
     }
     guard peer.names.contains(hello.host.text) else {
@@ -219,7 +224,7 @@ extension ServerMachine where H.Value == Digest {
 
   // MARK: Heartbeats (W4)
 
-  private var heartbeatPeriod: Interval { Interval(nanoseconds: max(1, limits.silence.nanoseconds / 4)) }
+  var heartbeatPeriod: Interval { Interval(nanoseconds: max(1, limits.silence.nanoseconds / 4)) }
 
   /// Cuts off who is silent, and lets those hear something who were told nothing: a host that sends a long extent over a
   /// slow link asks nothing meanwhile.

@@ -321,10 +321,18 @@ extension ServerMachine where H.Value == Digest {
     guard let lack = links[id]?.intake[subject] else { return }
     if case .wanted(let channel, _, _) = lack.state { links[id]?.intake.noteWanted(on: channel, -1) }
     dueLinks.insert(id)
-    if 2 * (links[id]?.intake.count ?? 0) > limits.announcementsAhead { return links[id]?.intake.giveUp(subject) ?? () }
+    if isGivenUp(subject, of: links[id]?.intake.count ?? 0) { return links[id]?.intake.giveUp(subject) ?? () }
     links[id]?.intake.change(subject) { $0.attempts += 1 }
     let delay = Interval(nanoseconds: limits.peerPatience.nanoseconds << UInt64(min(lack.attempts, 5)))
     later(subject, at: now + delay, on: id)
+  }
+
+  /// Files before journals: without its journal's records no file can be had, so that each would fail in its turn.
+  private func isGivenUp(_ subject: ChangedSubject, of count: Int) -> Bool {
+    switch subject {
+    case .file: 2 * count > limits.announcementsAhead
+    case .journal: count >= limits.announcementsAhead
+    }
   }
 
   /// One side of a channel refuses what the other sends, or what it asks for.

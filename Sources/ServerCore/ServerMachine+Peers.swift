@@ -7,9 +7,6 @@ import WireProtocol
 // of two connections the one stays that was made by who has the lesser name.
 
 extension ServerMachine where H.Value == Digest {
-  /// One that says nothing for so long gives way to any newer one.
-  private var leastSilence: Interval { Interval(nanoseconds: limits.silence.nanoseconds / 4) }
-
   // MARK: Connecting, for ever
 
   mutating func peersTick() {
@@ -48,7 +45,7 @@ extension ServerMachine where H.Value == Digest {
       return turnAway(index, id, "another connection to this server came first")
     }
     connections[id] = Connection(peer: peer, heard: now)
-    if heartbeatDue == nil { heartbeatDue = now + leastSilence }
+    if heartbeatDue == nil { heartbeatDue = now + heartbeatPeriod }
     let unknown = Caller(allowance: Allowance(limits, at: now))
     callers[peer.holder, default: unknown].enter(id)
     beginLink(id, PeerLink(peer: index, isDialed: true, at: now))
@@ -74,14 +71,9 @@ extension ServerMachine where H.Value == Digest {
   private mutating func waitToDial(_ index: Int, _ reason: String) {
     peers[index].attempts &+= 1
     peers[index].lastError = reason
-    let factor: UInt64 = 1 << min(peers[index].attempts &- 1, 20)
-    let (product, isOverflow) = limits.backoffFirst.nanoseconds.multipliedReportingOverflow(by: factor)
-    let delay = min(isOverflow ? .max : product, limits.backoffLast.nanoseconds)
-    // Half of it is chance, so that two that began together don't go on so.
     let chance = H.leaf(
       "\(settings.name) \(peers[index].name) \(settings.life) \(peers[index].attempts)".utf8Span.span.bytes)
-    let interval = Interval(nanoseconds: delay / 2 &+ chance.words.0 % (delay / 2 &+ 1))
-    peers[index].dialing = .waiting(until: now + interval)
+    peers[index].dialing = .waiting(until: now + limits.backoff(after: peers[index].attempts, chance: chance.words.0))
   }
 
   // MARK: Hello
@@ -104,7 +96,7 @@ extension ServerMachine where H.Value == Digest {
     guard let index = peers.firstIndex(where: { $0.name == hello.name }), hello.name != settings.name else {
       return reject(id, peer, .nameNotYours, "\(hello.name) isn't among the peers of \(settings.name)")
     }
-    guard hello.oldest <= Self.protocolVersion, hello.newest >= Self.protocolVersion else {
+    guard Self.isSpoken(from: hello.oldest, to: hello.newest) else {
       return reject(id, peer, .versionUnsupported, "this server speaks version \(Self.protocolVersion)")
     }
     beginLink(id, PeerLink(peer: index, isDialed: false, at: now))
@@ -114,11 +106,12 @@ extension ServerMachine where H.Value == Digest {
   private mutating func greeted(_ id: ConnectionID, _ hello: PeerHello) {
     guard let link = links[id] else { return }
     let name = peers[link.peer].name
-    guard hello.name == name, hello.oldest <= Self.protocolVersion, hello.newest >= Self.protocolVersion else {
+    guard hello.name == name, Self.isSpoken(from: hello.oldest, to: hello.newest) else {
       return cut(id, .versionUnsupported, "\(hello.name) speaks versions \(hello.oldest) to \(hello.newest)")
     }
     if let other = peers[link.peer].link, other != id {
-      let isOld = connections[other].map { now - $0.heard >= leastSilence } ?? true
+      // One that has said nothing for so long gives way to any newer one.
+      let isOld = connections[other].map { now - $0.heard >= heartbeatPeriod } ?? true
       guard isOld || link.isDialed == (settings.name < name) else {
         return cut(id, .superseded, "another connection to this server came first")
       }

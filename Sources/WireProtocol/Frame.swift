@@ -1,7 +1,9 @@
 package import JournalModel
 
-/// What travels between a host and a server, and between two servers. Layout, limits and rules: `design/protocol.md`. A host sends `hello`,
-/// `records`, `journalQuery`, `extendJournal`, `resumeQuery`, `extend`, `payload`; a server answers with the others; `ping`, `pong` and `goodbye` go both ways.
+/// What travels between a host and a server, and between two servers. Layout, limits and rules: `design/protocol.md`. A host
+/// sends `hello`, `records`, `journalQuery`, `extendJournal`, `resumeQuery`, `extend`, `payload`; a server answers with the
+/// others before `peerHello`; `ping`, `pong` and `goodbye` go both ways. Servers send one another those from `peerHello` on,
+/// and on channels what hosts and servers do.
 package enum Frame: Hashable, Sendable {
   case hello(Hello)
   case welcome(Welcome)

@@ -58,8 +58,17 @@ class Peers(unittest.TestCase):
         with open(f"{logs}/small.log", "a") as log:
             log.write("one more\n")
         self.assertEqual(host.settled(60).returncode, 0)
-        self.expect_equal("logs-a", "logs-b", "logs-c")
         for server in (a, b, c):
+            self.assertEqual(server.settled(60).returncode, 0)
+        # Said of what is held already: nothing is waited for.
+        held = [strings(self.fleet, name) for name in ("logs-a", "logs-b", "logs-c")]
+        self.assertTrue(held[0] and held[0] == held[1] == held[2], held)
+        self.expect_equal("logs-a", "logs-b", "logs-c")
+        c.stop()
+        self.assertNotEqual(a.settled(1).returncode, 0, "settled while a peer is away")
+        self.start(c)
+        for server in (a, b, c):
+            self.assertEqual(server.settled(60).returncode, 0)
             for peer in server.status()["peers"]:
                 self.assertTrue(peer["connected"], peer)
 

@@ -180,6 +180,42 @@ import WireProtocol
     #expect(a.contents("/log/a.log") + a.contents("/log/b.log") == ["one"])
   }
 
+  /// Born from another directory's listing and deleted meanwhile, with an answer outstanding: what the older listing shows
+  /// is the past.
+  @Test(arguments: [true, false]) func whatWasDeletedMeanwhileIsNotBornAgain(isStoreAsked: Bool) throws {
+    files.mkdir("/log/d")
+    let host = try start()
+    host.pass(.seconds(1))
+    var withheld = 0
+    host.withholds = { input in
+      guard withheld == 0 else { return false }
+      switch input {
+      case .loaded: withheld += isStoreAsked ? 1 : 0
+      case .listed(let listing):
+        if !isStoreAsked, case .entries(let entries, _) = listing.outcome, !entries.isEmpty,
+          listing.directory == BytePath("/log/d")
+        {
+          withheld += 1
+        }
+      default: break
+      }
+      return withheld == 1
+    }
+    files.create("/log/d/a.log", "one")
+    host.pass(.milliseconds(1))
+    #expect(withheld == 1 && host.births.isEmpty)
+    files.link("/log/d/a.log", "/log/b.log")
+    host.pass(.seconds(1))
+    expectBoth("/log/b.log", ["one"])
+    files.remove("/log/b.log")
+    files.remove("/log/d/a.log")
+    host.pass(.seconds(2))
+    #expect(host.closings.map(\.reason) == [.deleted])
+    host.releaseWithheld()
+    host.pass(.seconds(65))
+    #expect(host.births.count == 1 && host.status.isSettled)
+  }
+
   /// The directory goes while the store is asked about what was in it, and comes again.
   @Test func aDirectoryThatGoesMeanwhile() throws {
     let host = try start()

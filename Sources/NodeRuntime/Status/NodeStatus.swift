@@ -96,6 +96,7 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     package var name: String
     package var address: String
     package var connected: Bool
+    /// Always 0, as `lagSeconds` is: announcements count changes, whose bytes and age nobody sums yet.
     package var lagBytes: UInt64 = 0
     /// Changes of this server's that the peer doesn't hold, and of the peer's that aren't held here.
     package var lagEvents: UInt64 = 0
