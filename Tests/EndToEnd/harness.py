@@ -8,12 +8,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -101,6 +103,20 @@ class Node:
         with contextlib.suppress(OSError), open(self.log, errors="replace") as log:
             return "".join(log.readlines()[-lines:])
         return ""
+
+    def anonymous(self):
+        """Bytes of anonymous memory; RssFile, which is the store's map, isn't the node's own."""
+        with contextlib.suppress(OSError), open(f"/proc/{self.process.pid}/status") as status:
+            for line in status:
+                if line.startswith("RssAnon"):
+                    return int(line.split()[1]) << 10
+        return 0
+
+    def reports(self, since=0):
+        """Lines of the log, behind so many bytes of it: warnings and errors."""
+        with open(self.log, errors="replace") as log:
+            log.seek(since)
+            return [line.rstrip() for line in log if re.match(r"\S+ (warning|error|critical) ", line)]
 
     def status(self):
         """`status --json`, or None while the node doesn't answer."""
@@ -232,6 +248,77 @@ class Fleet:
                 path = os.path.join(directory, name)
                 found.append((sha256(path), os.path.getsize(path), path))
         return found
+
+
+class Lines:
+    """A log below a directory of its own, to which lines are written one after the other, each when the one before it is
+    readable on the server: durable, and in the plain file."""
+
+    def __init__(self, fleet, server, host):
+        self.fleet, self.server, self.host = fleet, server, host
+        self.directory = fleet.path("log")
+        os.makedirs(self.directory)
+        self.path = os.path.join(self.directory, "line.log")
+        self.file = open(self.path, "ab", buffering=0)
+        self.written = 0
+        self.top = os.path.join(fleet.logs(server), "files", host, self.directory.lstrip("/"))
+
+    def close(self):
+        self.file.close()
+
+    def stored(self):
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self.top):
+                return os.path.join(self.top, name)
+        return None
+
+    def write(self, limit):
+        """The next one; returns the milliseconds that it took."""
+        self.file.write(b"%015d\n" % self.written)
+        self.written += 16
+        begin = time.perf_counter()
+        path = None
+        while True:
+            path = path or self.stored()
+            if path and os.path.getsize(path) >= self.written:
+                return (time.perf_counter() - begin) * 1000
+            if time.perf_counter() - begin > limit:
+                return limit * 1000
+            time.sleep(0.0005)
+
+    def latencies(self, until, limit=20, pause=0.025):
+        """Of one line after another, a line each `pause` at most, while `until()` is false."""
+        found = []
+        while True:
+            found.append(self.write(limit))
+            if until():
+                return found
+            time.sleep(max(0.0, pause - found[-1] / 1000))
+
+
+class Peak:
+    """The greatest value of a function while it is watched, looked at every 10 ms."""
+
+    def __init__(self, value):
+        self.value, self.greatest, self.ended = value, 0, threading.Event()
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def _watch(self):
+        while not self.ended.wait(0.01):
+            self.greatest = max(self.greatest, self.value())
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+
+def percentile(values, part):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
 def strings(fleet, server):

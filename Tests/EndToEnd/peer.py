@@ -1,5 +1,5 @@
-"""A second implementation of the host's side of the protocol, written from design/formats.md and design/protocol.md, for
-tests that need a host which lies. Needs python3-cryptography.
+"""A second implementation of the host's side of the protocol, and of a server's towards its peers, written from
+design/formats.md and design/protocol.md, for tests that need a host or a server which lies. Needs python3-cryptography.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ TYPES = {
     name: number
     for number, name in enumerate(
         "hello welcome records recordsDurable resumeQuery resumeAnswer payload payloadDurable credit refusal ping pong "
-        "goodbye extend journalQuery journalAnswer extendJournal".split(),
+        "goodbye extend journalQuery journalAnswer extendJournal peerHello feed announce noted openChannel channel "
+        "closeChannel wantRecords wantBytes".split(),
         start=1,
     )
 }
@@ -28,6 +29,10 @@ NAMES = {number: name for name, number in TYPES.items()}
 
 def counted(data):
     return struct.pack(">I", len(data)) + data
+
+
+def frame(name, body):
+    return struct.pack(">IB", len(body), TYPES[name]) + body
 
 
 def sha(data):
@@ -52,16 +57,10 @@ class Closed(Exception):
     pass
 
 
-class Peer:
-    """One connection. `host` is the name that it claims, `certificate` whose certificate it shows."""
+class Connection:
+    """One connection to a server. `certificate`: whose it shows."""
 
-    def __init__(self, fleet, server, host, certificate=None, journal=None, key=None, records=None):
-        certificate = certificate or host
-        self.host = host.encode()
-        self.journal = journal or os.urandom(16)
-        self.key = key or Ed25519PrivateKey.generate()
-        self.public = self.key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        self.records = records if records is not None else []
+    def __init__(self, fleet, server, certificate):
         self.certificate = f"{fleet.keys}/{certificate}.crt"
         self.certificate_key = f"{fleet.keys}/{certificate}.key"
         self.connect(fleet, server)
@@ -72,15 +71,15 @@ class Peer:
         context.load_verify_locations(f"{fleet.keys}/ca.crt")
         context.load_cert_chain(self.certificate, self.certificate_key)
         raw = socket.create_connection(("127.0.0.1", fleet.ports[server]), timeout=10)
-        self.socket = context.wrap_socket(raw, server_hostname=server)
+        try:
+            self.socket = context.wrap_socket(raw, server_hostname=server)
+        except OSError:
+            raw.close()
+            raise
         self.buffer = b""
-        # Payload bytes that the server lets this connection send in all, and those that it sent.
-        self.credit = self.spent = 0
 
     def close(self):
         self.socket.close()
-
-    # Frames
 
     def send_raw(self, data):
         try:
@@ -89,7 +88,7 @@ class Peer:
             raise Closed(str(error)) from error
 
     def send(self, name, body):
-        self.send_raw(struct.pack(">IB", len(body), TYPES[name]) + body)
+        self.send_raw(frame(name, body))
 
     def read(self, limit=10):
         """The next frame as (name, body); answers pings on the way. Raises Closed when the server hangs up."""
@@ -103,6 +102,8 @@ class Peer:
                     raise TimeoutError("no frame in time")
                 except (OSError, ssl.SSLError) as error:
                     raise Closed(str(error)) from error
+                finally:
+                    self.socket.settimeout(10)
                 if not piece:
                     raise Closed("end of stream")
                 self.buffer += piece
@@ -111,11 +112,52 @@ class Peer:
             if NAMES[number] == "ping":
                 self.send("pong", body)
                 continue
-            if NAMES[number] == "welcome":
-                self.credit, self.spent = self.credit_of(body), 0
-            elif NAMES[number] == "credit":
-                self.credit = struct.unpack(">Q", body)[0]
+            self.note(NAMES[number], body)
             return NAMES[number], body
+
+    def note(self, name, body):
+        """What is remembered of each frame that comes."""
+
+    def expect(self, *names, limit=10):
+        """Skips frames until one of `names` comes."""
+        while True:
+            name, body = self.read(limit)
+            if name in names:
+                return name, body
+
+    def drain(self):
+        """Takes what came, and forgets it."""
+        self.socket.settimeout(0)
+        try:
+            while self.socket.recv(1 << 20):
+                pass
+            raise Closed("end of stream")
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        except (OSError, ssl.SSLError) as error:
+            raise Closed(str(error)) from error
+        finally:
+            self.socket.settimeout(10)
+
+
+class Peer(Connection):
+    """One connection of a host. `host` is the name that it claims, `certificate` whose certificate it shows."""
+
+    def __init__(self, fleet, server, host, certificate=None, journal=None, key=None, records=None):
+        self.host = host.encode()
+        self.journal = journal or os.urandom(16)
+        self.key = key or Ed25519PrivateKey.generate()
+        self.public = self.key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        self.records = records if records is not None else []
+        # Payload bytes that the server lets this connection send in all, and those that it sent.
+        self.credit = self.spent = 0
+        super().__init__(fleet, server, certificate or host)
+
+    def note(self, name, body):
+        if name == "welcome":
+            self.credit, self.spent = self.credit_of(body), 0
+        elif name == "credit":
+            self.credit = struct.unpack(">Q", body)[0]
 
     @staticmethod
     def heads(welcome):
@@ -136,39 +178,41 @@ class Peer:
         _, at = cls.heads(welcome)
         return struct.unpack(">Q", welcome[at : at + 8])[0]
 
-    def expect(self, *names, limit=10):
-        """Skips frames until one of `names` comes."""
-        while True:
-            name, body = self.read(limit)
-            if name in names:
-                return name, body
+    def hello_frame(self):
+        named = counted(self.host) + self.journal + self.public
+        return frame("hello", struct.pack(">HH", 1, 1) + named + struct.pack(">I", 0))
 
     def hello(self):
-        self.send(
-            "hello", struct.pack(">HH", 1, 1) + counted(self.host) + self.journal + self.public + struct.pack(">I", 0)
-        )
+        self.send_raw(self.hello_frame())
         return self.expect("welcome", "goodbye", "refusal")
 
     # Records
 
+    def bound(self):
+        return b"nimbus binding 1\x00" + counted(self.host) + self.journal + self.public
+
     def binding_signature(self):
-        signed = b"nimbus binding 1\x00" + counted(self.host) + self.journal + self.public
         with open(self.certificate_key, "rb") as file:
             key = serialization.load_pem_private_key(file.read(), None)
-        return key.sign(signed, ec.ECDSA(hashes.SHA256()))
+        return key.sign(self.bound(), ec.ECDSA(hashes.SHA256()))
 
     def record(self, kind, body):
         return struct.pack(">BHq", 1, kind, time.time_ns()) + body
 
-    def opened(self):
+    def opened(self, binding=None):
+        """The first record of its journal. `binding`: another one than that by its certificate."""
+        body = counted(self.host) + self.journal + self.public + (binding or self.binding())
+        return self.record(1, body + struct.pack(">II", 0, 0) + b"\x00")
+
+    def binding(self):
         with open(self.certificate, "rb") as file:
             ends = b"-----END CERTIFICATE-----\n"
             blocks = [block + ends for block in file.read().split(ends) if block.strip()]
         chain = [x509.load_pem_x509_certificate(block).public_bytes(serialization.Encoding.DER) for block in blocks]
-        body = counted(self.host) + self.journal + self.public
-        body += b"\x01" + struct.pack(">I", len(chain)) + b"".join(map(counted, chain))
-        body += counted(self.binding_signature()) + struct.pack(">II", 0, 0) + b"\x00"
-        return self.record(1, body)
+        return b"\x01" + struct.pack(">I", len(chain)) + b"".join(map(counted, chain)) + counted(self.binding_signature())
+
+    def binding_by_its_own_key(self):
+        return b"\x02" + self.key.sign(self.bound())
 
     def born(self, file, path, identity=None):
         identity = identity or (b"\x03" + struct.pack(">QQq", 7, 7, time.time_ns()))
@@ -191,7 +235,7 @@ class Peer:
         self.send("records", body + (checkpoint or self.checkpoint(len(self.records), root)))
 
     def root(self, length):
-        """Over the first records of its journal."""
+        """Over the first records of its journal; None: over all."""
         return tree_root([sha(b"\x00" + record) for record in self.records[:length]])
 
     def go_on(self):
@@ -293,3 +337,155 @@ class Peer:
         self.extend(file, length, root)
         self.send_range(file, data, length)
         return length == len(data) or self.payload_durable(file, len(data), limit=30) == 0
+
+
+class Script(Peer):
+    """What a host would say on one connection, as bytes; and its journal, for whoever supplies it in its place."""
+
+    def __init__(self, fleet, host, certificate=None):
+        self.bytes = bytearray()
+        super().__init__(fleet, None, host, certificate)
+
+    def connect(self, fleet, server):
+        pass
+
+    def send_raw(self, data):
+        self.bytes += data
+
+    def greet(self):
+        self.send_raw(self.hello_frame())
+        return self
+
+    def take(self):
+        taken, self.bytes = bytes(self.bytes), bytearray()
+        return taken
+
+    def journal_change(self, number):
+        """As a server announces its journal."""
+        return journal_change(number, self.host, self.journal, self.public, [(len(self.records), self.root(None))])
+
+    def records_from(self, first):
+        """All records behind the first ones as one frame."""
+        records, self.records = self.records[first:], self.records[:first]
+        self.send_records(records)
+        return self.take()
+
+
+def heads_list(heads):
+    return struct.pack(">I", len(heads)) + b"".join(struct.pack(">Q", length) + root for length, root in heads)
+
+
+def journal_change(number, host, journal, public, heads):
+    return struct.pack(">QB", number, 1) + counted(host) + journal + b"\x01" + public + heads_list(heads)
+
+
+def file_change(number, host, file, heads):
+    return struct.pack(">QB", number, 2) + counted(host) + file + b"\x00" + heads_list(heads)
+
+
+def cursor(life, held, seen):
+    return b"\x01" + life + struct.pack(">QQ", held, seen)
+
+
+def on_channel(channel, frames):
+    """Frames of a channel: each behind a frame that names it."""
+    named, at = bytearray(), 0
+    while at < len(frames):
+        end = at + 5 + struct.unpack(">I", frames[at : at + 4])[0]
+        named += frame("channel", struct.pack(">I", channel)) + frames[at:end]
+        at = end
+    return bytes(named)
+
+
+class ServerPeer(Connection):
+    """One connection of a server to another one. `name`: who it says that it is; `certificate`: whose it shows."""
+
+    def __init__(self, fleet, server, name, certificate=None):
+        self.name = name.encode()
+        self.life = os.urandom(16)
+        # Channels that the other side opened: (host, journal).
+        self.channels = {}
+        # What it announced: its last number, and of each (kind, host, uuid) the key and the heads.
+        self.last, self.announced = 0, {}
+        # Up to where it noted and holds what this side announced.
+        self.noted = self.held = 0
+        super().__init__(fleet, server, certificate or name)
+
+    def note(self, name, body):
+        if name == "openChannel":
+            number, size = struct.unpack(">II", body[:8])
+            self.channels[number] = body[8 : 8 + size], body[8 + size : 24 + size]
+        elif name == "noted":
+            self.noted, self.held = struct.unpack(">QQ", body)
+        elif name == "announce":
+            self._note_changes(body)
+
+    def _note_changes(self, body):
+        self.last, count = struct.unpack(">QI", body[16:28])
+        at = 28
+        for _ in range(count):
+            kind, size = struct.unpack(">BI", body[at + 8 : at + 13])
+            host, at = body[at + 13 : at + 13 + size], at + 13 + size
+            uuid, public, at = body[at : at + 16], None, at + 17
+            if body[at - 1]:
+                public, at = body[at : at + 32], at + 32
+            (length,) = struct.unpack(">I", body[at : at + 4])
+            heads = [body[at + 4 + 40 * index :][:40] for index in range(length)]
+            at += 4 + 40 * length
+            heads = [(struct.unpack(">Q", head[:8])[0], head[8:]) for head in heads]
+            self.announced[kind, host, uuid] = public, heads
+
+    def hello_frame(self, known=b"\x00"):
+        return frame("peerHello", struct.pack(">HH", 1, 1) + counted(self.name) + known + struct.pack(">I", 0))
+
+    def greet(self, known=b"\x00", after=0):
+        """`known`: the cursor in the other's feed; `after`: where its own begins."""
+        self.send_raw(self.hello_frame(known))
+        self.expect("feed")
+        self.send("feed", struct.pack(">Q", after))
+        return self
+
+    def announce_frame(self, changes, last):
+        return frame("announce", self.life + struct.pack(">QI", last, len(changes)) + b"".join(changes))
+
+    def announce(self, changes, last):
+        self.send_raw(self.announce_frame(changes, last))
+
+    def on(self, channel, frames):
+        self.send_raw(on_channel(channel, frames))
+
+    def next(self, limit=10):
+        """As `read`, with the channel in front, None where there is none."""
+        name, body = self.read(limit)
+        if name != "channel":
+            return None, name, body
+        return (struct.unpack(">I", body)[0], *self.read(limit))
+
+    def open_channel(self, number, host, journal, public, credit=1 << 40):
+        """To be supplied: nothing is held, and so much payload may come."""
+        self.send("openChannel", struct.pack(">I", number) + counted(host) + journal + public)
+        welcome = struct.pack(">H", 1) + counted(self.name) + struct.pack(">QIQI", 0, 0, credit, 0)
+        self.on(number, frame("welcome", welcome))
+
+    def want_records(self, channel, length, root):
+        self.send("wantRecords", struct.pack(">IQ", channel, length) + root)
+
+    def want_bytes(self, channel, file, length, root, held=()):
+        self.send("wantBytes", struct.pack(">I", channel) + file + struct.pack(">Q", length) + root + heads_list(held))
+
+    def serve(self, records, payload, until):
+        """Supplies what is asked for, as long as `until()` is false. `records`: {journal: frames}; `payload`:
+        {file: frames}. Returns how often each was asked for."""
+        asked = {}
+        while not until():
+            try:
+                _, name, body = self.next(0.05)
+            except TimeoutError:
+                continue
+            if name not in ("wantRecords", "wantBytes"):
+                continue
+            (channel,) = struct.unpack(">I", body[:4])
+            uuid = self.channels[channel][1] if name == "wantRecords" else body[4:20]
+            asked[uuid] = asked.get(uuid, 0) + 1
+            self.on(channel, (records if name == "wantRecords" else payload).get(uuid, b""))
+        return asked

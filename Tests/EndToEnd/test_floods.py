@@ -18,7 +18,6 @@ import contextlib
 import datetime
 import itertools
 import os
-import re
 import resource
 import socket
 import statistics
@@ -29,39 +28,11 @@ import tempfile
 import threading
 import time
 
-from harness import Failure, Fleet, free_port, wait_for
-from peer import Closed, Peer, TYPES, counted, sha
+from harness import Failure, Fleet, Lines, Peak, free_port, percentile, wait_for
+from peer import Closed, Peer, Script, TYPES, counted, frame, sha
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MIB = 1 << 20
-
-
-def frame(name, body):
-    return struct.pack(">IB", len(body), TYPES[name]) + body
-
-
-class Script(Peer):
-    """What a host would say on one connection, as bytes."""
-
-    def __init__(self, fleet, host):
-        self.bytes = bytearray()
-        super().__init__(fleet, None, host)
-
-    def connect(self, fleet, server):
-        pass
-
-    def send_raw(self, data):
-        self.bytes += data
-
-    def greet(self):
-        self.send(
-            "hello", struct.pack(">HH", 1, 1) + counted(self.host) + self.journal + self.public + struct.pack(">I", 0)
-        )
-        return self
-
-    def take(self):
-        taken, self.bytes = bytes(self.bytes), bytearray()
-        return taken
 
 
 class Tree:
@@ -123,73 +94,30 @@ class Rig:
         self.servers.append("liar")
 
     def start(self):
-        self.logs = self.fleet.path("log")
-        os.makedirs(self.logs)
-        self.line = open(os.path.join(self.logs, "line.log"), "ab", buffering=0)
-        self.written = 0
+        self.lines = Lines(self.fleet, "logs-a", "web1")
         self.server.start().wait_ready()
-        self.host = self.fleet.host("web1", [f"{self.logs}/*.log"], self.servers).start()
+        self.host = self.fleet.host("web1", [f"{self.lines.directory}/*.log"], self.servers).start()
         self.host.wait_ready()
         if "liar" in self.servers:
             self.attacked = self.host
-        self.write_line(30)
+        self.lines.write(30)
         self.log_start = os.path.getsize(self.attacked.log)
 
     def stop(self):
-        self.line.close()
+        self.lines.close()
         for process in self.processes:
             with contextlib.suppress(OSError):
                 process.kill()
             process.wait()
-
-    # The honest host
-
-    def stored(self):
-        top = os.path.join(self.fleet.logs("logs-a"), "files", "web1", self.logs.lstrip("/"))
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(top):
-                return os.path.join(top, name)
-        return None
-
-    def write_line(self, limit):
-        self.line.write(b"%015d\n" % self.written)
-        self.written += 16
-        begin = time.perf_counter()
-        path = None
-        while True:
-            path = path or self.stored()
-            if path and os.path.getsize(path) >= self.written:
-                return (time.perf_counter() - begin) * 1000
-            if time.perf_counter() - begin > limit:
-                return limit * 1000
-            time.sleep(0.0005)
-
-    def latencies(self, until):
-        """One line after another, about 40 a second, while `until()` is false."""
-        found = []
-        while True:
-            found.append(self.write_line(20))
-            if until():
-                return found
-            time.sleep(max(0.0, 0.025 - found[-1] / 1000))
 
     def wait_linked(self, host, count):
         """Until all the files that were born are made, named and linked: what a birth costs is another flood's matter."""
         top = os.path.join(self.fleet.logs("logs-a"), "latest", host)
         wait_for(lambda: os.path.isdir(top) and len(os.listdir(top)) >= count, f"{count} files of {host}", 60)
 
-    def anonymous(self, node):
-        with contextlib.suppress(OSError), open(f"/proc/{node.process.pid}/status") as status:
-            for line in status:
-                if line.startswith("RssAnon"):
-                    return int(line.split()[1]) << 10
-        return 0
-
     def reports(self):
-        """Lines of the attacked node's log about the flood: warnings and errors since it began."""
-        with open(self.attacked.log, errors="replace") as log:
-            log.seek(self.log_start)
-            return [line.rstrip() for line in log if re.match(r"\S+ (warning|error|critical) ", line)]
+        """Of the attacked node, since the flood began."""
+        return self.attacked.reports(self.log_start)
 
     def is_of_the_end(self, line):
         """A liar that leaves while a connection to it stands is another reason, which the host says too, and rightly."""
@@ -648,21 +576,10 @@ def run(flood, tool, chosen):
         rig.start()
         try:
             over = flood(rig) if flood else Rig.thread(rig, lambda is_over: iter(()) if is_over() else pause(is_over))
-            peak = 0
-            watching = threading.Event()
-
-            def watch():
-                nonlocal peak
-                while not watching.wait(0.01):
-                    peak = max(peak, rig.anonymous(rig.attacked))
-
-            watcher = threading.Thread(target=watch)
-            watcher.start()
             begin = time.monotonic()
-            found = rig.latencies(over)
+            with Peak(rig.attacked.anonymous) as peak:
+                found = rig.lines.latencies(over)
             took = time.monotonic() - begin
-            watching.set()
-            watcher.join()
             for process in rig.processes:
                 sent, _ = process.communicate()[0].splitlines()[-1].split()
                 rig.bytes += int(sent)
@@ -672,7 +589,7 @@ def run(flood, tool, chosen):
                 raise Failure(f"the node ended:\n{rig.attacked.tail()}")
             reports = [line for line in rig.reports() if not rig.is_of_the_end(line)]
             told = rig.told() if chosen.show else []
-            return found, peak, rig.bytes, reports, told, rig.note, rig.failure
+            return found, peak.greatest, rig.bytes, reports, told, rig.note, rig.failure
         finally:
             rig.stop()
 
@@ -681,11 +598,6 @@ def pause(is_over):
     while not is_over():
         time.sleep(0.01)
         yield 0
-
-
-def percentile(values, part):
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
 def row(name, values, peak, sent, reports, note):
