@@ -558,6 +558,23 @@ class Withholding(Attacked):
 
         self.withhold(1, hold)
 
+    def test_M3_payload_in_frames_of_a_byte(self):
+        def hold(peer, channel, file, data):
+            return (on_channel(channel, payload(file, at, data[at : at + 1])) for at in range(len(data)))
+
+        self.withhold(2, hold)
+
+    def test_M3_a_journal_under_another_key_of_which_nothing_comes(self):
+        opened = set()
+
+        def hold(peer, channel, file, data):
+            if channel not in opened:
+                peer.on(channel, frame("extendJournal", struct.pack(">Q", 0) + NOTHING))
+            opened.add(channel)
+            return iter(lambda: frame("pong", bytes(8)), None)
+
+        self.withhold(3, hold, thief=True)
+
 
 class Repeating(Attacked):
     def test_M3_all_once_more(self):
@@ -675,6 +692,10 @@ class Claiming(Attacked):
 
         # 64 heads of 40 bytes, twice, of each of 8,960.
         self.attack(self.again_and_again(once, is_cut=False), is_reported=False, memory=128 * MIB)
+
+    def test_P6_a_change_with_the_number_0(self):
+        change = file_change(0, b"web9", os.urandom(16), [(5, NOTHING)])
+        self.attack(self.claims([lambda peer: peer.greet().announce([change], 0)]), is_reported=False)
 
     def claims(self, claims):
         """Each on a connection of its own, which the server may end, or not."""
@@ -847,6 +868,49 @@ class Flooding(Attacked):
     def test_P6_pings_and_nothing_is_read(self):
         self.attack(self.flood(frame("ping", bytes(8)), reads=False))
 
+    def test_P6_announcements_of_nothing(self):
+        self.attack(self.flood(frame("announce", bytes(16) + struct.pack(">QI", 0, 0))))
+
+    def test_P6_the_same_announcement(self):
+        changes = [file_change(1, b"web2", os.urandom(16), [(5, NOTHING)]) for _ in range(256)]
+        self.attack(self.flood(frame("announce", bytes(16) + struct.pack(">QI", 1, 256) + b"".join(changes))))
+
+    def test_P6_announcements_of_what_is_held(self):
+        head = [(len(self.data), file_root(self.data))]
+        changes = [file_change(1, b"web2", self.file, head), self.web2.journal_change(1)] * 128
+        self.attack(self.flood(frame("announce", bytes(16) + struct.pack(">QI", 1, 256) + b"".join(changes))))
+
+    def test_P6_beginnings_of_what_is_held(self):
+        """Of each a root is computed, and it is another one."""
+
+        def once(peer, until):
+            while not until():
+                changes = [file_change(1, b"web2", self.file, [(at << 16 | 9, os.urandom(32)) for at in range(64)])]
+                body = peer.announce_frame(changes * 8, 1)
+                peer.send_raw(body)
+                yield len(body)
+                peer.drain()
+
+        self.attack(self.again_and_again(once))
+
+    def test_P6_noted(self):
+        self.attack(self.flood(frame("noted", bytes(16))))
+
+    def test_P6_channels_opened_and_closed(self):
+        named = counted(b"web1") + os.urandom(48)
+        body = b"".join(
+            frame("openChannel", struct.pack(">I", 2 * number) + named)
+            + frame("closeChannel", struct.pack(">IH", 2 * number, 12) + counted(b""))
+            for number in range(2_000)
+        )
+        self.attack(self.flood(body))
+
+    def test_P6_channels_that_never_were(self):
+        body = frame("closeChannel", struct.pack(">IH", 77, 12) + counted(b""))
+        body += frame("channel", struct.pack(">I", 78)) + frame("journalQuery", bytes(8))
+        body += frame("wantRecords", struct.pack(">IQ", 80, 5) + NOTHING)
+        self.attack(self.flood(body))
+
     def test_P6_wants_for_what_is_not_held(self):
         def want(number):
             body = struct.pack(">I", 0) + os.urandom(16) + struct.pack(">Q", 1 + number) + NOTHING
@@ -877,6 +941,95 @@ class Flooding(Attacked):
 
         # It is asked for, and served: in its turn.
         self.attack(self.again_and_again(once, is_cut=False), is_reported=False)
+
+    def takes_nothing(self, seconds):
+        """Asks for 24 MiB of records on each of 64 channels, and for payload, acknowledges all at once, and reads
+        nothing; after so many seconds on the next connection."""
+        want = struct.pack(">I", 0) + self.file + struct.pack(">Q", len(self.data)) + file_root(self.data)
+        length, root = len(self.web2.records), self.web2.root(None)
+        durable = frame("recordsDurable", self.web2.checkpoint(length, NOTHING))
+        acknowledgements = b"".join(on_channel(number, durable) for number in range(0, 128, 2))
+        left = []
+
+        def once(peer, until):
+            ends = time.monotonic() + seconds
+            for number in range(0, 128, 2):
+                self.open(peer, number)
+                peer.want_records(number, length, root)
+            peer.send("wantBytes", want + heads_list([]))
+            while not until() and time.monotonic() < ends:
+                peer.send_raw(acknowledgements)
+                yield len(acknowledgements)
+            if not until():
+                # The server has to end it.
+                left.append(os.dup(peer.socket.fileno()))
+
+        return self.again_and_again(once)
+
+    def test_P6_much_is_wanted_and_acknowledged_and_nothing_read(self):
+        """Whoever takes nothing is let go of at 64 MiB of output; the array that it waits in doubles as it grows, and
+        the smaller one is there as well while it does."""
+        self.attack(self.takes_nothing(1 << 20), memory=256 * MIB)
+
+    def test_P6_nothing_is_read_on_one_connection_after_the_other(self):
+        """What waits for one that is taken over isn't kept beside that of the next one."""
+        self.attack(self.takes_nothing(0.3), memory=256 * MIB)
+
+
+class Crowding(Attacked):
+    """More hosts' extents than there is memory for, begun and not ended."""
+
+    def test_P6_all_turns_are_taken_and_dribbled(self):
+        scripts = {}
+        for number in range(16):
+            host, file, root = f"host{number}", os.urandom(16), os.urandom(32)
+            self.fleet.issue(host, "host")
+            script = Script(self.fleet, host)
+            extent = script.record(3, file + struct.pack(">QQ", 0, 4 * MIB) + root)
+            script.records = [script.opened(), script.born(file, b"/var/log/a.log"), extent]
+            scripts[file] = script, file_change(100 + number, script.host, file, [(4 * MIB, root)])
+            self.hosts.add(host)
+        stands = multiprocessing.get_context("fork").Event()
+
+        def attacker(until):
+            peer, begun, since = self.connect().greet(), {}, time.monotonic()
+            due = since
+            changes = [script.journal_change(1 + number) for number, (script, _) in enumerate(scripts.values())]
+            peer.announce(changes + [change for _, change in scripts.values()], 200)
+            while not until():
+                try:
+                    _, name, body = peer.next(0.1)
+                except TimeoutError:
+                    name = None
+                if name == "wantRecords":
+                    (channel,) = struct.unpack(">I", body[:4])
+                    journal = peer.channels[channel][1]
+                    peer.on(channel, next(s for s, _ in scripts.values() if s.journal == journal).records_from(0))
+                elif name == "wantBytes":
+                    # File: its channel, and how much was sent.
+                    begun[body[4:20]] = struct.unpack(">I", body[:4])[0], 0
+                if time.monotonic() >= due:
+                    due += 0.3
+                    for file, (channel, sent) in begun.items():
+                        peer.on(channel, payload(file, sent, b"x"))
+                        begun[file] = channel, sent + 1
+                    if len(begun) == len(scripts):
+                        stands.set()
+            peer.close()
+            return f"{len(begun)} begun, {time.monotonic() - since:.1f} s"
+
+        data, path = os.urandom(20 * MIB), os.path.join(self.bulk, "bulk.log")
+        self.others["web1", path] = data
+
+        def is_delivered():
+            if stands.is_set() and not os.path.exists(path):
+                with open(path, "wb") as file:
+                    file.write(data)
+            return os.path.exists(path) and self.held_here("web1") >= len(data)
+
+        self.attack(
+            attacker, is_reported=False, memory=self.CREDIT + self.MEMORY, disk_limit=3 * len(data),
+            meanwhile=is_delivered, limit=20)
 
 
 class Disorder(Attacked):
