@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -39,9 +40,13 @@ def wait_for(condition, what, limit=30.0, pause=0.02):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below the range that outgoing connections take theirs from: who is down for a while finds it free again."""
+    for _ in range(100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            port = random.randrange(10_000, 32_768)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Failure("no port is free")
 
 
 def sha256(path):
@@ -122,6 +127,18 @@ class Node:
         """`status --json`, or None while the node doesn't answer."""
         done = self.fleet.run("status", "--config", self.config, "--json", check=False)
         return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def answer(self, limit=5):
+        """The same, asked without a process in between; None while nobody listens."""
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(limit)
+            try:
+                control.connect(self.fleet.path(self.name, "data", "control.sock"))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
+            control.sendall(b'{"status":{}}\n')
+            with control.makefile() as answer:
+                return json.loads(answer.readline())["status"]
 
     def wait_ready(self, limit=30):
         def answers():
