@@ -58,6 +58,23 @@ def start(fleet, server):
     return time.monotonic() - begin
 
 
+def build(fleet, server, files, records):
+    """The store and the plain files of a server that was started once, and is stopped."""
+    subprocess.run(
+        [BUILDER, "--store", fleet.path(server.name, "data", "holdings"), "--root", fleet.logs(server.name),
+         "--host", HOST, "--files", str(files), "--records", str(records)],
+        check=True,
+    )
+
+
+def wait_linked(fleet, server, files):
+    """Until the first start after `build` has compared all plain files, and made all links, in the background."""
+    links = os.path.join(fleet.logs(server.name), "latest", HOST, "var", "log", "app")
+    wait_for(
+        lambda: os.path.isdir(links) and sum(len(os.listdir(os.path.join(links, name))) for name in os.listdir(links))
+        == files, "all links", limit=3600, pause=0.5)
+
+
 def timed(action, rounds=7):
     times = []
     for _ in range(rounds):
@@ -106,18 +123,11 @@ def main():
         print(f"empty: start {empty * 1000:.0f} ms, RssAnon {memory(server.process.pid)['RssAnon']:.1f} MB")
         server.stop()
         begin = time.monotonic()
-        subprocess.run(
-            [BUILDER, "--store", fleet.path("logs-a", "data", "holdings"), "--root", fleet.logs("logs-a"),
-             "--host", HOST, "--files", str(options.files), "--records", str(options.records)],
-            check=True,
-        )
+        build(fleet, server, options.files, options.records)
         print(f"built: {options.files} files, {options.files * options.records} records, {time.monotonic() - begin:.0f} s")
         print(f"first start: {start(fleet, server) * 1000:.0f} ms")
         begin = time.monotonic()
-        links = fleet.path("logs-a", "logs", "latest", HOST, "var", "log", "app")
-        wait_for(
-            lambda: os.path.isdir(links) and sum(len(os.listdir(os.path.join(links, name))) for name in os.listdir(links))
-            == options.files, "all links", limit=3600, pause=0.5)
+        wait_linked(fleet, server, options.files)
         print(f"all plain files compared, all links made, in the background: {time.monotonic() - begin:.0f} s")
         server.stop()
         seconds = start(fleet, server)

@@ -36,11 +36,14 @@ def megabytes(pid, name):
 
 def mount(fleet, count):
     """An ext4 image that has room for so many small files."""
-    image, point = fleet.path("image"), fleet.path("files")
+    return mount_image(fleet.path("image"), fleet.path("files"), max(256 << 20, count * 12_000), count * 2 + 10_000)
+
+
+def mount_image(image, point, size, inodes):
     os.makedirs(point)
     with open(image, "wb") as file:
-        file.truncate(max(256 << 20, count * 12_000))
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-I", "256", "-N", str(count * 2 + 10_000), image], check=True)
+        file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-I", "256", "-N", str(inodes), image], check=True)
     subprocess.run(["mount", "-o", "loop,noatime", image, point], check=True)
     return point
 

@@ -164,6 +164,8 @@ class Fleet:
         self.keep = keep
         self.nodes = {}
         self.ports = {}
+        # Where a server is reached in configurations that are written from now on, if not at its own port.
+        self.fronts = {}
         self.keys = os.path.join(self.dir, "keys")
         self.run("keys", "authority", self.keys)
 
@@ -211,6 +213,9 @@ class Fleet:
             f"  authorities: {self.keys}/ca.crt\n"
         )
 
+    def _reached(self, server):
+        return f"    - {{ name: {server}, address: \"127.0.0.1:{self.fronts.get(server, self.ports[server])}\" }}\n"
+
     def server(self, name, peers=()):
         """`peers`: of which the ports are known already (`servers`)."""
         self.issue(name, "server")
@@ -220,7 +225,7 @@ class Fleet:
         if peers:
             text += "  peers:\n"
         for peer in peers:
-            text += f"    - {{ name: {peer}, address: \"127.0.0.1:{self.ports[peer]}\" }}\n"
+            text += self._reached(peer)
         return self._write(name, self._common(name) + text)
 
     def servers(self, *names):
@@ -239,7 +244,7 @@ class Fleet:
             text += f"      exclude: [{', '.join(map(quote, exclude))}]\n"
         text += "  servers:\n"
         for server in servers:
-            text += f"    - {{ name: {server}, address: \"127.0.0.1:{self.ports[server]}\" }}\n"
+            text += self._reached(server)
         return self._write(name, text)
 
     def logs(self, server):
