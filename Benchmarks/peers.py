@@ -3,8 +3,8 @@
 
 usage: peers.py [--directory DIR] line [--lines 1000] [--pause 0.025]
        peers.py [--directory DIR] once [--megabytes 100] [--seconds 20] [--reached 1,2]
-       peers.py [--directory DIR] empty [--files 100000] [--bulk 2G] [--round-trip 0]
-       peers.py [--directory DIR] differences [--files 100000] [--records 20] [--differences 50] [--round-trip 0]
+       peers.py [--directory DIR] empty [--files 100000] [--bulk 2G] [--round-trip 0] [--plain]
+       peers.py [--directory DIR] differences [--files 100000] [--records 20] [--differences 50] [--round-trip 0] [--plain]
 
 line: a host reaches one of three servers. From write(2) of a line until each of the others has it durably and readable,
 beside a bare append and fdatasync of as many bytes to the same file system, in turn. What is looked at is the plain file:
@@ -12,9 +12,12 @@ what is as small is written there only after the commit that made it durable (P2
 once: a host reaches so many of three servers and writes lines and whole files, half of the bytes each. What each server
 received of payload, by its own counter, against the bytes that there are.
 empty: a host that has journaled everything delivers it to a server, and is stopped; then an empty server has it from that
-one, then another empty one from both. Half of `differences` and all of `empty` lie on an ext4 image (this needs root).
+one, then another empty one from both.
 differences: two servers with equal files (of `build-holdings`) meet for the first time, while one has so many files more;
 the link is cut, that one gets so many more again, and they meet with a cursor. Bytes on the wire are counted on the way.
+
+`empty` and `differences` lie on an ext4 image of their own (this needs root), whose syncs cost more than a disk's; --plain:
+not so, for a directory on a tmpfs, where syncs cost nothing.
 
 --round-trip, in milliseconds: every connection goes through a link that delays each direction by half of it. The kernel's
 netem would delay TCP's own answers as well, and needs to be there; here at most 4 MiB are on their way.
@@ -24,6 +27,7 @@ import argparse
 import contextlib
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -83,9 +87,12 @@ def settle(node, limit=3600):
 
 
 @contextlib.contextmanager
-def fleet_on_image(size, inodes):
-    """Its files go with the image: removing them one by one would take longer than all else."""
+def fleet_of_many_files(options, size, inodes):
+    """Its files go with the image: on a disk removing them one by one would take longer than all else."""
     with Fleet() as fleet:
+        if options.plain:
+            yield fleet
+            return
         top = fleet.dir
         fleet.dir = mount_image(f"{top}/image", f"{top}/disk", size, inodes)
         try:
@@ -259,7 +266,7 @@ def timed(text, begun, nodes, server, files, size):
 
 def run_empty(options):
     room = 4 * (options.bulk + options.files * 16_384) + (4 << 30)
-    with fleet_on_image(room, options.files * 8 + 100_000) as fleet:
+    with fleet_of_many_files(options, room, options.files * 8 + 100_000) as fleet:
         logs = fleet.path("log")
         files, total = fill(logs, options.files, options.bulk)
         fleet.ports.update({name: free_port() for name in SERVERS})
@@ -334,7 +341,8 @@ def meet(text, fronts, servers):
 
 def run_differences(options):
     names = SERVERS[:2]
-    with fleet_on_image(2 * options.files * (8_192 + 1_024 * options.records) + (2 << 30), options.files * 6 + 100_000) as fleet:
+    room = 2 * options.files * (8_192 + 1_024 * options.records) + (2 << 30)
+    with fleet_of_many_files(options, room, options.files * 6 + 100_000) as fleet:
         fleet.ports.update({name: free_port() for name in names})
         with links(fleet, names, options.round_trip) as fronts:
             for link in fronts.values():
@@ -383,14 +391,18 @@ def main():
     add("--files", type=int, default=100_000)
     add("--bulk", type=size, default="2G")
     add("--round-trip", type=float, default=0)
+    add("--plain", action="store_true")
     add = command("differences", run_differences)
     add("--files", type=int, default=100_000)
     add("--records", type=int, default=20)
     add("--differences", type=int, default=50)
     add("--round-trip", type=float, default=0)
+    add("--plain", action="store_true")
     options = parser.parse_args()
     if options.directory:
         os.environ["NIMBUS_TEST_DIR"] = options.directory
+    # What was started is ended, and what was mounted is unmounted, also when this is told to end.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     options.run(options)
 
 
