@@ -30,6 +30,9 @@ package enum SimulatedTree: TreeHasher {
     bytes.withUnsafeBytes { digest(Mix.hash($0), 0x0BAD_CAFE) }
   }
 
+  /// Small runs have parts of parts.
+  package static var trieBucketSize: Int { 2 }
+
   package static let empty: Digest = digest([UInt8]().span.bytes)
 
   package static func node(_ left: Digest, _ right: Digest) -> Digest {

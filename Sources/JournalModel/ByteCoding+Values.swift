@@ -20,6 +20,12 @@ extension ByteWriter {
 }
 
 extension ByteReader {
+  package mutating func readDigests(count: Int) throws(DecodingFailure) -> [Digest] {
+    var digests: [Digest] = []
+    for _ in 0..<count { digests.append(try readDigest()) }
+    return digests
+  }
+
   package mutating func readWallTime() throws(DecodingFailure) -> WallTime { WallTime(nanoseconds: try read()) }
   package mutating func readFile() throws(DecodingFailure) -> FileUUID { FileUUID(try readUUID()) }
   package mutating func readJournal() throws(DecodingFailure) -> JournalID { JournalID(try readUUID()) }

@@ -43,6 +43,12 @@ public struct Fifo<Element> {
     items.removeAll(keepingCapacity: true)
     head = 0
   }
+
+  /// Costs time in proportion to their number.
+  @inlinable public mutating func removeAll(where isOver: (Element) -> Bool) {
+    items = items[head...].filter { $0.map { !isOver($0) } ?? false }
+    head = 0
+  }
 }
 
 /// A binary heap: least key first, equal keys in the order in which they came, so that runs repeat exactly.

@@ -18,11 +18,11 @@ package struct FaultPoint: Sendable {
   }
 
   /// Called with the batch checked and `apply` about to make it visible.
-  mutating func commit(_ apply: () -> Void) throws(StoreError) {
-    guard let fault = next else { return apply() }
+  mutating func commit(_ apply: () throws(StoreError) -> Void) throws(StoreError) {
+    guard let fault = next else { return try apply() }
     next = nil
     if case .failedSync(let reason) = fault.error { failedSync = reason }
-    if fault.isApplied { apply() }
+    if fault.isApplied { try apply() }
     throw fault.error
   }
 }

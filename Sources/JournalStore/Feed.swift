@@ -55,17 +55,13 @@ extension StoreSnapshot where Self: ~Copyable {
     case .journal(let journal):
       let rows = try sequences(of: journal)
       let heads = rows.compactMap { row in row.checkpoint.map { TreeHead(length: row.length, root: $0.root) } }
-      return Change(number: number, subject: subject, publicKey: rows.first?.publicKey, heads: Self.ordered(heads))
+      return Change(number: number, subject: subject, publicKey: rows.first?.publicKey, heads: TreeHead.ordered(heads))
     case .file(let key):
       var rows = try branches(of: key)
       if let first = try string(key.first) { rows.append(first) }
       let heads = rows.filter(\.isDistinct).map { TreeHead(length: $0.committed, root: $0.root) }
-      return Change(number: number, subject: subject, heads: Self.ordered(heads))
+      return Change(number: number, subject: subject, heads: TreeHead.ordered(heads))
     }
-  }
-
-  private static func ordered(_ heads: [TreeHead]) -> [TreeHead] {
-    Set(heads).sorted { ($0.length, $0.root) < ($1.length, $1.root) }
   }
 
   func changes(after number: UInt64, count: Int) throws(StoreError) -> [Change] {
@@ -80,5 +76,12 @@ extension StoreSnapshot where Self: ~Copyable {
       changes.append(change)
     }
     return changes
+  }
+}
+
+extension TreeHead {
+  /// By length, then root, each once.
+  package static func ordered(_ heads: some Sequence<TreeHead>) -> [TreeHead] {
+    Set(heads).sorted { ($0.length, $0.root) < ($1.length, $1.root) }
   }
 }

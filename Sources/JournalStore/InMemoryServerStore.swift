@@ -55,6 +55,10 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     fileprivate var changeNumbers: [ChangedSubject: UInt64] = [:]
     /// By the bytes of their names: some texts are equal that aren't.
     fileprivate var cursors: [[UInt8]: FeedCursor] = [:]
+    fileprivate var digest: HoldingsDigest?
+    fileprivate var trie: [TriePrefix: [Digest]] = [:]
+    /// Ordered by position.
+    fileprivate var trieLeaves: [TrieLeaf] = []
     package init() {}
   }
 
@@ -154,7 +158,11 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
     try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
       try guarded.fault.checkUsable()
       try batch.check(in: guarded.state, hasher: H.self)
-      try guarded.fault.commit { guarded.state.apply(batch, in: guarded.life) }
+      try guarded.fault.commit { () throws(StoreError) in
+        guarded.state.apply(batch, in: guarded.life)
+        if batch.foldsAnew { guarded.state.forgetTrie() }
+        if batch.folded > 0 { try guarded.state.follow(batch.folded, H.self) }
+      }
       return guarded.state.totals.filter { $0.value != HostTotals() && batch.hosts.contains($0.key) }
     }
   }
@@ -252,6 +260,40 @@ extension InMemoryServerStore.State {
     changeFeed.last += 1
     changes.append((number: changeFeed.last, subject: subject))
     changeNumbers[subject] = changeFeed.last
+  }
+}
+
+extension InMemoryServerStore.State {
+  package func trieDigest() -> HoldingsDigest? { digest }
+  package func trieChildren(of prefix: TriePrefix) -> [Digest]? { trie[prefix] }
+
+  package func trieLeaves(under prefix: TriePrefix, count: Int) -> [TrieLeaf] {
+    let first = Digest(
+      words: UInt64(truncatingIfNeeded: prefix.bits >> 64), UInt64(truncatingIfNeeded: prefix.bits), 0, 0)
+    let index = trieLeaves.partitionPoint { $0.position >= first }
+    return Array(trieLeaves[index...].prefix(count).prefix { prefix.contains($0.position) })
+  }
+
+  fileprivate mutating func forgetTrie() {
+    digest = nil
+    trie = [:]
+    trieLeaves = []
+  }
+
+  fileprivate mutating func follow<Hasher: TreeHasher>(
+    _ count: Int, _: Hasher.Type
+  ) throws(StoreError) where Hasher.Value == Digest {
+    guard let fold = try trieFold(count, Hasher.self) else { return }
+    for leaf in fold.leaves {
+      let index = trieLeaves.partitionPoint { $0.position >= leaf.position }
+      if index < trieLeaves.count, trieLeaves[index].position == leaf.position {
+        trieLeaves[index] = leaf
+      } else {
+        trieLeaves.insert(leaf, at: index)
+      }
+    }
+    trie.merge(fold.inner) { $1 }
+    digest = fold.digest
   }
 }
 

@@ -251,6 +251,10 @@ package struct ServerBatch: Hashable, Sendable {
   package var finished: [StringKey] = []
   /// How far this server has what peers announced, in place of what it had.
   package var cursors: [PeerCursor] = []
+  /// So many of the changes that the trie hasn't followed yet, those of this batch among them, are taken into it (M2).
+  package var folded = 0
+  /// The trie is damaged, and begins anew before.
+  package var foldsAnew = false
   package init() {}
 
   package struct NamedFile: Hashable, Sendable {

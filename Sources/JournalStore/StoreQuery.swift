@@ -24,6 +24,12 @@ package enum StoreQuery: Hashable, Sendable {
   case frame(SequenceKey, from: UInt64)
   /// Roots of a sequence over its first so many records.
   case roots(SequenceKey, lengths: [UInt64])
+  /// The digest of all that is held, as far as its trie has followed the feed, and the feed (M2).
+  case digest
+  /// What stands under a part of the trie, with the digest.
+  case subtrie(TriePrefix)
+  /// The digests of the 16 parts under one, with the digest.
+  case triePart(TriePrefix)
 }
 
 extension StoreQuery {
@@ -33,7 +39,7 @@ extension StoreQuery {
     case .promises(let key, _, _): key.host
     case .heads(let journal, _), .beginnings(let journal, _): journal.host
     case .records(let key, _, _, _), .frame(let key, _), .roots(let key, _): key.journal.host
-    case .files, .rows, .keys, .changes: nil
+    case .files, .rows, .keys, .changes, .digest, .subtrie, .triePart: nil
     }
   }
 }
@@ -49,6 +55,9 @@ package struct StoreAnswer: Hashable, Sendable {
   package var checkpoint: Checkpoint?
   package var changes: [Change] = []
   package var feed: Feed?
+  package var digest: HoldingsDigest?
+  package var subtrie: Subtrie?
+  package var trieParts: [Digest] = []
   package init(number: UInt64, files: [LoadedFile] = []) {
     self.number = number
     self.files = files
@@ -153,6 +162,12 @@ package protocol StoreSnapshot: ~Copyable {
   ) throws(StoreError) -> [(number: UInt64, subject: ChangedSubject)]
   /// The number of its last change, 0 if it had none; nil if nothing is held of it.
   func changeNumber(of subject: ChangedSubject) throws(StoreError) -> UInt64?
+  /// Nil before the first fold.
+  func trieDigest() throws(StoreError) -> HoldingsDigest?
+  /// Nil if it isn't divided.
+  func trieChildren(of prefix: TriePrefix) throws(StoreError) -> [Digest]?
+  /// The first `count`, ordered by position.
+  func trieLeaves(under prefix: TriePrefix, count: Int) throws(StoreError) -> [TrieLeaf]
 }
 
 extension StoreSnapshot where Self: ~Copyable {
@@ -178,6 +193,7 @@ extension StoreSnapshot where Self: ~Copyable {
       answer.feed = try feed()
       answer.changes = try changes(after: after, count: count)
       return answer
+    case .digest, .subtrie, .triePart: return try trieAnswer(query, hasher: hasher)
     case .frame(let key, let first):
       var answer = StoreAnswer(number: number)
       guard let checkpoint = try checkpoint(of: key, beyond: first) else { return answer }
@@ -197,7 +213,8 @@ extension StoreSnapshot where Self: ~Copyable {
       files = [LoadedFile(key: key, row: nil, promises: page.promises, promisesEnd: page.end)]
     case .rows(let keys):
       for key in keys {
-        let row = try string(key.first)
+        var row = try string(key.first)
+        if let recorded = row?.recorded { row?.recorded = max(recorded, try greatestPromise(of: key) ?? 0) }
         let branches = row == nil ? [] : try self.branches(of: key)
         files.append(LoadedFile(key: key, row: row, branches: branches.map { LoadedBranch(row: $0) }))
       }
@@ -205,6 +222,20 @@ extension StoreSnapshot where Self: ~Copyable {
       files = try keys(after: after, count: count).map { LoadedFile(key: $0, row: nil) }
     }
     return StoreAnswer(number: number, files: files)
+  }
+
+  private func trieAnswer<H: TreeHasher>(
+    _ query: StoreQuery, hasher: H.Type
+  ) throws(StoreError) -> StoreAnswer where H.Value == Digest {
+    var answer = StoreAnswer(number: number)
+    answer.feed = try feed()
+    answer.digest = try digest(hasher)
+    switch query {
+    case .subtrie(let prefix): answer.subtrie = try subtrie(at: prefix, hasher)
+    case .triePart(let prefix): answer.trieParts = try children(of: prefix, hasher)
+    default: break
+    }
+    return answer
   }
 
   private func load(_ key: FileKey, _ count: Int) throws(StoreError) -> LoadedFile {

@@ -122,6 +122,6 @@ extension ServerBatch {
   /// Only rows change, promises are met and log payload is trimmed: after it there is more room than before.
   fileprivate var addsNothing: Bool {
     records.isEmpty && promises.isEmpty && leaves.isEmpty && log.isEmpty && cursors.isEmpty
-      && !(met.isEmpty && trims.isEmpty)
+      && folded == 0 && !(met.isEmpty && trims.isEmpty)
   }
 }

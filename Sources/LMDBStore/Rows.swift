@@ -63,22 +63,6 @@ func encoded(_ write: (inout ByteWriter) -> Void) -> [UInt8] {
 }
 
 extension ByteWriter {
-  /// A name in a key: its bytes and a NUL, so that no key is a prefix of another's and keys are ordered as names are.
-  mutating func write(name: String) {
-    write(raw: name.utf8)
-    write(UInt8(0))
-  }
-
-  mutating func write(_ key: FileKey) {
-    write(name: key.host.text)
-    write(key.file)
-  }
-
-  mutating func write(_ key: HostJournal) {
-    write(name: key.host.text)
-    write(key.journal)
-  }
-
   mutating func write(_ key: SequenceKey) {
     write(key.journal)
     write(key.sequence)
@@ -126,20 +110,6 @@ extension ByteReader {
     StringKey(key: try readFileKey(), string: try read())
   }
 
-  mutating func readDigests(count: Int) throws(DecodingFailure) -> [Digest] {
-    var digests: [Digest] = []
-    for _ in 0..<count { digests.append(try readDigest()) }
-    return digests
-  }
-
-  mutating func readFlag() throws(DecodingFailure) -> Bool {
-    let start = self
-    switch try read(UInt8.self) {
-    case 0: return false
-    case 1: return true
-    default: throw start.failure(.badValue("a flag that is neither 0 nor 1"))
-    }
-  }
 }
 
 extension ByteWriter {
@@ -245,17 +215,6 @@ extension ByteReader {
 }
 
 extension ByteWriter {
-  mutating func write(_ subject: ChangedSubject) {
-    switch subject {
-    case .journal(let key):
-      write(UInt8(1))
-      write(key)
-    case .file(let key):
-      write(UInt8(2))
-      write(key)
-    }
-  }
-
   mutating func write(_ life: UUIDBytes) {
     write(life.high)
     write(life.low)
@@ -273,6 +232,35 @@ extension ByteWriter {
     write(cursor.life)
     write(cursor.held)
     write(cursor.seen)
+  }
+}
+
+extension ByteWriter {
+  mutating func write(_ digest: HoldingsDigest) {
+    write(digest.end)
+    write(digest.root)
+  }
+
+  /// In keys of `trie`.
+  mutating func write(_ prefix: TriePrefix) {
+    write(prefix.depth)
+    write(prefix.bits)
+  }
+
+  mutating func write(_ leaf: TrieLeaf) {
+    write(leaf.digest)
+    write(leaf.subject)
+  }
+}
+
+extension ByteReader {
+  mutating func readHoldingsDigest() throws(DecodingFailure) -> HoldingsDigest {
+    let end: UInt64 = try read()
+    return HoldingsDigest(root: try readDigest(), end: end)
+  }
+
+  mutating func readTrieLeaf(at position: Digest) throws(DecodingFailure) -> TrieLeaf {
+    TrieLeaf(position: position, digest: try readDigest(), subject: try readChangedSubject())
   }
 }
 

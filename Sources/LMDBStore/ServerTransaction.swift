@@ -5,10 +5,10 @@ import MerkleLog
 struct ServerTables: Sendable {
   static let names = [
     "journals", "records", "strings", "promises", "leaves", "log", "identities", "names", "totals", "unfinished",
-    "paths", "nodes", "checkpoints", "changes", "peers",
+    "paths", "nodes", "checkpoints", "changes", "peers", "subjects", "trie",
   ]
   let meta, journals, records, strings, promises, leaves, log, identities, names, totals, unfinished, paths, nodes,
-    checkpoints, changes, peers: Table
+    checkpoints, changes, peers, subjects, trie: Table
 
   /// The tables in the order of `names`, the table of versions first.
   init(_ tables: [Table]) {
@@ -28,6 +28,8 @@ struct ServerTables: Sendable {
     checkpoints = tables[13]
     changes = tables[14]
     peers = tables[15]
+    subjects = tables[16]
+    trie = tables[17]
   }
 }
 
@@ -99,6 +101,8 @@ struct ServerTransaction: ~Copyable {
     }
     for key in batch.unfinished { try transaction.put([], at: encoded { $0.write(key) }, in: tables.unfinished) }
     for key in batch.finished { try transaction.remove(encoded { $0.write(key) }, from: tables.unfinished) }
+    if batch.foldsAnew { try forgetTrie() }
+    if batch.folded > 0 { try fold(batch.folded, hasher: H.self) }
     totals = totals.filter { $0.value != HostTotals() }
     for (host, totals) in totals {
       try transaction.put(encoded { $0.write(totals) }, at: Self.prefix(of: host), in: tables.totals)

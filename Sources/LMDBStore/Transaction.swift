@@ -91,6 +91,13 @@ struct Transaction: ~Copyable {
     return code == 0
   }
 
+  /// Removes all rows.
+  func empty(_ table: Table) throws(StoreError) {
+    environment.willWrite(0, to: table.handle)
+    let code = mdb_drop(handle, table.handle, 0)
+    if code != 0 { throw environment.noted(storeError(code, "empty \(table.name)")) }
+  }
+
   /// A row under a cursor.
   struct Entry {
     let table: Table

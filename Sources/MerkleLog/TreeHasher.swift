@@ -8,9 +8,13 @@ package protocol TreeHasher: Sendable {
   static var empty: Value { get }
   /// The hash of an interior node: H(0x01 || left || right).
   static func node(_ left: Value, _ right: Value) -> Value
+  /// A part of a trie over more leaves than that is divided.
+  static var trieBucketSize: Int { get }
 }
 
 extension TreeHasher {
+  package static var trieBucketSize: Int { 32 }
+
   /// The hash of a whole leaf: H(0x00 || bytes).
   package static func leaf(_ bytes: RawSpan) -> Value {
     var leaf = Leaf()

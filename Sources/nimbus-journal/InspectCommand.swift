@@ -6,7 +6,8 @@ struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect", abstract: "Reads the journals, also while the node runs, also of a copied data folder.",
     discussion: "Alone it prints an overview. --config defaults to \(ConfigurationOption.standard).",
-    subcommands: [Overview.self, Events.self, Files.self, Hosts.self], defaultSubcommand: Overview.self)
+    subcommands: [Overview.self, Events.self, Files.self, Hosts.self, DigestOfAll.self],
+    defaultSubcommand: Overview.self)
 
   struct Source: ParsableArguments {
     @Option(help: "The configuration file. (default: \(ConfigurationOption.standard))")
@@ -108,6 +109,19 @@ struct InspectCommand: ParsableCommand {
       } else {
         print(InspectionText.files(rows), terminator: "")
       }
+      try reported { try inspection.complain() }
+    }
+  }
+
+  struct DigestOfAll: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "digest", abstract: "One line for all that a server holds: equal on servers that hold the same.")
+    @OptionGroup var source: Source
+
+    func run() throws {
+      let inspection = try source.open()
+      let digest = try reported { try inspection.digest(of: source.filter) }
+      print(source.json ? try JSON.line(digest) : digest.line)
       try reported { try inspection.complain() }
     }
   }

@@ -298,6 +298,33 @@ import Testing
     }
   }
 
+  @Test func `P5 M2: a damaged trie is made anew, and what is committed with it stays`() throws {
+    let test = try ServerStoreUnderTest(.lmdb)
+    let web1 = try host("web1")
+    func files(_ numbers: ClosedRange<UInt64>) -> ServerBatch {
+      ServerBatch {
+        $0.strings = numbers.map { storedString(stringKey(web1, $0), committed: 7) }
+        $0.folded = .max
+      }
+    }
+    try test.store.commit(files(1...100))
+    let before = try test.store.answer(.digest).digest
+    try alter(test, "trie") { transaction, table throws(StoreError) in
+      try transaction.put([1, 2, 3], at: encoded { $0.write(TriePrefix.root) }, in: table)
+    }
+    expect(.corrupt) { () throws(StoreError) in _ = try test.store.answer(.subtrie(.root)) }
+    try test.store.commit(files(101...101))
+    #expect(try test.store.answer(.rows([stringKey(web1, 101).key])).files.first?.row?.committed == 7)
+    #expect(try test.store.answer(.digest).digest?.end == 0)
+    try test.store.commit(files(1...1))
+    let after = try test.store.answer(.digest).digest
+    #expect(after?.end == 101 && after?.root != before?.root)
+    guard case .inner? = try test.store.answer(.subtrie(.root)).subtrie else {
+      Issue.record("no trie")
+      return
+    }
+  }
+
   @Test func `K3: totals that can't be read are counted anew, and whole after the next commit`() throws {
     let test = try ServerStoreUnderTest(.lmdb)
     let web1 = try host("web1")

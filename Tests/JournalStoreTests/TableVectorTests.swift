@@ -43,6 +43,24 @@ private enum Vectors {
   static let change = "000000000000012c"
   static let epochs =
     "00000002f0f1f2f3f4f54ef7b8f9fafbfcfdfeff000000000000000100112233445546778899aabbccddeeff0000000000000101"
+  static let subjectKey = "c3b28e3ac9ffae239b565577dd301a000e0ef385b5d32e75dd42fd0e447d8452"
+  static let subject =
+    "bf47711c334fc62693b4cecd17fc73e8eee5845aa6c38894a20b7d12eb19816b0277656231000f0e0d0c0b0a890887060504"
+    + "03020100"
+  static let trieKey = "03a5f00000000000000000000000000000"
+  static let trie =
+    "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f08090a0b0c0d0e0f10111213141516171819"
+    + "1a1b1c1d1e1f2021222324252627101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f18191a1b"
+    + "1c1d1e1f202122232425262728292a2b2c2d2e2f3031323334353637202122232425262728292a2b2c2d2e2f303132333435"
+    + "363738393a3b3c3d3e3f28292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f40414243444546473031323334353637"
+    + "38393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f38393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f5051"
+    + "525354555657404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f48494a4b4c4d4e4f50515253"
+    + "5455565758595a5b5c5d5e5f6061626364656667505152535455565758595a5b5c5d5e5f606162636465666768696a6b6c6d"
+    + "6e6f58595a5b5c5d5e5f606162636465666768696a6b6c6d6e6f7071727374757677606162636465666768696a6b6c6d6e6f"
+    + "707172737475767778797a7b7c7d7e7f68696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f80818283848586877071"
+    + "72737475767778797a7b7c7d7e7f808182838485868788898a8b8c8d8e8f78797a7b7c7d7e7f808182838485868788898a8b"
+    + "8c8d8e8f9091929394959697"
+  static let digestRow = "0000000000000101a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
   static let peerKey = "6c6f67732d6200"
   static let peer = "f0f1f2f3f4f54ef7b8f9fafbfcfdfeff00000000000000ff0000000000000100"
   static let stringKey = "77656231000f0e0d0c0b0a8908870605040302010000000000"
@@ -151,6 +169,26 @@ private enum Vectors {
     }
     var many = ByteReader(encoded { $0.write([Feed.Epoch](repeating: epochs[0], count: Feed.mostEpochs + 1)) })
     #expect(throws: DecodingFailure.self) { try many.readEpochs() }
+  }
+
+  @Test func `Rows of the trie are those of the format`() throws {
+    func digest(_ hex: some StringProtocol) throws -> Digest {
+      var reader = ByteReader(try #require([UInt8](hex: String(hex))))
+      return try reader.readDigest()
+    }
+    let leaf = TrieLeaf(
+      position: try digest(Vectors.subjectKey), digest: try digest(Vectors.subject.prefix(64)), subject: .file(key.key))
+    #expect(encoded { $0.write(leaf) }.hex == Vectors.subject)
+    #expect(ServerTransaction.key(ofPosition: leaf.position).hex == Vectors.subjectKey)
+    var reader = ByteReader(try #require([UInt8](hex: Vectors.subject)))
+    #expect(try reader.readTrieLeaf(at: leaf.position) == leaf && reader.remaining == 0)
+    #expect(ServerTransaction.key(of: TriePrefix.root.child(10).child(5).child(15)).hex == Vectors.trieKey)
+    let parts = (0..<16).map { Self.digest(from: $0 * 8) }
+    #expect(encoded { $0.write(parts) }.hex == Vectors.trie)
+    let whole = HoldingsDigest(root: root, end: 257)
+    #expect(encoded { $0.write(whole) }.hex == Vectors.digestRow)
+    reader = ByteReader(try #require([UInt8](hex: Vectors.digestRow)))
+    #expect(try reader.readHoldingsDigest() == whole && reader.remaining == 0)
   }
 
   @Test func `A change's number stands in the first row alone`() throws {

@@ -215,7 +215,7 @@ import WireProtocol
           case .files(let keys, _), .rows(let keys): keys.map { LoadedFile(key: $0, row: nil) }
           case .promises(let key, let length, _):
             [LoadedFile(key: key, row: nil, promisesEnd: number(2) == 0 ? nil : length / 2)]
-          case .keys, .heads, .beginnings, .records, .frame, .roots, .changes: []
+          case .keys, .heads, .beginnings, .records, .frame, .roots, .changes, .digest, .subtrie, .triePart: []
           }
         // Too old, or with other files than were asked for.
         var answer = StoreAnswer(number: UInt64(number(2)), files: number(4) == 0 ? [] : files)
