@@ -360,6 +360,8 @@ def run_differences(options):
             say(f"{options.files} equal files, {options.files * options.records} records; {count} files more on {a.name}, 100 "
                 f"bytes each, of a host of their own; round trip {options.round_trip:g} ms")
             deliver(fleet, "web2", a.name, count)
+            # A store that was just built has no trie; one that a server kept has.
+            wait_for(lambda: all(server.status()["digest"] for server in (a, b)), "both have their digests", 600, 0.5)
             meet("first meeting", fronts, (a, b))
             time.sleep(CURSOR_SECONDS)
             for link in fronts.values():

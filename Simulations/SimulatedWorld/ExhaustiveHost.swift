@@ -77,7 +77,8 @@ struct ExhaustiveHost: Hashable {
     case .goodbye(let code, let text): return "an honest host is sent away: \(code), \(text)"
     case .hello, .records, .journalQuery, .extendJournal, .resumeQuery, .extend, .payload:
       return "a server says what only hosts say"
-    case .peerHello, .feed, .announce, .noted, .openChannel, .channel, .closeChannel, .wantRecords, .wantBytes:
+    case .peerHello, .feed, .announce, .noted, .openChannel, .channel, .closeChannel, .wantRecords, .wantBytes,
+      .askTrie, .trieParts, .trieBucket, .holdings:
       return "a server says to a host what servers say to one another"
     }
     return nil

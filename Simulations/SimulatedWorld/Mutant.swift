@@ -124,6 +124,12 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case announceLongest
   /// What a peer asked for is said to be sent, and isn't.
   case loseSupply
+  /// The trie is said to have followed the feed, and hasn't.
+  case staleTrie
+  /// A walk ends at the parts that differ.
+  case passOverParts
+  /// What a walk finds is passed over.
+  case passOverBucket
 
   // Whether one run is right doesn't tell, or hardly ever; the merge laws do.
   /// What is repeated and held already is appended to the plain file all the same (W3, G1):
@@ -137,7 +143,7 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   package var isBetweenServers: Bool {
     [
       .cursorAhead, .noteAhead, .announceEarly, .believeLostCursor, .coverByLength, .passOverChange, .announceLongest,
-      .loseSupply,
+      .loseSupply, .staleTrie, .passOverParts, .passOverBucket,
     ].contains(self)
   }
   /// A gap: no seed is known that finds it. It is planted when it is named.

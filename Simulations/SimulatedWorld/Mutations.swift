@@ -91,6 +91,9 @@ struct ServerMutations {
   /// What a peer says, as it is heard.
   mutating func fromPeer(_ frame: Frame, present: Feed) -> Frame {
     switch (frame, mutant) {
+    case (.trieParts(let parts), .passOverParts):
+      return .trieParts(parts.map { _ in HoldingsTrie<SimulatedTree>.bucket([]) })
+    case (.trieBucket(let bucket), .passOverBucket): return .trieBucket(TrieBucket(changes: [], isLast: bucket.isLast))
     case (.peerHello(var hello), .believeLostCursor):
       guard let cursor = hello.cursor, let life = present.epochs.last?.life else { return frame }
       let seen = min(cursor.seen, present.last)
@@ -165,6 +168,11 @@ struct ServerMutations {
   private var announcedRoots: [FileKey: [UInt64: Digest]] = [:]
 
   mutating func answer(_ answer: StoreAnswer) -> StoreAnswer {
+    if mutant == .staleTrie, let last = answer.feed?.last {
+      var wrong = answer
+      wrong.digest?.end = last
+      return wrong
+    }
     if mutant == .passOverChange, answer.changes.count > 1 {
       var wrong = answer
       wrong.changes.removeFirst()

@@ -90,6 +90,11 @@ extension Oracle {
           return
             "server \(server.index) lacks \(peer.lacking) changes of \(peer.name), which lacks \(peer.lackingThere)"
         }
+        guard let digest = status.digest, status.isDigestCurrent else { return "server \(server.index) has no digest" }
+        if peer.digest?.root != digest.root {
+          return
+            "server \(server.index) has the digest \(digest), and \(peer.name) says \(peer.digest.map { "\($0)" } ?? "none")"
+        }
       }
     }
     return nil
@@ -118,6 +123,20 @@ extension Oracle {
       heads[.journal(row.key.journal), default: []].insert(head)
     }
     return heads
+  }
+
+  /// What the trie says, as far as it has followed, is what follows from the rows (M2).
+  func checkDigests() {
+    for server in world.servers {
+      guard let process = server.process, !process.isCommitting, process.status.isDigestCurrent,
+        let digest = process.status.digest
+      else { continue }
+      let leaves = holdings(server, except: []).map { HoldingsTrie<SimulatedTree>.leaf($0, TreeHead.ordered($1)) }
+      let root = HoldingsTrie<SimulatedTree>.root(of: leaves.sorted { $0.position < $1.position })
+      if root != digest.root {
+        fail(.storedBytes, "server \(server.index): the trie's digest isn't that of what is held (M2)")
+      }
+    }
   }
 
   /// Equal heads are equal bytes: whatever one server's plain files and log have, the others have.

@@ -37,6 +37,7 @@ extension Oracle {
       }
     }
     checkBetweenServers()
+    checkDigests()
     for server in world.servers {
       checkForeign(server)
       checkBranches(server)
@@ -125,6 +126,7 @@ extension Oracle {
     guard let status = server.process?.status else { return }
     guard let held = try? server.store.recount(), let totals = try? server.store.totals() else { return }
     if totals != held { fail(.storeContract, "server \(server.index): totals differ from what is held") }
+    if server.process?.isCommitting == true { return }
     for host in status.hosts where host.totals != held[host.name] ?? HostTotals() {
       fail(.storedBytes, "server \(server.index): status counts other than what is held of \(host.name)")
     }

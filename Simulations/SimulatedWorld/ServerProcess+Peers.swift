@@ -52,6 +52,12 @@ extension ServerProcess {
     case .extendJournal: world.mark(.forkByPeer)
     case .announce(let announcement):
       for change in announcement.changes { sessions[id]?.announced[change.subject] = change }
+    case .trieParts: world.mark(.trieDivided)
+    case .trieBucket(let bucket):
+      if !bucket.changes.isEmpty { world.mark(.foundByTrie) }
+      for change in bucket.changes where sessions[id]?.announced[change.subject] == nil {
+        sessions[id]?.announced[change.subject] = change
+      }
     default: break
     }
     return mutations.fromPeer(frame, present: server.store.snapshot().feed())
@@ -66,8 +72,8 @@ extension ServerProcess {
     case .noted(let noted):
       world.oracle.notes(server, noted.held, of: session.announced)
       sessions[id]?.announced = session.announced.filter { $0.value.number > noted.held }
-    case .feed(let number):
-      if let shown = session.shownCursor, shown.held != number { world.mark(.cursorRefused) }
+    case .trieBucket(let bucket): for change in bucket.changes { world.oracle.announces(server, change) }
+    case .feed(let start): if session.shownCursor != nil, start.byTrie { world.mark(.cursorRefused) }
     case .closeChannel(let end):
       world.mark(.channelCut)
       world.oracle.accused(server, peer: session.host, end.code, end.text)

@@ -36,6 +36,8 @@ final class ServerProcess: SimulatedProcess {
   private var isOlder = false
   /// What the commit under way will have changed.
   private var underWay: ServerBatch?
+  /// Its store may have more than it knows.
+  var isCommitting: Bool { underWay != nil }
 
   init(server: SimulatedServer, world: World) {
     self.server = server

@@ -76,7 +76,8 @@ extension Oracle {
     return Set(ended.map(\.file))
   }
 
-  /// Living files whose journaled bytes some server lacks.
+  /// Living files whose journaled bytes some server lacks to which their host delivers. What comes to others by peers has
+  /// the feed's pace, which a plan makes as slow as one change in a round trip; that it comes is seen at rest.
   func undelivered(_ host: SimulatedHost, except fileSystem: UInt64) -> [String] {
     ordered(host.index).compactMap { known in
       guard known.isBorn, known.closed == nil, let inode = known.inode, inode.fileSystem != fileSystem,
@@ -84,7 +85,7 @@ extension Oracle {
         isLiving(known, host), !known.isMixed
       else { return nil }
       let isLacking = world.servers.contains { server in
-        !mayWait(host, known, at: server)
+        host.configured.contains(server.index) && !mayWait(host, known, at: server)
           && Int(row(server, host, known)?.committed ?? 0) < known.journaled
       }
       return isLacking ? known.file.text : nil

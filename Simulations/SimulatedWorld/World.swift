@@ -411,7 +411,7 @@ package enum Mark: String, Hashable, Sendable, CaseIterable {
   case storeFoundOld, replacedEmpty, restored, damaged, attackRefused, rewriteRefused, branchHeld, forkHeld
   // Between servers.
   case peerConnected, announced, suppliedByPeer, recordsByPeer, comparedWithLonger, channelCut, cursorRefused
-  case branchByPeer, forkByPeer, replacedAndHealed
+  case trieDivided, foundByTrie, branchByPeer, forkByPeer, replacedAndHealed
 }
 
 package struct Failure: Hashable, Sendable, Error {

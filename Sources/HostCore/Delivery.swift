@@ -294,7 +294,7 @@ extension Delivery {
     case .refusal(let refusal): refused(refusal, &turn)
     case .hello, .welcome, .records, .journalQuery, .journalAnswer, .extendJournal, .resumeQuery, .extend, .payload,
       .ping, .goodbye, .peerHello, .feed, .announce, .noted, .openChannel, .channel, .closeChannel, .wantRecords,
-      .wantBytes:
+      .wantBytes, .askTrie, .trieParts, .trieBucket, .holdings:
       cut("the server broke the protocol: an unexpected frame", &turn)
     }
   }

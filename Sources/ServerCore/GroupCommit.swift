@@ -26,6 +26,8 @@ struct GroupCommit {
   /// How far peers' feeds are held, by the peers' indices.
   var cursors: [Int: FeedCursor] = [:]
   var hasLogPayload = false
+  /// The trie follows the feed, and nothing else.
+  var isFold = false
 }
 
 /// A commit that is being put together.

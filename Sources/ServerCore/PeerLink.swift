@@ -36,6 +36,10 @@ struct PeerLink {
   var intake = PeerIntake()
   /// What the other side takes, by the channels that it opened.
   var supplies: [UInt32: Supply] = [:]
+  var questions = TrieQuestions()
+  /// When something that it had been asked for was asked of another peer instead.
+  var wasSlow: Instant?
+  var toldHoldings: HoldingsDigest?
 
   init(peer: Int, isDialed: Bool, at now: Instant) {
     began = now
@@ -82,6 +86,7 @@ struct FeedReader {
   private(set) var isReading = false
   /// What was announced, and the other side hasn't noted.
   private var ahead = Fifo<UInt64>()
+  private(set) var noted: UInt64 = 0
   private(set) var held: UInt64 = 0
   /// What was announced of each journal last.
   var journals: [HostJournal: [TreeHead]] = [:]
@@ -116,6 +121,10 @@ struct FeedReader {
   mutating func announced(_ change: Change) {
     position = change.number
     ahead.append(change.number)
+    noteJournal(change)
+  }
+
+  mutating func noteJournal(_ change: Change) {
     if case .journal(let journal) = change.subject { journals[journal] = change.heads }
   }
 
@@ -123,6 +132,7 @@ struct FeedReader {
   mutating func take(_ noted: Noted) -> Bool {
     guard noted.noted <= position, noted.held <= position else { return false }
     while let first = ahead.first, first <= noted.noted { _ = ahead.popFirst() }
+    self.noted = max(self.noted, noted.noted)
     held = max(held, noted.held)
     return true
   }
@@ -155,6 +165,12 @@ struct Lack {
   var attempts = 0
   /// In the queue of those that are looked at, or being read for it.
   var isQueued = false
+  /// Nothing that is held promises its bytes yet: it is looked at when records about it are committed.
+  var awaitsRecords = false
+  /// Since when it comes from another peer, and how much was held then.
+  var elsewhere: (since: Instant, holding: UInt64)?
+  /// How often it was taken from a peer that was slow: where all are, each is given more time.
+  var takeovers: UInt64 = 0
 
   var isToBeJudged: Bool {
     switch state {
@@ -188,6 +204,8 @@ struct PeerIntake {
   /// The greatest number that the peer gave.
   var end: UInt64 = 0
   private(set) var lacks: [ChangedSubject: Lack] = [:]
+  /// Those of them that are journals, by host.
+  private(set) var journals: [HostName: Set<HostJournal>] = [:]
   /// By number; those that have another one by now are over.
   private var order = Fifo<(number: UInt64, subject: ChangedSubject)>()
   var unchecked = Fifo<ChangedSubject>()
@@ -201,6 +219,11 @@ struct PeerIntake {
   var wantedOn: [ConnectionID: Int] = [:]
   /// The least number of what was given up: nothing from there on counts as held before it is announced again.
   private(set) var floor: UInt64?
+  /// Looks for what the peer held before the feed's beginning; what it found, until that is held or announced again.
+  var walk: TrieWalk?
+  private(set) var found: Set<ChangedSubject> = []
+  /// The digest of all that the peer holds, as it said last.
+  var holdings: HoldingsDigest?
   /// Channels that this side opened; by journal; and of each host the one that was used last.
   var channels: [UInt32: ConnectionID] = [:]
   var byJournal: [HostJournal: ConnectionID] = [:]
@@ -209,9 +232,15 @@ struct PeerIntake {
   var told = Noted(noted: 0, held: 0)
   var toldAt = Instant(nanoseconds: 0)
 
+  var isWalking: Bool { walk != nil || !found.isEmpty }
   /// Up to here everything is held.
-  var held: UInt64 { min(order.first.map { $0.number - 1 } ?? last, floor.map { $0 - 1 } ?? .max) }
-  var cursor: FeedCursor? { life.map { FeedCursor(life: $0, held: held, seen: end) } }
+  var held: UInt64 {
+    if isWalking { return 0 }
+    return min(
+      order.first.map { $0.number.saturatingSubtracting(1) } ?? last, floor.map { $0.saturatingSubtracting(1) } ?? .max)
+  }
+  /// None while what was held before the feed's beginning isn't known.
+  var cursor: FeedCursor? { isWalking ? nil : life.map { FeedCursor(life: $0, held: held, seen: end) } }
   var count: Int { lacks.count }
   subscript(_ subject: ChangedSubject) -> Lack? { lacks[subject] }
 
@@ -221,10 +250,19 @@ struct PeerIntake {
     unread = []
   }
 
+  /// Found by the walk: nothing counts as held before it is.
+  mutating func putFound(_ lack: Lack, for subject: ChangedSubject) {
+    put(lack, for: subject)
+    found.insert(subject)
+  }
+
+  /// Of what was found and is announced again the feed speaks from now on.
   mutating func put(_ lack: Lack, for subject: ChangedSubject) {
+    found.remove(subject)
     if lacks.updateValue(lack, forKey: subject)?.number != lack.number {
       order.append((lack.number, subject))
     }
+    if case .journal(let journal) = subject { journals[journal.host, default: []].insert(journal) }
     trim()
   }
 
@@ -241,12 +279,17 @@ struct PeerIntake {
   }
 
   mutating func giveUp(_ subject: ChangedSubject) {
-    if let number = lacks[subject]?.number { floor = min(floor ?? .max, number) }
+    if let number = lacks[subject]?.number { floor = min(floor ?? .max, found.contains(subject) ? 0 : number) }
     remove(subject)
   }
 
   mutating func remove(_ subject: ChangedSubject) {
     lacks[subject] = nil
+    if case .journal(let journal) = subject {
+      journals[journal.host]?.remove(journal)
+      if journals[journal.host]?.isEmpty == true { journals[journal.host] = nil }
+    }
+    found.remove(subject)
     trim()
   }
 
@@ -259,10 +302,15 @@ struct PeerIntake {
     }
   }
 
+  /// Records of the host are expected, which may promise what nothing does yet.
+  func expectsRecords(of host: HostName) -> Bool {
+    journals[host]?.contains { lacks[.journal($0)]?.attempts == 0 } ?? false
+  }
+
   /// Those that were asked for on a channel.
   func wanted(on id: ConnectionID) -> [ChangedSubject] {
     lacks.filter { if case .wanted(id, _, _) = $0.value.state { true } else { false } }
-      .sorted { $0.value.number < $1.value.number }.map(\.key)
+      .sorted { ($0.value.number, "\($0.key)") < ($1.value.number, "\($1.key)") }.map(\.key)
   }
 }
 

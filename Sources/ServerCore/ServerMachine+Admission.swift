@@ -91,7 +91,8 @@ extension ServerMachine where H.Value == Digest {
     case .payload: violated(id, "a payload frame without its bytes")
     case .welcome, .recordsDurable, .journalAnswer, .resumeAnswer, .payloadDurable, .credit, .refusal:
       violated(id, "a frame that only servers send")
-    case .peerHello, .feed, .announce, .noted, .openChannel, .channel, .closeChannel, .wantRecords, .wantBytes:
+    case .peerHello, .feed, .announce, .noted, .openChannel, .channel, .closeChannel, .wantRecords, .wantBytes,
+      .askTrie, .trieParts, .trieBucket, .holdings:
       violated(id, "a frame that servers send one another")
     }
   }
@@ -129,9 +130,9 @@ extension ServerMachine where H.Value == Digest {
   }
 
   /// A peer that began nothing yet of a journal, perhaps under another key, keeps no host out.
-  private mutating func endUnfoundedChannels(of journal: HostJournal) {
+  mutating func endUnfoundedChannels(of journal: HostJournal, _ why: String = "its host is connected") {
     for index in sequences(of: journal) where journals[index].length == 0 {
-      if let id = journals[index].connection, id.isChannel { cut(id, .superseded, "its host is connected") }
+      if let id = journals[index].connection, id.isChannel { cut(id, .superseded, why) }
     }
   }
 

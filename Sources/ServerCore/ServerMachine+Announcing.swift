@@ -6,12 +6,15 @@ import WireProtocol
 // what is durable is in it.
 
 extension ServerMachine where H.Value == Digest {
-  /// A cursor that doesn't fit is another history's: all is told again.
+  /// Whose cursor doesn't fit, another history's, finds by the trie what is held up to now.
   mutating func beginFeed(from cursor: FeedCursor?, on id: ConnectionID) {
-    let from = cursor.flatMap { feed.contains($0) ? $0.held : nil } ?? 0
-    links[id]?.feed.position = from
+    let known = cursor.flatMap { feed.contains($0) ? $0.held : nil }
+    let after = known ?? feed.last
+    links[id]?.feed.position = after
     links[id]?.feed.isBehind = true
-    send(.feed(after: from), to: id)
+    links[id]?.questions.end = after
+    send(.feed(FeedStart(after: after, byTrie: known == nil)), to: id)
+    tellHoldings(on: id)
     dueLinks.insert(id)
   }
 
@@ -46,15 +49,14 @@ extension ServerMachine where H.Value == Digest {
   /// A journal that grows moves to the end of the feed again and again, behind all the files whose bytes it promises: more
   /// of them than may be announced ahead, and none of them could be taken. So it is announced with the first of them, with
   /// that one's number, as it is now.
-  private func behindTheirJournals(_ changes: [Change], on id: ConnectionID) -> [Change] {
+  func behindTheirJournals(_ changes: [Change], on id: ConnectionID) -> [Change] {
     var known = links[id]?.feed.journals ?? [:]
     for change in changes { if case .journal(let journal) = change.subject { known[journal] = change.heads } }
     var result: [Change] = []
     for change in changes {
       if case .file(let key) = change.subject, let tally = tallyIndex[key.host] {
         for journal in tallies[tally].journals {
-          let heads = Set(heads(of: journal).map { TreeHead(length: $0.length, root: $0.root) })
-            .sorted { ($0.length, $0.root) < ($1.length, $1.root) }
+          let heads = TreeHead.ordered(heads(of: journal).map { TreeHead(length: $0.length, root: $0.root) })
           guard let first = sequences(of: journal).first, !heads.isEmpty, known[journal] != heads else { continue }
           known[journal] = heads
           let key = journals[first].held.publicKey

@@ -63,7 +63,14 @@ extension ServerMachine where H.Value == Digest {
   /// Returns whether a commit was put together: hosts have new turns.
   mutating func commitIfDue() -> Bool {
     guard phase == .serving || phase == .repairing, flight == nil, commitRetry == nil else { return false }
-    guard !dirtyHosts.isEmpty || areCursorsDue else { return false }
+    let isAny = !dirtyHosts.isEmpty || areCursorsDue
+    if isFollowDue, !isAny || !wasTurnOfTrie {
+      wasTurnOfTrie = true
+      follow()
+      return true
+    }
+    guard isAny else { return false }
+    wasTurnOfTrie = false
     var next = Gathering(logged: logged)
     while next.isEmpty, !dirtyHosts.isEmpty { for tally in takeTurns() { gatherHost(tally, into: &next) } }
     intakes = intakes.filter { tallies[$0].intake.rows > 0 }
@@ -260,6 +267,8 @@ extension ServerMachine where H.Value == Digest {
     guard let group = flight else { return }
     flight = nil
     switch error {
+    case nil where group.isFold: followed()
+    case .full where group.isFold, .failed where group.isFold: couldNotFollow()
     case nil:
       note(totals)
       succeeded(group)

@@ -126,23 +126,35 @@ extension ServerMachine where H.Value == Digest {
       let room = poolForTurns - min(poolForTurns, allotted)
       guard room >= leastAllotment else { return }
       let hosts = Set(turns.compactMap { connections[$0]?.session?.facts.tally })
+      let roomForChannels = min(room, roomForChannels)
+      func mayBegin(_ id: ConnectionID) -> Bool { !id.isChannel || roomForChannels >= leastAllotment }
       let next = waitingTurns.firstIndex { id in
-        connections[id]?.session.map { !hosts.contains($0.facts.tally) } ?? true
+        mayBegin(id) && connections[id]?.session.map { !hosts.contains($0.facts.tally) } ?? true
       }
+      guard let next = next ?? waitingTurns.firstIndex(where: mayBegin) else { return }
       let share = poolForTurns / UInt64(turns.count + waitingTurns.count)
-      let id = waitingTurns.remove(at: next ?? 0)
+      let id = waitingTurns.remove(at: next)
       guard let session = connections[id]?.session else { continue }
       connections[id]?.session?.isWaiting = false
       let isOwing =
         owed(session.facts.tally) > session.credit.unused || !session.credit.fits(session.credit.base)
       guard isOwing else { continue }
-      let size = min(room, max(leastAllotment, min(share, room / 2, UInt64(max(0, limits.connectionCredit)))))
+      let size = min(
+        id.isChannel ? roomForChannels : room,
+        max(leastAllotment, min(share, room / 2, UInt64(max(0, limits.connectionCredit)))))
       connections[id]?.session?.credit.allotment = size
       connections[id]?.session?.supplied = now
       allotted += size
       turns.append(id)
       creditMayBeDue(id)
     }
+  }
+
+  /// A quarter of all turns is left to hosts, whatever peers dribble.
+  private var roomForChannels: UInt64 {
+    let used = turns.filter(\.isChannel).saturatingSum { connections[$0]?.session?.credit.allotment ?? 0 }
+    let most = poolForTurns - poolForTurns / 4
+    return most - min(most, used)
   }
 
   /// Ends turns that are done, that nothing comes of, or whose time is over.

@@ -14,7 +14,7 @@ struct Arrival {
     /// Any frame but payload, with what each of its records decodes to.
     case frame(Frame, [Record?])
     case payload(StringIntake.Waiting)
-    case closed
+    case closed(String)
     case broken(String)
   }
   var content: Content
@@ -87,7 +87,7 @@ extension ServerMachine where H.Value == Digest {
     switch content {
     case .frame(let frame, let decoded): take(frame, decoded, on: id)
     case .payload(let frame): take(frame)
-    case .closed: end(id, "closed")
+    case .closed(let why): end(id, why)
     case .broken(let text): endBroken(id, text)
     }
   }
@@ -155,7 +155,7 @@ extension ServerMachine where H.Value == Digest {
 
 extension Record {
   /// The files of which it says something that a server keeps in their rows.
-  fileprivate func visitFiles(_ body: (FileUUID) -> Void) {
+  func visitFiles(_ body: (FileUUID) -> Void) {
     switch self.body {
     case .journalOpened(let opened): for file in opened.files { body(file.file) }
     case .fileBorn(let born): body(born.file)

@@ -13,19 +13,25 @@ import WireProtocol
 extension ServerMachine where H.Value == Digest {
   // MARK: Announcements
 
-  mutating func feedBegins(after number: UInt64, on id: ConnectionID) {
+  mutating func feedBegins(_ start: FeedStart, on id: ConnectionID) {
     guard links[id]?.intake.hasBegun == false else { return violated(id, "a second feed") }
+    let number = start.after
     links[id]?.intake.hasBegun = true
     links[id]?.intake.last = number
     links[id]?.intake.end = number
     links[id]?.intake.told = Noted(noted: number, held: 0)
+    if start.byTrie { beginWalk(on: id) }
   }
 
   mutating func announced(_ announcement: Announcement, on id: ConnectionID) {
     guard links[id]?.intake.hasBegun == true else { return violated(id, "an announcement before the feed") }
-    guard links[id]?.intake.count ?? 0 < 2 * (limits.announcementsAhead + FrameBounds.announcements) else {
+    guard let intake = links[id]?.intake,
+      intake.count - intake.found.count < 2 * (limits.announcementsAhead + FrameBounds.announcements)
+    else {
       return violated(id, "more is announced than was noted")
     }
+    let isNews = announcement.last > intake.end || announcement.life != intake.life
+    if announcement.changes.isEmpty, !isNews, !charge(1, to: id) { return }
     for change in announcement.changes {
       guard change.number >= links[id]?.intake.last ?? 0, change.number <= announcement.last else {
         return violated(id, "changes that aren't in the order of their numbers")
@@ -38,25 +44,50 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func take(_ change: Change, on id: ConnectionID) {
+    let before = links[id]?.intake[change.subject]
+    if let before, before.number == change.number, before.heads == change.heads, !charge(1, to: id) { return }
+    let lack = lack(change, number: change.number, on: id)
+    let isNew = before == nil
+    links[id]?.intake.put(lack, for: change.subject)
+    lookAt(change.subject, isNew: isNew, on: id)
+  }
+
+  /// By the walk. Of what is announced already the feed speaks.
+  mutating func found(_ change: Change, on id: ConnectionID) {
+    guard let intake = links[id]?.intake else { return }
+    let isNew = intake[change.subject] == nil
+    guard isNew || intake.found.contains(change.subject) else { return }
+    let lack = lack(change, number: intake.last, on: id)
+    links[id]?.intake.putFound(lack, for: change.subject)
+    lookAt(change.subject, isNew: isNew, on: id)
+  }
+
+  private func lack(_ change: Change, number: UInt64, on id: ConnectionID) -> Lack {
     var lack = links[id]?.intake[change.subject] ?? Lack(number: 0, heads: [], publicKey: nil, since: now)
-    let isNew = lack.heads.isEmpty
-    lack.number = change.number
+    lack.number = number
     lack.heads = change.heads
     lack.publicKey = change.publicKey
     lack.covered.formIntersection(change.heads)
-    links[id]?.intake.put(lack, for: change.subject)
+    return lack
+  }
+
+  private mutating func lookAt(_ subject: ChangedSubject, isNew: Bool, on id: ConnectionID) {
     if isNew {
-      enqueue(change.subject, on: id)
-    } else if lack.attempts == 0 {
+      enqueue(subject, on: id)
+    } else if links[id]?.intake[subject]?.attempts == 0 {
       // One that failed is tried again at its time, however often it is announced.
-      lookAgain(change.subject, on: id)
+      lookAgain(subject, on: id)
     }
   }
 
   /// Something of it was committed, or announced.
   mutating func lookAgain(_ subject: ChangedSubject, on id: ConnectionID) {
     switch links[id]?.intake[subject]?.state {
-    case .later, .waiting: links[id]?.intake.change(subject) { $0.state = .unchecked }
+    case .later, .waiting:
+      links[id]?.intake.change(subject) {
+        $0.state = .unchecked
+        $0.awaitsRecords = false
+      }
     // It is asked for until it is known to be held.
     case .wanted: break
     case .unchecked, .reading, .comparing, nil: return
@@ -135,12 +166,14 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func judge(_ subject: ChangedSubject, rows: [StoredString], on id: ConnectionID) {
+    let recorded = rows.map(\.recorded).max() ?? 0
     let rows = rows.filter(\.isDistinct)
-    judge(subject, held: rows.map(\.head), rows, on: id)
+    judge(subject, held: rows.map(\.head), rows, recorded: recorded, on: id)
   }
 
+  /// `recorded` is what records that are held say of a file's length.
   private mutating func judge(
-    _ subject: ChangedSubject, held: [TreeHead], _ rows: [StoredString], on id: ConnectionID
+    _ subject: ChangedSubject, held: [TreeHead], _ rows: [StoredString], recorded: UInt64 = .max, on id: ConnectionID
   ) {
     guard let lack = links[id]?.intake[subject] else { return }
     if case .wanted(_, let head, let having) = lack.state {
@@ -158,9 +191,17 @@ extension ServerMachine where H.Value == Digest {
     // What is shorter than something held comes first: while one of several grows, the others would never be asked for.
     let unknown = missing.filter { $0.length <= greatest }
     if unknown.isEmpty, let lacking = missing.min(by: { $0.length < $1.length }) {
+      if recorded < lacking.length { return awaitRecords(subject, on: id) }
       return want(subject, lacking, held: held, on: id)
     }
     compare(subject, unknown, held: held, rows, on: id)
+  }
+
+  /// Its bytes would be refused before the records that promise them (W1).
+  private mutating func awaitRecords(_ subject: ChangedSubject, on id: ConnectionID) {
+    links[id]?.intake.change(subject) { $0.awaitsRecords = true }
+    guard links[id]?.intake.expectsRecords(of: subject.host) == true else { return failed(subject, on: id) }
+    later(subject, at: now + limits.peerPatienceMost, on: id)
   }
 
   /// What its host is delivering itself is waited for: a little at first, then as long as it grows.
@@ -172,6 +213,10 @@ extension ServerMachine where H.Value == Digest {
 
   private mutating func resolve(_ subject: ChangedSubject, on id: ConnectionID) {
     links[id]?.intake.remove(subject)
+    noteHeld(on: id)
+  }
+
+  mutating func noteHeld(on id: ConnectionID) {
     if areCursorsBehind(id), cursorsDue == nil { cursorsDue = now + Self.cursorInterval }
   }
 
@@ -210,6 +255,9 @@ extension ServerMachine where H.Value == Digest {
     links[id]?.intake.change(subject) { $0.state = .comparing(comparison) }
   }
 
+  /// Of a leaf that was read and hashed in vain: an honest peer announces a shorter head only where it holds other bytes.
+  private static var falseBeginningCost: Int { 16 }
+
   @discardableResult
   mutating func ask(_ key: StringKey, _ segment: Segment, _ length: UInt64, for question: RootQuestion) -> RootID {
     lastRoot += 1
@@ -240,6 +288,8 @@ extension ServerMachine where H.Value == Digest {
       links[id]?.intake.change(subject) { $0.covered.insert(asked.head) }
       comparison.lacking.removeAll { $0 == asked.head }
       comparison.questions.removeAll { $0.head == asked.head }
+    } else if !charge(Self.falseBeginningCost, to: id) {
+      return
     }
     goOnComparing(subject, comparison, on: id)
   }
@@ -280,6 +330,10 @@ extension ServerMachine where H.Value == Digest {
   mutating func askForWaiting(_ id: ConnectionID) {
     while links[id]?.intake.wanted ?? .max < limits.wantsAhead, let subject = links[id]?.intake.waiting.popFirst() {
       guard case .waiting(let head, let held)? = links[id]?.intake[subject]?.state else { continue }
+      if comesElsewhere(subject, holding: held.map(\.length).max() ?? 0, on: id) {
+        later(subject, at: now + limits.peerPatience, on: id)
+        continue
+      }
       switch channel(for: subject, on: id) {
       case .open(let channel, let number): ask(for: subject, head, held: held, on: channel, number, id)
       case .none: failed(subject, on: id)
@@ -288,11 +342,70 @@ extension ServerMachine where H.Value == Digest {
     }
   }
 
+  /// A file of which less came in that time is asked of another peer; and for a while no other waits for who was so slow.
+  private static var slowAfter: Interval { .seconds(5) }
+  private static var leastProgress: UInt64 { 65_536 }
+  private static var slowFor: Interval { .seconds(60) }
+
+  /// Whether another peer is sending it, and goes on doing so: each byte moves once. Who dribbles is passed over.
+  private mutating func comesElsewhere(_ subject: ChangedSubject, holding length: UInt64, on id: ConnectionID) -> Bool {
+    guard let other = supplier(of: subject), other != id, links[other] != nil else { return false }
+    if isSlow(other), !isSlow(id) {
+      cancel(subject, on: other)
+      return false
+    }
+    let lack = links[id]?.intake[subject]
+    let patience = Interval(nanoseconds: Self.slowAfter.nanoseconds << min(lack?.takeovers ?? 0, 7))
+    guard let known = lack?.elsewhere, now - known.since >= patience else {
+      if lack?.elsewhere == nil { links[id]?.intake.change(subject) { $0.elsewhere = (now, length) } }
+      return true
+    }
+    var least: UInt64 = 1
+    if case .file = subject { least = Self.leastProgress }
+    links[id]?.intake.change(subject) { $0.elsewhere = nil }
+    if length >= known.holding.saturatingAdding(least) { return true }
+    links[id]?.intake.change(subject) { $0.takeovers += 1 }
+    links[other]?.wasSlow = now
+    cancel(subject, on: other)
+    return false
+  }
+
+  private func isSlow(_ id: ConnectionID) -> Bool { links[id]?.wasSlow.map { now - $0 < Self.slowFor } ?? false }
+
+  /// The peer is told, so that it doesn't go on with what is dropped here.
+  private mutating func cancel(_ subject: ChangedSubject, on id: ConnectionID) {
+    guard case .wanted(let channel, _, _)? = links[id]?.intake[subject]?.state, case .file(let key) = subject else {
+      return failed(subject, on: id)
+    }
+    send(.refusal(Refusal(file: key.file, code: .busy, length: 0, text: "another peer supplies it")), to: channel)
+  }
+
+  /// The link on which it was asked for, or on which the last bytes of what was asked for are still on their way.
+  private func supplier(of subject: ChangedSubject) -> ConnectionID? {
+    if let link = wantedOn[subject] { return link }
+    guard case .file(let key) = subject, let first = stringIndex[key] else { return nil }
+    for index in all(first) {
+      if let owner = strings[index].owner, let link = connections[owner]?.channel?.link { return link }
+    }
+    return nil
+  }
+
+  /// It isn't on its way any more: those that wait for that ask for it. One that failed there keeps its time.
+  mutating func release(_ subject: ChangedSubject, from id: ConnectionID) {
+    guard wantedOn[subject] == id else { return }
+    wantedOn[subject] = nil
+    for other in links.keys.sorted() where links[other]?.intake[subject]?.elsewhere != nil {
+      lookAgain(subject, on: other)
+    }
+  }
+
   private mutating func ask(
     for subject: ChangedSubject, _ head: TreeHead, held: [TreeHead], on channel: ConnectionID, _ number: UInt32,
     _ id: ConnectionID
   ) {
     links[id]?.intake.noteWanted(on: channel, 1)
+    wantedOn[subject] = id
+    links[id]?.intake.change(subject) { $0.elsewhere = nil }
     let having = held.count { $0.length >= head.length }
     links[id]?.intake.change(subject) { $0.state = .wanted(channel, head, having: having) }
     // From now on it is waited for.
@@ -300,6 +413,7 @@ extension ServerMachine where H.Value == Digest {
     switch subject {
     case .journal: send(.wantRecords(WantedRecords(channel: number, head: head)), to: id)
     case .file(let key):
+      for index in stringIndex[key].map({ all($0) }) ?? [] { takeFromOtherChannel(index, channel) }
       beginAnew(key.file, on: channel)
       send(.wantBytes(WantedBytes(channel: number, file: key.file, head: head, held: held)), to: id)
     }
@@ -312,6 +426,7 @@ extension ServerMachine where H.Value == Digest {
       $0.state = .unchecked
       $0.attempts = 0
     }
+    release(subject, from: id)
     dueLinks.insert(id)
   }
 
@@ -320,6 +435,7 @@ extension ServerMachine where H.Value == Digest {
   private mutating func failed(_ subject: ChangedSubject, on id: ConnectionID) {
     guard let lack = links[id]?.intake[subject] else { return }
     if case .wanted(let channel, _, _) = lack.state { links[id]?.intake.noteWanted(on: channel, -1) }
+    release(subject, from: id)
     dueLinks.insert(id)
     if isGivenUp(subject, of: links[id]?.intake.count ?? 0) { return links[id]?.intake.giveUp(subject) ?? () }
     links[id]?.intake.change(subject) { $0.attempts += 1 }
@@ -400,6 +516,10 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func openChannel(_ journal: HostJournal, _ key: Digest, on id: ConnectionID) -> ConnectionID? {
+    // A key under which nothing came proves nothing.
+    if sequences(of: journal).contains(where: { journals[$0].held.publicKey != key }) {
+      endUnfoundedChannels(of: journal, "the journal is supplied under another key")
+    }
     guard let peer = connections[id]?.peer, verifier.objection(toKey: key) == nil,
       sequences(of: journal).allSatisfy({ journals[$0].held.publicKey == key }),
       let number = links[id]?.nextChannel()

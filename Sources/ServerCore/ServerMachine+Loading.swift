@@ -38,6 +38,12 @@ struct Reading {
     case compared(ConnectionID, HostJournal)
     case supply(ConnectionID, channel: UInt32)
     case settling(UInt64)
+    /// The own digest; the same when a walk begins; parts of the own trie, to be compared with a peer's; and for one that
+    /// asks.
+    case digest
+    case walkBegins(ConnectionID)
+    case walk(ConnectionID, TriePrefix, [Digest])
+    case trie(ConnectionID)
   }
   var query: StoreQuery
   var purpose: Purpose
@@ -142,6 +148,10 @@ extension ServerMachine where H.Value == Digest {
     case .records(let connection, let first): recordsRead(answer.records, from: first, on: connection)
     case .feed(let link, let count): changesRead(answer, count: count, on: link)
     case .settling(let token): settling(token, answer.feed)
+    case .digest: digestRead(answer)
+    case .walkBegins(let link): walkBegins(answer.feed, on: link)
+    case .walk(let link, let prefix, let theirs): compareParts(answer.trieParts, with: theirs, of: prefix, on: link)
+    case .trie(let link): trieRead(answer, on: link)
     case .announced(let link): announcedRead(answer.files, on: link)
     case .compared(let link, let journal): comparedRead(answer.beginnings, of: journal, on: link)
     case .supply(let link, let channel): supplyRead(answer, on: link, channel)
@@ -163,7 +173,10 @@ extension ServerMachine where H.Value == Digest {
       case .beginnings(let id), .heads(let id), .records(let id, _): unreadableJournal("\(error)", on: id)
       case .compared(let link, let journal): unreadableAnnounced(journal, on: link)
       case .supply(let link, let channel): supplyUnreadable("\(error)", on: link, channel)
-      case .wanted, .survey, .window, .resume, .feed, .announced, .settling: halt("the store: \(error)")
+      case .digest: trieUnreadable()
+      case .walk(let link, let prefix, let theirs): compareParts(nil, with: theirs, of: prefix, on: link)
+      case .trie(let link): trieUnreadable(on: link)
+      case .wanted, .survey, .window, .resume, .feed, .announced, .settling, .walkBegins: halt("the store: \(error)")
       }
     }
   }

@@ -145,7 +145,12 @@ extension ServerMachine where H.Value == Digest {
 
   /// What a host delivers itself isn't taken from a peer beside it: it shall not wait.
   private mutating func yieldToHost(_ index: Int, _ id: ConnectionID) {
-    guard let owner = strings[index].owner, owner.isChannel, !id.isChannel else { return }
+    if !id.isChannel { takeFromOtherChannel(index, id) }
+  }
+
+  /// What is on its way there counts for nothing from now on.
+  mutating func takeFromOtherChannel(_ index: Int, _ id: ConnectionID) {
+    guard let owner = strings[index].owner, owner.isChannel, owner != id else { return }
     let key = strings[index].row.key.key
     connections[owner]?.session?.refused.insert(key.file)
     abandon(index, of: owner)

@@ -130,6 +130,9 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func linkEnded(_ id: ConnectionID, _ link: PeerLink, _ reason: String) {
     for channel in link.intake.channels.values.sorted() { end(channel, reason) }
+    for subject in wantedOn.filter({ $0.value == id }).keys.sorted(by: { "\($0)" < "\($1)" }) {
+      release(subject, from: id)
+    }
     dueLinks.remove(id)
     let isInUse = peers[link.peer].link == id
     if isInUse { peers[link.peer].link = nil }
@@ -155,17 +158,26 @@ extension ServerMachine where H.Value == Digest {
     }
     guard links[id]?.hasGreeted == true else { return violated(id, "a frame before the hello of a server") }
     switch frame {
-    case .feed(let number): feedBegins(after: number, on: id)
+    case .feed(let start): feedBegins(start, on: id)
+    case .askTrie(let prefix): trieAsked(prefix, on: id)
+    case .trieParts(let digests): trieParts(digests, on: id)
+    case .trieBucket(let bucket): trieBucket(bucket, on: id)
+    case .holdings(let digest): links[id]?.intake.holdings = digest
     case .announce(let announcement): announced(announcement, on: id)
-    case .noted(let noted):
-      if links[id]?.feed.take(noted) == false { violated(id, "more is noted than was announced") }
+    case .noted(let noted): take(noted, on: id)
     case .channel(let channel): links[id]?.expect(channel)
-    case .openChannel(let opening): channelOpened(opening, on: id)
-    case .closeChannel(let end): channelClosed(end, on: id)
+    case .openChannel(let opening): if charge(1, to: id) { channelOpened(opening, on: id) }
+    case .closeChannel(let end): if charge(1, to: id) { channelClosed(end, on: id) }
     case .wantRecords(let wanted): want(.records(wanted.head), on: id, wanted.channel)
     case .wantBytes(let wanted): want(.bytes(wanted), on: id, wanted.channel)
     default: violated(id, "a frame that belongs to a channel, and none was named")
     }
+  }
+
+  private mutating func take(_ noted: Noted, on id: ConnectionID) {
+    guard let feed = links[id]?.feed else { return }
+    if noted.noted <= feed.noted, noted.held <= feed.held, !charge(1, to: id) { return }
+    if links[id]?.feed.take(noted) == false { violated(id, "more is noted than was announced") }
   }
 
   mutating func takeFromPeer(_ header: PayloadHeader, _ payload: PayloadID, on id: ConnectionID) {
@@ -206,6 +218,8 @@ extension ServerMachine where H.Value == Digest {
       }
     } else if links[id]?.supplies[number] != nil {
       takeForSupply(frame, on: id, number)
+    } else {
+      charge(1, to: id)
     }
   }
 
@@ -239,7 +253,9 @@ extension ServerMachine where H.Value == Digest {
     for id in ids where links[id]?.hasGreeted == true {
       lookAtAnnounced(id)
       askForWaiting(id)
+      goOnWalking(id)
       announceNext(id)
+      answerTrie(id)
       supplyAll(id)
       tellNoted(id)
     }
@@ -247,12 +263,14 @@ extension ServerMachine where H.Value == Digest {
 
   /// A commit made these durable: peers are told of them, and may have announced them.
   mutating func changed(_ group: GroupCommit) {
-    if links.isEmpty { return }
     var subjects: [ChangedSubject] = []
     for run in group.runs { subjects.append(.journal(run.after.key.journal)) }
     for row in group.rows where row.end != nil { subjects.append(.file(row.row.key.key)) }
-    if subjects.isEmpty { return }
+    if !subjects.isEmpty { noteChanges() }
+    let recorded = group.rows.lazy.filter { $0.end == nil }.map { ChangedSubject.file($0.row.key.key) }
     for id in links.keys.sorted() {
+      for subject in recorded where links[id]?.intake[subject]?.awaitsRecords == true { lookAgain(subject, on: id) }
+      if subjects.isEmpty { continue }
       links[id]?.feed.isBehind = true
       for subject in subjects { lookAgain(subject, on: id) }
       dueLinks.insert(id)

@@ -22,6 +22,7 @@ extension ServerMachine where H.Value == Digest {
     guard case .sequence(let journal) = session.records else {
       return violated(id, "records, and of several sequences none was chosen")
     }
+    if setApart(journal: journal, for: decoded) { return }
     do {
       let fresh = try freshRecords(of: frame, in: journal)
       if fresh.isEmpty {

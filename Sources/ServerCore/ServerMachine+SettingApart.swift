@@ -29,6 +29,11 @@ extension ServerMachine where H.Value == Digest {
       }
     case .file: return halt("the store refuses what it wasn't given: \(why)")
     }
+    setApart(files, why)
+    for row in group.rows { advance(row.index) }
+  }
+
+  private mutating func setApart(_ files: [Int], _ why: String) {
     for index in files where strings[index].apart == nil {
       strings[index].apart = why
       apartFiles.append(.init(subject: .file(strings[index].row.key.key, strings[index].row.path), why: why))
@@ -37,11 +42,36 @@ extension ServerMachine where H.Value == Digest {
       if let owner = strings[index].owner { sendRefusal(index, .other, Self.apart(why), to: owner) }
       releaseResumers(index)
     }
-    for row in group.rows { advance(row.index) }
   }
 
-  /// Returns the strings that go with it: no length counts whose record isn't durable.
+  /// A journal whose next records are about files that are set apart beside another journal of their host: what they say of
+  /// those would be lost, and told never again once the records are durable. Returns false if there are none.
+  mutating func setApart(journal index: Int, for records: [Record?]) -> Bool {
+    if apartJournals.isEmpty { return false }
+    let host = journals[index].held.host
+    guard let apart = journals.first(where: { $0.apart != nil && $0.held.host == host })?.apart else { return false }
+    var isLost = false
+    for record in records {
+      record?.visitFiles { file in
+        guard let first = stringIndex[FileKey(host: host, file: file)] else { return }
+        isLost = isLost || strings[first].apart != nil
+      }
+    }
+    if isLost { setApart(setApart(journal: index, apart), apart) }
+    return isLost
+  }
+
+  /// Returns the strings that go with it: no length counts whose record isn't durable. Nor is a record durable whose length
+  /// doesn't count: other journals of the host with records that wait for the same commit go with it.
   private mutating func setApart(journal index: Int, _ why: String) -> [Int] {
+    let host = journals[index].held.host
+    let others = journalIndex.filter { $0.key.host == host }.values.joined().filter {
+      journals[$0].apart == nil && journals[$0].length > journals[$0].held.length
+    }
+    return Set(others).union([index]).sorted().flatMap { setApartAlone(journal: $0, why) }
+  }
+
+  private mutating func setApartAlone(journal index: Int, _ why: String) -> [Int] {
     let key = journals[index].held.key
     journals[index].apart = why
     // One of which nothing is durable may have left the table, and come again.

@@ -53,7 +53,10 @@ extension ServerMachine where H.Value == Digest {
     guard let file = refusal.file, let work = links[id]?.supplies[channel]?.work else { return }
     switch work {
     case .bytes(let wanted, _, _, _) where wanted.file == file: links[id]?.supplies[channel]?.work = .none
-    default: break
+    default:
+      links[id]?.supplies[channel]?.wants.removeAll {
+        if case .bytes(let wanted) = $0 { wanted.file == file } else { false }
+      }
     }
   }
 

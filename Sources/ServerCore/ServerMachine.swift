@@ -66,6 +66,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var dirtyHosts: [Int] = []
   /// The last commit was of those who had little, while others waited.
   var wasTurnOfSmall = false
+  /// The last commit was the trie's.
+  var wasTurnOfTrie = false
   /// Hosts of which records wait for a commit.
   var intakes: [Int] = []
   var blocked: String?
@@ -105,11 +107,14 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var links: [ConnectionID: PeerLink] = [:]
   /// Links for which there may be something to do at the end of this step.
   var dueLinks: Set<ConnectionID> = []
+  /// On which link a file or journal was asked for: what comes from one peer isn't asked of another.
+  var wantedOn: [ChangedSubject: ConnectionID] = [:]
   var lastChannel: UInt64 = 0
   var roots: [RootID: RootQuestion] = [:]
   var lastRoot: UInt64 = 0
   /// The lives of this server's own feed.
   var feed = Feed()
+  var trie = TrieFollower()
   var settlements: [PeerSettlement] = []
   var lastNonce: UInt64 = 0
   /// When how far peers are got is to be durable without anything else to commit.
@@ -155,6 +160,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .started(let journals, let left, let totals, let counterMatches, let number, let feed, let cursors):
       commitNumber = number
       self.feed = feed
+      noteChanges()
       for index in peers.indices { peers[index].cursor = cursors[peers[index].name] }
       start(journals: journals, left: left, totals: totals, counterMatches: counterMatches)
     case .tick: break
@@ -168,7 +174,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .wasted(let id, let cost): charge(cost, to: id)
     case .receivedPayload(let id, let header, let payload): receive(header, payload, on: id)
     case .broken(let id, let text): arrive(.broken(text), about: [], on: id)
-    case .closed(let id): arrive(.closed, about: [], on: id)
+    case .closed(let id, let why): arrive(.closed(why), about: [], on: id)
     case .compared(let payload, let isEqual): compared(payload, isEqual)
     case .probed(let payload, let answer): probed(payload, answer)
     case .verified(let key, let answer): verified(key, answer)
@@ -194,6 +200,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     var next: Instant?
     for deadline in [
       commitRetry, readRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue, turnDeadline, peerDeadline,
+      followDeadline,
     ] {
       if let deadline { next = min(next ?? deadline, deadline) }
     }
@@ -207,6 +214,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     if let due = failingRetry, due <= now { retryFailing() }
     if let due = syncDue, due <= now { syncNow() }
     if let due = heartbeatDue, due <= now { beat() }
+    readDigestIfDue()
     peersTick()
   }
 
@@ -271,7 +279,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       apart: Array((apartJournals + apartFiles).prefix(ServerStatus.mostListed)),
       apartCount: apartJournals.count + apartFiles.count, resident: stringIndex.count, loggedBytes: logged,
       pendingBytes: pendingBytes,
-      refusals: refusals, connections: connections.keys.count { !$0.isChannel }, peers: peerStatus)
+      refusals: refusals, connections: connections.keys.count { !$0.isChannel }, peers: peerStatus,
+      digest: trie.digest, isDigestCurrent: trie.isCurrent)
   }
 
   private var peerStatus: [ServerStatus.Peer] {
@@ -280,8 +289,18 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       let ahead = link.map { $0.intake.end - min($0.intake.end, $0.intake.last) } ?? 0
       return ServerStatus.Peer(
         name: peer.name, isConnected: link != nil, lastError: peer.lastError,
-        lacking: UInt64(link?.intake.count ?? 0) + (link?.intake.floor == nil ? 0 : 1) + ahead,
-        lackingThere: link.map { $0.feed.last - min($0.feed.last, $0.feed.held) } ?? 0)
+        lacking: UInt64(link?.intake.count ?? 0) + (link?.intake.floor == nil ? 0 : 1)
+          + (link?.intake.walk == nil ? 0 : 1) + ahead,
+        lackingThere: link.map { $0.feed.last - min($0.feed.last, $0.feed.held) } ?? 0,
+        digest: link?.intake.holdings, differs: link.map { differs($0) } ?? false)
     }
+  }
+
+  /// Each holds all that the other announced, and yet not the same.
+  func differs(_ link: PeerLink) -> Bool {
+    guard trie.isCurrent, let own = trie.digest, let theirs = link.intake.holdings, theirs.end == link.intake.end,
+      own.end == link.feed.last, link.intake.held == link.intake.end, link.feed.held == own.end
+    else { return false }
+    return own.root != theirs.root
   }
 }

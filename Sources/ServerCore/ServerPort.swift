@@ -57,7 +57,7 @@ package enum ServerInput: Hashable, Sendable {
   case receivedPayload(ConnectionID, PayloadHeader, PayloadID)
   /// The bytes on the connection are no frame: it has been cut off.
   case broken(ConnectionID, String)
-  case closed(ConnectionID)
+  case closed(ConnectionID, String = "closed")
   case compared(PayloadID, isEqual: Bool?)
   case probed(PayloadID, ProbeAnswer)
   case verified(StringKey, VerifyAnswer)

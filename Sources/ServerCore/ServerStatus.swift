@@ -30,8 +30,11 @@ package struct ServerStatus: Hashable, Sendable {
     /// Changes of the peer's that this server doesn't hold all of, as far as it knows, and of this server's the peer.
     package var lacking: UInt64
     package var lackingThere: UInt64
-    /// Each holds all that the other had announced.
-    package var isEqual: Bool { isConnected && lacking == 0 && lackingThere == 0 }
+    /// That of all that the peer holds, as it said last (M2).
+    package var digest: HoldingsDigest?
+    /// Each holds all that the other had announced, and their digests differ.
+    package var differs = false
+    package var isEqual: Bool { isConnected && lacking == 0 && lackingThere == 0 && !differs }
   }
   package static let mostListed = 100
 
@@ -55,6 +58,9 @@ package struct ServerStatus: Hashable, Sendable {
   package var refusals: UInt64
   package var connections: Int
   package var peers: [Peer] = []
+  /// The digest of what is held, which follows a little behind; current: it is that of all.
+  package var digest: HoldingsDigest?
+  package var isDigestCurrent = false
 }
 
 /// The running sums of one host.

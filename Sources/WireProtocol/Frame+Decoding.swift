@@ -30,7 +30,7 @@ extension Frame {
     case .pong: .pong(nonce: try reader.read())
     case .goodbye: .goodbye(code: try reader.readCode(), text: try reader.readText(limit: FrameBounds.textSize))
     case .peerHello: .peerHello(try PeerHello(from: &reader))
-    case .feed: .feed(after: try reader.read())
+    case .feed: .feed(FeedStart(after: try reader.read(), byTrie: try reader.readFlag()))
     case .announce: .announce(try Announcement(from: &reader))
     case .noted: .noted(Noted(noted: try reader.read(), held: try reader.read()))
     case .openChannel: .openChannel(try ChannelOpening(from: &reader))
@@ -38,6 +38,10 @@ extension Frame {
     case .closeChannel: .closeChannel(try ChannelEnd(from: &reader))
     case .wantRecords: .wantRecords(WantedRecords(channel: try reader.read(), head: try reader.readSome()))
     case .wantBytes: .wantBytes(try WantedBytes(from: &reader))
+    case .askTrie: .askTrie(try reader.readTriePrefix())
+    case .trieParts: .trieParts(try reader.readDigests(count: TriePrefix.fanOut))
+    case .trieBucket: .trieBucket(try TrieBucket(from: &reader))
+    case .holdings: .holdings(try reader.readHoldings())
     }
   }
 }
@@ -121,6 +125,15 @@ extension Announcement {
   }
 }
 
+extension TrieBucket {
+  fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
+    isLast = try reader.readFlag()
+    changes = try reader.readList(limit: FrameBounds.announcements) { (reader) throws(DecodingFailure) in
+      try Change(from: &reader)
+    }
+  }
+}
+
 extension Change {
   fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
     let start = reader
@@ -139,6 +152,7 @@ extension Change {
     }
     self.init(
       number: number, subject: subject, publicKey: key, heads: try reader.readHeads(limit: FrameBounds.stringsPerFile))
+    guard number > 0 else { throw start.failure(.badValue("a change with the number 0")) }
     guard !heads.isEmpty, heads.allSatisfy({ $0.length > 0 }) else {
       throw start.failure(.badValue("a change of nothing"))
     }
@@ -179,6 +193,19 @@ extension ByteReader {
     let head = try readHead()
     guard head.length > 0 else { throw start.failure(.badValue("a head of nothing")) }
     return head
+  }
+
+  fileprivate mutating func readTriePrefix() throws(DecodingFailure) -> TriePrefix {
+    let start = self
+    guard let prefix = TriePrefix(depth: try read(), bits: try read()) else {
+      throw start.failure(.badValue("no part of a trie"))
+    }
+    return prefix
+  }
+
+  fileprivate mutating func readHoldings() throws(DecodingFailure) -> HoldingsDigest {
+    let end: UInt64 = try read()
+    return HoldingsDigest(root: try readDigest(), end: end)
   }
 
   fileprivate mutating func readCursor() throws(DecodingFailure) -> FeedCursor {

@@ -31,6 +31,10 @@ extension Frame {
     case .closeChannel: .closeChannel
     case .wantRecords: .wantRecords
     case .wantBytes: .wantBytes
+    case .askTrie: .askTrie
+    case .trieParts: .trieParts
+    case .trieBucket: .trieBucket
+    case .holdings: .holdings
     }
   }
 
@@ -93,7 +97,9 @@ extension Frame {
       writer.write(code.rawValue)
       writer.write(text: text, limit: FrameBounds.textSize)
     case .peerHello(let hello): hello.write(to: &writer)
-    case .feed(let number): writer.write(number)
+    case .feed(let start):
+      writer.write(start.after)
+      writer.write(flag: start.byTrie)
     case .announce(let announcement): announcement.write(to: &writer)
     case .noted(let noted):
       writer.write(noted.noted)
@@ -116,6 +122,19 @@ extension Frame {
       writer.write(wanted.file)
       wanted.head.write(to: &writer)
       writer.write(list: wanted.held) { $1.write(to: &$0) }
+    case .askTrie(let prefix):
+      writer.write(prefix.depth)
+      writer.write(prefix.bits)
+    case .trieParts(let digests):
+      precondition(digests.count == TriePrefix.fanOut)
+      for digest in digests { writer.write(digest) }
+    case .trieBucket(let bucket):
+      precondition(bucket.changes.count <= FrameBounds.announcements)
+      writer.write(flag: bucket.isLast)
+      writer.write(list: bucket.changes) { $1.write(to: &$0) }
+    case .holdings(let digest):
+      writer.write(digest.end)
+      writer.write(digest.root)
     }
   }
 }

@@ -21,6 +21,29 @@ package struct PeerHello: Hashable, Sendable {
   }
 }
 
+/// Where announcements begin.
+package struct FeedStart: Hashable, Sendable {
+  /// Behind this number.
+  package var after: UInt64
+  /// The other side's cursor isn't of this feed: what is held up to that number it finds by the trie.
+  package var byTrie: Bool
+  package init(after: UInt64, byTrie: Bool) {
+    self.after = after
+    self.byTrie = byTrie
+  }
+}
+
+/// All that stands under a part of the trie that isn't divided, and of journals what else is needed to take it.
+package struct TrieBucket: Hashable, Sendable {
+  package var changes: [Change]
+  /// No more comes in answer to the same question.
+  package var isLast: Bool
+  package init(changes: [Change], isLast: Bool) {
+    self.changes = changes
+    self.isLast = isLast
+  }
+}
+
 /// What the sender durably holds, by the numbers of its feed; and the greatest of these at that moment, with the life in
 /// which it was given.
 package struct Announcement: Hashable, Sendable {

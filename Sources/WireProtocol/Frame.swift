@@ -32,8 +32,7 @@ package enum Frame: Hashable, Sendable {
   case goodbye(code: RefusalCode, text: String)
   // Between servers (`Frame+Peers`)
   case peerHello(PeerHello)
-  /// The number behind which announcements begin.
-  case feed(after: UInt64)
+  case feed(FeedStart)
   case announce(Announcement)
   case noted(Noted)
   case openChannel(ChannelOpening)
@@ -42,6 +41,13 @@ package enum Frame: Hashable, Sendable {
   case closeChannel(ChannelEnd)
   case wantRecords(WantedRecords)
   case wantBytes(WantedBytes)
+  /// What stands under this part of the other side's trie? Answered in order.
+  case askTrie(TriePrefix)
+  /// The digests of its 16 parts.
+  case trieParts([Digest])
+  case trieBucket(TrieBucket)
+  /// The digest of all that the sender durably holds.
+  case holdings(HoldingsDigest)
 }
 
 package struct Hello: Hashable, Sendable {

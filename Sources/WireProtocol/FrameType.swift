@@ -28,6 +28,10 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
   case closeChannel = 24
   case wantRecords = 25
   case wantBytes = 26
+  case askTrie = 27
+  case trieParts = 28
+  case trieBucket = 29
+  case holdings = 30
 
   /// The least and the greatest body, in bytes, that a frame of this type can have. A frame outside is refused by its
   /// header, before anything of it is held.
@@ -53,7 +57,7 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     case .refusal: return 15...(31 + FrameBounds.textSize)
     case .goodbye: return 6...(6 + FrameBounds.textSize)
     case .peerHello: return 14...(41 + FrameBounds.serverNameSize + features)
-    case .feed: return 8...8
+    case .feed: return 9...9
     case .announce: return 28...(28 + FrameBounds.announcements * Self.changeSize)
     case .noted: return 16...16
     case .openChannel: return 57...(56 + HostName.maximumByteCount)
@@ -61,6 +65,10 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     case .closeChannel: return 10...(10 + FrameBounds.textSize)
     case .wantRecords: return 44...44
     case .wantBytes: return 64...(64 + FrameBounds.stringsPerFile * 40)
+    case .askTrie: return 17...17
+    case .trieParts: return TriePrefix.fanOut * Digest.byteCount...TriePrefix.fanOut * Digest.byteCount
+    case .trieBucket: return 5...(5 + FrameBounds.announcements * Self.changeSize)
+    case .holdings: return 40...40
     }
   }
 

@@ -194,6 +194,10 @@ class Fleet:
             raise Failure(f"nimbus-journal {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
         return done
 
+    def digest(self, server):
+        """The line of `inspect digest`."""
+        return self.run("inspect", "digest", "--config", self.nodes[server].config).stdout
+
     def issue(self, name, role):
         if not os.path.exists(os.path.join(self.keys, f"{name}.crt")):
             self.run("keys", "issue", self.keys, "--name", name, "--role", role, "--out", self.keys)

@@ -20,7 +20,7 @@ TYPES = {
     for number, name in enumerate(
         "hello welcome records recordsDurable resumeQuery resumeAnswer payload payloadDurable credit refusal ping pong "
         "goodbye extend journalQuery journalAnswer extendJournal peerHello feed announce noted openChannel channel "
-        "closeChannel wantRecords wantBytes".split(),
+        "closeChannel wantRecords wantBytes askTrie trieParts trieBucket holdings".split(),
         start=1,
     )
 }
@@ -397,6 +397,10 @@ def on_channel(channel, frames):
     return bytes(named)
 
 
+# The digest of a part of the trie with nothing in it.
+EMPTY_BUCKET = hashlib.sha256(b"\x00\x02").digest()
+
+
 class ServerPeer(Connection):
     """One connection of a server to another one. `name`: who it says that it is; `certificate`: whose it shows."""
 
@@ -407,6 +411,8 @@ class ServerPeer(Connection):
         self.channels = {}
         # What it announced: its last number, and of each (kind, host, uuid) the key and the heads.
         self.last, self.announced = 0, {}
+        # Parts of its trie about which it was asked.
+        self.asked = []
         # Up to where it noted and holds what this side announced.
         self.noted = self.held = 0
         super().__init__(fleet, server, certificate or name)
@@ -418,11 +424,28 @@ class ServerPeer(Connection):
         elif name == "noted":
             self.noted, self.held = struct.unpack(">QQ", body)
         elif name == "announce":
-            self._note_changes(body)
+            (self.last,) = struct.unpack(">Q", body[16:24])
+            self._note_changes(body[24:])
+        elif name == "feed" and body[8]:
+            self._ask_trie(0, 0)
+        elif name == "trieParts":
+            depth, bits = self.asked.pop(0)
+            for index in range(16):
+                if body[32 * index : 32 * index + 32] != EMPTY_BUCKET:
+                    self._ask_trie(depth + 1, bits | index << (124 - 4 * depth))
+        elif name == "trieBucket":
+            if body[0]:
+                self.asked.pop(0)
+            self._note_changes(body[1:])
+
+    def _ask_trie(self, depth, bits):
+        """What was held before the feed begins is found from the root of the trie down."""
+        self.asked.append((depth, bits))
+        self.send("askTrie", struct.pack(">B", depth) + bits.to_bytes(16, "big"))
 
     def _note_changes(self, body):
-        self.last, count = struct.unpack(">QI", body[16:28])
-        at = 28
+        (count,) = struct.unpack(">I", body[:4])
+        at = 4
         for _ in range(count):
             kind, size = struct.unpack(">BI", body[at + 8 : at + 13])
             host, at = body[at + 13 : at + 13 + size], at + 13 + size
@@ -442,7 +465,7 @@ class ServerPeer(Connection):
         """`known`: the cursor in the other's feed; `after`: where its own begins."""
         self.send_raw(self.hello_frame(known))
         self.expect("feed")
-        self.send("feed", struct.pack(">Q", after))
+        self.send("feed", struct.pack(">QB", after, 0))
         return self
 
     def announce_frame(self, changes, last):

@@ -187,7 +187,9 @@ class Convergence:
         held = [strings(self.fleet, name) for name in names]
         if not held[0] or any(other != held[0] for other in held):
             raise Failure(f"settled, and {names} hold different strings")
-        # M2: `inspect digest` of each server, one line that must be the same on all, belongs here.
+        lines = {self.fleet.digest(name) for name in names}
+        if len(lines) != 1:
+            raise Failure(f"equal strings, and the digests of {names} are {lines} (M2)")
         digests = [self.digests(name) for name in names]
         problems = [f"{key} differs" for key in digests[0] if any(other.get(key) != digests[0][key] for other in digests)]
         for name, before in self.had_reached.items():

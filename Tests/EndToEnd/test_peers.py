@@ -42,6 +42,21 @@ class Peers(unittest.TestCase):
             digests.append({(row["host"], row["file"], row["root"]): sha256(self.fleet.stored(server, row)) for row in rows})
         for other in digests[1:]:
             self.assertEqual(other, digests[0])
+        self.expect_digests(*servers, limit=limit)
+
+    def expect_digests(self, *servers, limit):
+        """M2: the same line of each, computed from the rows; and each node says so of itself and of its peers."""
+        lines = {self.fleet.digest(server) for server in servers}
+        self.assertEqual(len(lines), 1, lines)
+        digest = lines.pop().split()[0]
+
+        def says(server):
+            status = self.fleet.nodes[server].status()
+            peers = [peer for peer in status["peers"] if peer["name"] in servers]
+            return status["digest"] == digest and all(peer["equal"] and peer["digest"] == digest for peer in peers)
+
+        for server in servers:
+            wait_for(lambda: says(server), f"{server} and its peers have the digest {digest}", limit)
 
     def test_G4_what_a_host_delivers_to_one_of_three_is_on_all(self):
         a, b, c = self.fleet.servers("logs-a", "logs-b", "logs-c")

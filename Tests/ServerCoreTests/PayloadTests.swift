@@ -617,6 +617,37 @@ import WireProtocol
     #expect(world.problems == [])
   }
 
+  /// Its records would be durable without what they promise, and nobody would tell of that again.
+  @Test func `P5 G1 a journal beside one that is set apart, about the same file, waits for a start as well`() {
+    let limits = smallLimits()
+    let world = FakeWorld.empty(limits)
+    let hosts = (1...2).map { number in
+      let host = FakeHost("web1", journal: UInt64(number), limits: limits)
+      host.isClone = true
+      host.bear(FakeHost.uuid(1), "/var/log/a.log")
+      host.write(0, text(20, 1))
+      if number == 2 { host.write(0, text(10, 2)) }
+      return host
+    }
+    world.poisoned = [.string(StringKey(key: FileKey(host: hosts[0].name, file: hosts[0].files[0].uuid), string: 0))]
+    for host in hosts {
+      let client = ScriptedClient(world, host)
+      client.sendRecords(from: 0)
+      client.settle()
+      #expect(client.closed == .other && client.recordsDurable == nil)
+    }
+    world.poisoned = []
+    world.crash(powerCut: true)
+    for host in hosts {
+      let client = ScriptedClient(world, host)
+      client.sendRecords(from: 0)
+      client.payload(0, 0..<host.files[0].bytes.count)
+      client.settle()
+      #expect(client.closed == nil && client.durable(0) == UInt64(host.files[0].bytes.count))
+    }
+    #expect(world.problems == [])
+  }
+
   @Test func `P4 a failed sync of the store or of a file stops everything`() {
     for input in [
       ServerInput.committed(.failedSync("EIO")), .committed(.damaged("page")),

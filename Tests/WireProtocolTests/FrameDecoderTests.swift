@@ -67,7 +67,7 @@ import WireProtocol
     }
   }
 
-  @Test("An unknown type is refused by its header", arguments: [0, 27, 255] as [UInt8])
+  @Test("An unknown type is refused by its header", arguments: [0, 31, 255] as [UInt8])
   func unknownType(type: UInt8) {
     #expect(decodeAll([0, 0, 0, 0, type]).error == .unknownType(type, at: 0))
   }

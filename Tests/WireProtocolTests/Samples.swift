@@ -84,7 +84,8 @@ enum Samples {
       FrameVectors.peerHelloNew,
       .frame(.peerHello(PeerHello(oldest: 1, newest: 1, name: "logs-b", cursor: nil, features: ["zstd"])))
     ),
-    (FrameVectors.feed, .frame(.feed(after: 255))),
+    (FrameVectors.feed, .frame(.feed(FeedStart(after: 255, byTrie: false)))),
+    (FrameVectors.feedByTrie, .frame(.feed(FeedStart(after: 255, byTrie: true)))),
     (
       FrameVectors.announce,
       .frame(
@@ -122,7 +123,27 @@ enum Samples {
             channel: 3, file: file, head: TreeHead(length: 65_542, root: root),
             held: [TreeHead(length: 5, root: key)])))
     ),
+    (FrameVectors.askTrie, .frame(.askTrie(TriePrefix.root.child(10).child(5).child(15)))),
+    (FrameVectors.trieParts, .frame(.trieParts((0..<16).map { digest(from: UInt8($0 * 8)) }))),
+    (
+      FrameVectors.trieBucket,
+      .frame(
+        .trieBucket(
+          TrieBucket(
+            changes: [
+              Change(
+                number: 257, subject: .file(FileKey(host: host, file: file)),
+                heads: [TreeHead(length: 65_542, root: root)])
+            ], isLast: true)))
+    ),
+    (FrameVectors.trieBucketMore, .frame(.trieBucket(TrieBucket(changes: [], isLast: false)))),
+    (FrameVectors.holdings, .frame(.holdings(HoldingsDigest(root: root, end: 257)))),
   ]
+
+  private static func digest(from first: UInt8) -> Digest {
+    func word(_ index: UInt8) -> UInt64 { (0..<8).reduce(0) { $0 << 8 | UInt64(first + index * 8 + $1) } }
+    return Digest(words: word(0), word(1), word(2), word(3))
+  }
 
   private static func welcome(_ heads: [Checkpoint]) -> Welcome {
     Welcome(version: 1, server: "logs-a", life: 0x0123_4567_89ab_cdef, heads: heads, credit: 33_554_432)

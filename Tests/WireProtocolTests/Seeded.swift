@@ -63,10 +63,10 @@ extension Seeded {
   private mutating func change() -> Change {
     let heads = (0..<number(1...3)).map { _ in TreeHead(length: 1 + length() / 2, root: digest()) }
     if chance(1, in: 2) {
-      return Change(number: next(), subject: .file(FileKey(host: Samples.host, file: file())), heads: heads)
+      return Change(number: 1 + next() / 2, subject: .file(FileKey(host: Samples.host, file: file())), heads: heads)
     }
     let journal = HostJournal(host: Samples.host, journal: JournalID(uuid()))
-    return Change(number: next(), subject: .journal(journal), publicKey: digest(), heads: heads)
+    return Change(number: 1 + next() / 2, subject: .journal(journal), publicKey: digest(), heads: heads)
   }
 
   /// A frame, with the bytes that follow it if it is a payload.
@@ -119,7 +119,7 @@ extension Seeded {
     case 15: .frame(.extendJournal(head()))
     case 16:
       .frame(.peerHello(PeerHello(oldest: 1, newest: 1, name: "s" + text(), cursor: cursor(), features: features())))
-    case 17: .frame(.feed(after: next()))
+    case 17: .frame(.feed(FeedStart(after: next(), byTrie: chance(1, in: 2))))
     case 18:
       .frame(.announce(Announcement(life: uuid(), last: next(), changes: (0..<number(0...5)).map { _ in change() })))
     case 19: .frame(.noted(Noted(noted: next(), held: next())))
@@ -137,6 +137,11 @@ extension Seeded {
         .wantBytes(
           WantedBytes(
             channel: UInt32(number(0...9)), file: file(), head: some(), held: (0..<number(0...3)).map { _ in some() })))
+    case 25: .frame(.askTrie((0..<number(0...32)).reduce(.root) { part, _ in part.child(number(0...15)) }))
+    case 26: .frame(.trieParts((0..<16).map { _ in digest() }))
+    case 27:
+      .frame(.trieBucket(TrieBucket(changes: (0..<number(0...5)).map { _ in change() }, isLast: chance(1, in: 2))))
+    case 28: .frame(.holdings(HoldingsDigest(root: digest(), end: next())))
     default: payload(bytes(1...Samples.limits.payloadFrameSize))
     }
   }

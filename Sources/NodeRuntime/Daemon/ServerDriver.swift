@@ -393,7 +393,7 @@ final class ServerDriver: @unchecked Sendable {
       links[link.id] = nil
       lobby.leave(link.id)
       if link.wasOpen {
-        take(.closed(link.id))
+        take(.closed(link.id, reason))
       } else {
         report(.peerRefused(Peer(names: [], address: link.address), .other, "TLS handshake: \(reason)"))
       }

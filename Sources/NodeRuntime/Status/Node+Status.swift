@@ -211,8 +211,10 @@ extension Node: NodeControl {
       shown.lagEvents = peer.lackingThere
       shown.lackingEvents = peer.lacking
       shown.equal = peer.isConnected ? peer.isEqual : nil
+      shown.digest = peer.digest?.root.hex
       status.peers.append(shown)
     }
+    status.digest = seen.isDigestCurrent ? seen.digest?.root.hex : nil
     if !seen.peers.allSatisfy(\.isEqual) { status.settled = false }
   }
 

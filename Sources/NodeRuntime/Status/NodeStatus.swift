@@ -11,6 +11,9 @@ package struct NodeStatus: Codable, Sendable, Hashable {
   package var servers: [Server] = []
   /// On a server: one for each configured peer.
   package var peers: [Peer] = []
+  /// On a server: the digest of all that it holds (M2), as `inspect digest` prints it; null until it is that of all, a
+  /// second or two after the last change.
+  @Null package var digest: String?
   package var files = Files()
   /// On a server: one for each host that ever delivered.
   package var hosts: [Host] = []
@@ -103,14 +106,17 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     package var lackingEvents: UInt64 = 0
     package var lagSeconds: Double = 0
     @Null package var lastError: String?
-    /// Over all maximal strings (M2); null while it isn't known.
+    /// That of all that the peer holds (M2), as it said last; null until it did.
     @Null package var digest: String?
-    /// Each holds all that the other announced; null while they aren't connected.
+    /// Each holds all that the other announced, and their digests are the same as far as both are known; null while they
+    /// aren't connected.
     @Null package var equal: Bool?
 
     package var summary: String {
       if !connected { return lastError ?? "not connected" }
-      return equal == true ? "equal" : "\(lackingEvents) changes to get, \(lagEvents) for it to get"
+      if equal == true { return "equal" }
+      if lackingEvents == 0 && lagEvents == 0 { return "each has all of the other, but their digests differ" }
+      return "\(lackingEvents) changes to get, \(lagEvents) for it to get"
     }
     package init(name: String, address: String, connected: Bool, lastError: String?) {
       self.name = name

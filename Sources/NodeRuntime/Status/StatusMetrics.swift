@@ -14,8 +14,9 @@ enum StatusMetrics {
     page.gauge("journal_records", "Records in the own journal", [("", Double(status.journalRecords))])
     page.counter("refusals_total", "Refusals since the start", [("", Double(status.refusals))])
     page.counter("sent_bytes_total", "Payload bytes handed to servers", [("", Double(status.sentBytes))])
-    page.counter("received_bytes_total", "Payload bytes received from hosts", [("", Double(status.receivedBytes))])
+    page.counter("received_bytes_total", "Payload bytes from hosts and peers", [("", Double(status.receivedBytes))])
     addServers(status, to: &page)
+    addPeers(status, to: &page)
     addHosts(status, to: &page)
     return page.text
   }
@@ -29,6 +30,16 @@ enum StatusMetrics {
     page.gauge("server_lag_events", "Records not durable there", each { Double($0.lagEvents) })
     page.gauge("server_lag_seconds", "Age of the oldest undelivered record or byte", each { $0.lagSeconds })
     page.counter("server_refusals_total", "Refusals by this server since the start", each { Double($0.refusals) })
+  }
+
+  private static func addPeers(_ status: NodeStatus, to page: inout Page) {
+    func each(_ value: (NodeStatus.Peer) -> Double) -> [(String, Double)] {
+      status.peers.map { (label("peer", $0.name), value($0)) }
+    }
+    page.gauge("peer_connected", "1 when connected", each { $0.connected ? 1 : 0 })
+    page.gauge("peer_equal", "1 when both hold the same", each { $0.equal == true ? 1 : 0 })
+    page.gauge("peer_lag_events", "Changes held here and not there", each { Double($0.lagEvents) })
+    page.gauge("peer_lacking_events", "Changes held there and not here", each { Double($0.lackingEvents) })
   }
 
   private static func addHosts(_ status: NodeStatus, to page: inout Page) {

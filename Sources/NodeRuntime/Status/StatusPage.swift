@@ -72,7 +72,10 @@ enum StatusPage {
   }
 
   private static func peers(_ status: NodeStatus) -> String {
-    table(["Peer", ""], status.peers.map { ["<td>\(text($0.name))", "<td>\(text($0.summary))"] })
+    table(
+      ["Peer", "", "Digest"],
+      status.peers.map { ["<td>\(text($0.name))", "<td>\(text($0.summary))", "<td>\(text($0.digest ?? ""))"] })
+      + (status.digest.map { "<p>Digest of all that is held here: \(text($0))</p>" } ?? "")
   }
 
   private static func waiting(_ status: NodeStatus) -> String {

@@ -11,6 +11,7 @@ package struct StatusText {
     ]
     lines += status.alarms.map { "ALARM: \(shown($0, limit: 500))" }
     lines += Self.servers(status) + Self.hosts(status)
+    if let digest = status.digest { lines.append("digest: \(digest)") }
     lines += status.peers.map { "peer \($0.name): \(shown($0.summary, limit: 300))" }
     if status.files.held > 0 {
       lines.append(
