@@ -4,6 +4,16 @@ extension ByteWriter {
   package mutating func write(_ value: WallTime) { write(value.nanoseconds) }
   package mutating func write(_ value: FileUUID) { write(value.bytes) }
   package mutating func write(_ value: JournalID) { write(value.bytes) }
+  package mutating func write(_ value: HoldingsDigest) {
+    write(value.end)
+    write(value.root)
+  }
+
+  package mutating func write(_ value: TriePrefix) {
+    write(value.depth)
+    write(value.bits)
+  }
+
   package mutating func write(_ value: HostName) { write(counted: value.text.utf8) }
 
   /// - Precondition: `value.isStorable`.
@@ -20,6 +30,19 @@ extension ByteWriter {
 }
 
 extension ByteReader {
+  package mutating func readHoldingsDigest() throws(DecodingFailure) -> HoldingsDigest {
+    let end: UInt64 = try read()
+    return HoldingsDigest(root: try readDigest(), end: end)
+  }
+
+  package mutating func readTriePrefix() throws(DecodingFailure) -> TriePrefix {
+    let start = self
+    guard let prefix = TriePrefix(depth: try read(), bits: try read()) else {
+      throw start.failure(.badValue("no part of a trie"))
+    }
+    return prefix
+  }
+
   package mutating func readDigests(count: Int) throws(DecodingFailure) -> [Digest] {
     var digests: [Digest] = []
     for _ in 0..<count { digests.append(try readDigest()) }

@@ -109,7 +109,6 @@ extension ByteReader {
   mutating func readStringKey() throws(DecodingFailure) -> StringKey {
     StringKey(key: try readFileKey(), string: try read())
   }
-
 }
 
 extension ByteWriter {
@@ -236,17 +235,6 @@ extension ByteWriter {
 }
 
 extension ByteWriter {
-  mutating func write(_ digest: HoldingsDigest) {
-    write(digest.end)
-    write(digest.root)
-  }
-
-  /// In keys of `trie`.
-  mutating func write(_ prefix: TriePrefix) {
-    write(prefix.depth)
-    write(prefix.bits)
-  }
-
   mutating func write(_ leaf: TrieLeaf) {
     write(leaf.digest)
     write(leaf.subject)
@@ -254,11 +242,6 @@ extension ByteWriter {
 }
 
 extension ByteReader {
-  mutating func readHoldingsDigest() throws(DecodingFailure) -> HoldingsDigest {
-    let end: UInt64 = try read()
-    return HoldingsDigest(root: try readDigest(), end: end)
-  }
-
   mutating func readTrieLeaf(at position: Digest) throws(DecodingFailure) -> TrieLeaf {
     TrieLeaf(position: position, digest: try readDigest(), subject: try readChangedSubject())
   }

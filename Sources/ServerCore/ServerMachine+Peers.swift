@@ -162,7 +162,8 @@ extension ServerMachine where H.Value == Digest {
     case .askTrie(let prefix): trieAsked(prefix, on: id)
     case .trieParts(let digests): trieParts(digests, on: id)
     case .trieBucket(let bucket): trieBucket(bucket, on: id)
-    case .holdings(let digest): links[id]?.intake.holdings = digest
+    case .holdings(let digest):
+      if digest != links[id]?.intake.holdings || charge(1, to: id) { links[id]?.intake.holdings = digest }
     case .announce(let announcement): announced(announcement, on: id)
     case .noted(let noted): take(noted, on: id)
     case .channel(let channel): links[id]?.expect(channel)

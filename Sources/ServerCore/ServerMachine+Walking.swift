@@ -15,6 +15,8 @@ struct TrieWalk {
   var toAsk: [TriePrefix] = []
   /// In the order in which they were asked.
   var asked = Fifo<TriePrefix>()
+  /// Changes that came in answer to the first of them.
+  var told = 0
   /// Parts of the own trie that are being read.
   var comparing = 0
 
@@ -93,6 +95,12 @@ extension ServerMachine where H.Value == Digest {
     guard let asked = links[id]?.intake.walk?.asked, !asked.isEmpty else {
       return violated(id, "an answer to no question")
     }
+    // With files come the journals that they need, but not without end.
+    let told = (links[id]?.intake.walk?.told ?? 0) + bucket.changes.count
+    guard told <= limits.announcementsAhead + FrameBounds.announcements else {
+      return violated(id, "a part of the trie without an end")
+    }
+    links[id]?.intake.walk?.told = bucket.isLast ? 0 : told
     if bucket.isLast { _ = links[id]?.intake.walk?.asked.popFirst() }
     for change in bucket.changes { found(change, on: id) }
   }

@@ -41,7 +41,7 @@ extension Frame {
     case .askTrie: .askTrie(try reader.readTriePrefix())
     case .trieParts: .trieParts(try reader.readDigests(count: TriePrefix.fanOut))
     case .trieBucket: .trieBucket(try TrieBucket(from: &reader))
-    case .holdings: .holdings(try reader.readHoldings())
+    case .holdings: .holdings(try reader.readHoldingsDigest())
     }
   }
 }
@@ -193,19 +193,6 @@ extension ByteReader {
     let head = try readHead()
     guard head.length > 0 else { throw start.failure(.badValue("a head of nothing")) }
     return head
-  }
-
-  fileprivate mutating func readTriePrefix() throws(DecodingFailure) -> TriePrefix {
-    let start = self
-    guard let prefix = TriePrefix(depth: try read(), bits: try read()) else {
-      throw start.failure(.badValue("no part of a trie"))
-    }
-    return prefix
-  }
-
-  fileprivate mutating func readHoldings() throws(DecodingFailure) -> HoldingsDigest {
-    let end: UInt64 = try read()
-    return HoldingsDigest(root: try readDigest(), end: end)
   }
 
   fileprivate mutating func readCursor() throws(DecodingFailure) -> FeedCursor {

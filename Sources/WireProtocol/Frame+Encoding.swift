@@ -122,9 +122,7 @@ extension Frame {
       writer.write(wanted.file)
       wanted.head.write(to: &writer)
       writer.write(list: wanted.held) { $1.write(to: &$0) }
-    case .askTrie(let prefix):
-      writer.write(prefix.depth)
-      writer.write(prefix.bits)
+    case .askTrie(let prefix): writer.write(prefix)
     case .trieParts(let digests):
       precondition(digests.count == TriePrefix.fanOut)
       for digest in digests { writer.write(digest) }
@@ -132,9 +130,7 @@ extension Frame {
       precondition(bucket.changes.count <= FrameBounds.announcements)
       writer.write(flag: bucket.isLast)
       writer.write(list: bucket.changes) { $1.write(to: &$0) }
-    case .holdings(let digest):
-      writer.write(digest.end)
-      writer.write(digest.root)
+    case .holdings(let digest): writer.write(digest)
     }
   }
 }

@@ -461,11 +461,12 @@ class ServerPeer(Connection):
     def hello_frame(self, known=b"\x00"):
         return frame("peerHello", struct.pack(">HH", 1, 1) + counted(self.name) + known + struct.pack(">I", 0))
 
-    def greet(self, known=b"\x00", after=0):
-        """`known`: the cursor in the other's feed; `after`: where its own begins."""
+    def greet(self, known=b"\x00", after=0, by_trie=False):
+        """`known`: the cursor in the other's feed; `after`: where its own begins; `by_trie`: what comes before that the
+        other is to find by the trie."""
         self.send_raw(self.hello_frame(known))
         self.expect("feed")
-        self.send("feed", struct.pack(">QB", after, 0))
+        self.send("feed", struct.pack(">QB", after, by_trie))
         return self
 
     def announce_frame(self, changes, last):

@@ -694,6 +694,24 @@ class Claiming(Attacked):
         # 64 heads of 40 bytes, twice, of each of 8,960.
         self.attack(self.again_and_again(once, is_cut=False), is_reported=False, memory=128 * MIB)
 
+    def test_P6_a_bucket_of_the_trie_that_never_ends(self):
+        def attacker(until):
+            peer, sent = self.connect().greet(by_trie=True), 0
+            peer.expect("askTrie")
+            try:
+                while not until() or sent < 1_000_000:
+                    changes = self.files(b"web2", sent + 1, 256)
+                    peer.send("trieBucket", struct.pack(">BI", 0, len(changes)) + b"".join(changes))
+                    sent += len(changes)
+                    peer.drain()
+            except (Closed, TimeoutError):
+                return f"{sent} told, and cut off"
+            finally:
+                peer.close()
+            return f"{sent} told"
+
+        self.assertIn("cut off", self.attack(attacker, limit=60))
+
     def test_P6_a_change_with_the_number_0(self):
         change = file_change(0, b"web9", os.urandom(16), [(5, NOTHING)])
         self.attack(self.claims([lambda peer: peer.greet().announce([change], 0)]), is_reported=False)
