@@ -121,7 +121,7 @@ class Rig:
 
     def is_of_the_end(self, line):
         """A liar that leaves while a connection to it stands is another reason, which the host says too, and rightly."""
-        if self.lie_ends is None or "without goodbye" not in line:
+        if self.lie_ends is None or not any(text in line for text in ("without goodbye", "reset the connection")):
             return False
         said = datetime.datetime.fromisoformat(line.split(" ", 1)[0].replace("Z", "+00:00"))
         return said.timestamp() >= self.lie_ends

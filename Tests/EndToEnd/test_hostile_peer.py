@@ -664,13 +664,21 @@ class Claiming(Attacked):
         self.attack(self.announcer(b"web2", False), is_reported=False)
 
     def test_M3_more_than_was_noted(self):
+        # Of journals that are asked for and don't come nothing is given up until so many wait that no more is noted;
+        # files would be, so that a server that keeps pace notes them all, and rightly.
+        public = Script(self.fleet, "web2", self.evil).public
+
         def once(peer, until):
             for number in range(1, 1 << 40, 256):
                 if until():
                     return
-                changes = self.files(b"web2", number, 256)
+                noise = os.urandom(256 * 48)
+                changes = [
+                    journal_change(number + at, b"web2", noise[48 * at :][:16], public, [(1, noise[48 * at + 16 :][:32])])
+                    for at in range(256)
+                ]
                 peer.send_raw(peer.announce_frame(changes, number + 255))
-                yield 256 * 97
+                yield sum(map(len, changes))
                 peer.drain()
 
         self.attack(self.again_and_again(once))
