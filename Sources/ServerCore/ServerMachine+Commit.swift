@@ -69,7 +69,7 @@ extension ServerMachine where H.Value == Digest {
       follow()
       return true
     }
-    guard isAny else { return false }
+    guard isAny, !awaitsPayload() else { return false }
     wasTurnOfTrie = false
     var next = Gathering(logged: logged)
     while next.isEmpty, !dirtyHosts.isEmpty { for tally in takeTurns() { gatherHost(tally, into: &next) } }
@@ -83,6 +83,38 @@ extension ServerMachine where H.Value == Digest {
     }
     for index in next.leftOut { advance(index) }
     return true
+  }
+
+  // MARK: Patience
+
+  /// Whether records that are to be committed, and nothing else is, promise payload that can go with them and is about to
+  /// come: from the host's write(2) to both being durable it is one sync instead of two.
+  private mutating func awaitsPayload() -> Bool {
+    guard !dirtyHosts.isEmpty, !areCursorsDue, dirtyHosts.allSatisfy({ expectsPayload($0) }) else {
+      commitPatience = nil
+      return false
+    }
+    let end = commitPatience ?? now + limits.payloadPatience
+    commitPatience = now < end ? end : nil
+    return now < end
+  }
+
+  /// Strings of a commit that are looked at for it; whose has more isn't about one line.
+  private var mostExpecting: Int { 16 }
+
+  private func expectsPayload(_ tally: Int) -> Bool {
+    let due = tallies[tally].due
+    return !tallies[tally].sessions.isEmpty && tallies[tally].dirty.isEmpty && due.count <= mostExpecting
+      && due.contains { mayTakePayload(string: $0) }
+  }
+
+  private func mayTakePayload(string index: Int) -> Bool {
+    let string = strings[index]
+    guard string.hasPlainFile, string.bulk == nil, string.failure == nil, string.apart == nil, string.tail == .kept,
+      !string.isSetAside
+    else { return false }
+    let end = string.points.last?.end ?? string.committed
+    return end < string.row.recorded && fitsLog(string.row.recorded - string.committed, logged: logged)
   }
 
   /// Whose the next commit is. What is a host's is in it as a whole or not at all: its rows and its records belong

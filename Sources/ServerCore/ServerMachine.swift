@@ -72,6 +72,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var intakes: [Int] = []
   var blocked: String?
   var commitRetry: Instant?
+  /// Until then a commit waits for payload.
+  var commitPatience: Instant?
   /// The store had no room for log payload: everything goes straight to the plain files until the log shrank.
   var isLogSuspended = false
   var logged: UInt64 = 0
@@ -199,8 +201,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     if phase == .halted || phase == .stopping { return nil }
     var next: Instant?
     for deadline in [
-      commitRetry, readRetry, syncing == nil ? syncDue : nil, failingRetry, heartbeatDue, turnDeadline, peerDeadline,
-      followDeadline,
+      commitRetry, flight == nil ? commitPatience : nil, readRetry, syncing == nil ? syncDue : nil, failingRetry,
+      heartbeatDue, turnDeadline, peerDeadline, followDeadline,
     ] {
       if let deadline { next = min(next ?? deadline, deadline) }
     }

@@ -298,7 +298,9 @@ final class FakeHost {
       if isClone, !isOurs { return isMisled = true }
       if !isOurs || head.length < durableRecords { complaints.append("records acknowledged: \(head.length)") }
       durableRecords = head.length
+      // They may have been on their way on a former connection.
       sentRecords = max(sentRecords, head.length)
+      offer(upTo: head.length)
     case .resumeAnswer(let answer): for file in answer { resume(file) }
     case .payloadDurable(let prefixes):
       for held in prefixes {
@@ -324,8 +326,12 @@ final class FakeHost {
     isWelcome = true
     sentRecords = length
     durableRecords = length
-    // What the server holds records of is offered.
-    for number in 0..<Int(length) {
+    offer(upTo: length)
+  }
+
+  /// What the server has records of.
+  private func offer(upTo length: UInt64) {
+    for number in 0..<Int(min(length, UInt64(records.count))) {
       if let (file, length) = stated[number] { offered[file] = max(offered[file] ?? 0, length) }
     }
   }

@@ -12,6 +12,7 @@ import WireProtocol
     var limits = smallLimits()
     limits.announcementsAhead = 4
     limits.wantsAhead = 2
+    limits.payloadPatience = Limits().payloadPatience
     return limits
   }
 

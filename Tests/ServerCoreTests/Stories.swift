@@ -15,6 +15,7 @@ func smallLimits() -> Limits {
   limits.syncSlice = 64
   limits.residentStrings = 1
   limits.promiseWindow = 2
+  limits.payloadPatience = Interval(nanoseconds: 0)
   return limits
 }
 
