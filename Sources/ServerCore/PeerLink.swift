@@ -48,9 +48,9 @@ struct PeerLink {
   }
 
   /// Frames of payload on their way, and of records that aren't acknowledged: all are in memory at one side or the other.
-  var sending: Int { supplies.values.count { $0.sending != nil } }
-  var ahead: Int { supplies.values.saturatingSum(\.ahead.count) }
-  var wants: Int { supplies.values.saturatingSum(\.wants.count) }
+  var sending: Int { supplies.values.saturatingSum(\.sending) }
+  var ahead: Int { supplies.values.saturatingSum(\.records.ahead.count) }
+  var wants: Int { supplies.values.saturatingSum(\.wants) }
   /// That one side may have open.
   static var mostChannels: Int { 64 }
   /// The channel that was served last: others come before it.
@@ -167,6 +167,8 @@ struct Lack {
   var isQueued = false
   /// Nothing that is held promises its bytes yet: it is looked at when records about it are committed.
   var awaitsRecords = false
+  /// It is asked for behind the records that promise its bytes, which are on their way.
+  var isAhead = false
   /// Since when it comes from another peer, and how much was held then.
   var elsewhere: (since: Instant, holding: UInt64)?
   /// How often it was taken from a peer that was slow: where all are, each is given more time.
@@ -314,57 +316,10 @@ struct PeerIntake {
   }
 }
 
-/// What the other side of a channel asked for, and how far it has it.
-struct Supply {
-  enum Want {
-    case records(TreeHead)
-    case bytes(WantedBytes)
-  }
-  enum Work {
-    case none
-    /// Of its sequences the one with this head is looked for, or where one and what the other side holds part.
-    case choosing(TreeHead, [SequenceKey])
-    case joining(SequenceKey, [TreeHead])
-    case asking(SequenceKey)
-    /// Records go on, up to this length at least.
-    case records(upTo: UInt64)
-    case reading(WantedBytes)
-    /// Which of its strings has what is wanted; from which of the heads on one of them goes on.
-    case choosingString(WantedBytes, [StoredString], rows: [StoredString])
-    case joiningString(WantedBytes, StoredString, [TreeHead], rows: [StoredString])
-    case bytes(WantedBytes, StoredString, rows: [StoredString], next: UInt64)
-  }
-  let journal: HostJournal
-  /// Nil until the other side said welcome.
-  var heads: [TreeHead]?
-  var credit: UInt64 = 0
-  var spent: UInt64 = 0
-  var wants = Fifo<Want>()
-  var work = Work.none
-  /// Records go on with this sequence; so many were sent, and so many acknowledged.
-  var sequence: SequenceKey?
-  var sent: UInt64 = 0
-  var acknowledged: UInt64 = 0
-  /// The ends of the frames that aren't acknowledged.
-  var ahead = Fifo<UInt64>()
-  var isReading = false
-  /// Where the other side's sequences and this one are one was asked.
-  var hasAsked = false
-  /// The end of the frame on its way.
-  var sending: UInt64?
-
-  /// Of records of one channel and of all; of payload of all.
-  static var mostAhead: Int { 4 }
-  static var mostAheadOfAll: Int { 16 }
-  static var mostSending: Int { 4 }
-
-  init(journal: HostJournal) { self.journal = journal }
-}
-
 /// What a root is computed for.
 enum RootQuestion {
   case announced(ConnectionID, ChangedSubject)
-  case supply(ConnectionID, channel: UInt32)
+  case supply(ConnectionID, channel: UInt32, FileUUID)
 }
 
 extension StoredString {

@@ -191,9 +191,14 @@ extension ServerMachine where H.Value == Digest {
     // What is shorter than something held comes first: while one of several grows, the others would never be asked for.
     let unknown = missing.filter { $0.length <= greatest }
     if unknown.isEmpty, let lacking = missing.min(by: { $0.length < $1.length }) {
-      if recorded < lacking.length { return awaitRecords(subject, on: id) }
+      let isAhead = recorded < lacking.length
+      if isAhead, lack.attempts > 0 || recordsAhead(of: subject.host, on: id) == nil {
+        return awaitRecords(subject, on: id)
+      }
+      links[id]?.intake.change(subject) { $0.isAhead = isAhead }
       return want(subject, lacking, held: held, on: id)
     }
+    links[id]?.intake.change(subject) { $0.isAhead = false }
     compare(subject, unknown, held: held, rows, on: id)
   }
 
@@ -202,6 +207,19 @@ extension ServerMachine where H.Value == Digest {
     links[id]?.intake.change(subject) { $0.awaitsRecords = true }
     guard links[id]?.intake.expectsRecords(of: subject.host) == true else { return failed(subject, on: id) }
     later(subject, at: now + limits.peerPatienceMost, on: id)
+  }
+
+  /// The channel on which the next records of the host come, few as they are, and up to which length: with them its files
+  /// can be asked for. Behind many they wait until these are here.
+  private func recordsAhead(of host: HostName, on id: ConnectionID) -> (channel: ConnectionID, length: UInt64)? {
+    var found: (channel: ConnectionID, length: UInt64)?
+    for journal in links[id]?.intake.journals[host] ?? [] {
+      guard case .wanted(let channel, let head, _)? = links[id]?.intake[.journal(journal)]?.state else { continue }
+      let held = sequences(of: journal).map { journals[$0].length }.max() ?? 0
+      guard head.length <= held.saturatingAdding(UInt64(limits.recordsPerFrame)) else { continue }
+      if found.map({ channel < $0.channel }) ?? true { found = (channel, head.length) }
+    }
+    return found
   }
 
   /// What its host is delivering itself is waited for: a little at first, then as long as it grows.
@@ -271,7 +289,7 @@ extension ServerMachine where H.Value == Digest {
     switch roots.removeValue(forKey: id) {
     case nil: break
     case .announced(let link, let subject): compared(subject, id, root, on: link)
-    case .supply(let link, let channel): supplyRoot(root, on: link, channel)
+    case .supply(let link, let channel, let file): supplyRoot(root, of: file, on: link, channel)
     }
   }
 
@@ -415,7 +433,14 @@ extension ServerMachine where H.Value == Digest {
     case .file(let key):
       for index in stringIndex[key].map({ all($0) }) ?? [] { takeFromOtherChannel(index, channel) }
       beginAnew(key.file, on: channel)
-      send(.wantBytes(WantedBytes(channel: number, file: key.file, head: head, held: held)), to: id)
+      var after: UInt64 = 0
+      if links[id]?.intake[subject]?.isAhead == true, let ahead = recordsAhead(of: key.host, on: id),
+        ahead.channel == channel
+      {
+        after = ahead.length
+      }
+      let wanted = WantedBytes(channel: number, file: key.file, head: head, after: after, held: held)
+      send(.wantBytes(wanted), to: id)
     }
   }
 

@@ -36,7 +36,8 @@ struct Reading {
     case feed(ConnectionID, count: Int)
     case announced(ConnectionID)
     case compared(ConnectionID, HostJournal)
-    case supply(ConnectionID, channel: UInt32)
+    case supplyRecords(ConnectionID, channel: UInt32)
+    case supplyFiles(ConnectionID, channel: UInt32, [FileUUID])
     case settling(UInt64)
     /// The own digest; the same when a walk begins; parts of the own trie, to be compared with a peer's; and for one that
     /// asks.
@@ -154,7 +155,8 @@ extension ServerMachine where H.Value == Digest {
     case .trie(let link): trieRead(answer, on: link)
     case .announced(let link): announcedRead(answer.files, on: link)
     case .compared(let link, let journal): comparedRead(answer.beginnings, of: journal, on: link)
-    case .supply(let link, let channel): supplyRead(answer, on: link, channel)
+    case .supplyRecords(let link, let channel): recordsToSupplyRead(answer, on: link, channel)
+    case .supplyFiles(let link, let channel, _): filesToSupplyRead(answer, on: link, channel)
     }
   }
 
@@ -172,7 +174,8 @@ extension ServerMachine where H.Value == Digest {
       switch reading.purpose {
       case .beginnings(let id), .heads(let id), .records(let id, _): unreadableJournal("\(error)", on: id)
       case .compared(let link, let journal): unreadableAnnounced(journal, on: link)
-      case .supply(let link, let channel): supplyUnreadable("\(error)", on: link, channel)
+      case .supplyRecords(let link, let channel): recordsToSupplyUnreadable(on: link, channel)
+      case .supplyFiles(let link, let channel, let files): filesToSupplyUnreadable(files, on: link, channel)
       case .digest: trieUnreadable()
       case .walk(let link, let prefix, let theirs): compareParts(nil, with: theirs, of: prefix, on: link)
       case .trie(let link): trieUnreadable(on: link)

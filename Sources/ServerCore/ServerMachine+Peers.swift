@@ -169,8 +169,8 @@ extension ServerMachine where H.Value == Digest {
     case .channel(let channel): links[id]?.expect(channel)
     case .openChannel(let opening): if charge(1, to: id) { channelOpened(opening, on: id) }
     case .closeChannel(let end): if charge(1, to: id) { channelClosed(end, on: id) }
-    case .wantRecords(let wanted): want(.records(wanted.head), on: id, wanted.channel)
-    case .wantBytes(let wanted): want(.bytes(wanted), on: id, wanted.channel)
+    case .wantRecords(let wanted): want(wanted, on: id)
+    case .wantBytes(let wanted): want(wanted, on: id)
     default: violated(id, "a frame that belongs to a channel, and none was named")
     }
   }

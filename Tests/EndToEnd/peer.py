@@ -383,6 +383,11 @@ def file_change(number, host, file, heads):
     return struct.pack(">QB", number, 2) + counted(host) + file + b"\x00" + heads_list(heads)
 
 
+def wanted_bytes(channel, file, length, root, held=(), after=0):
+    """`after`: the journal's records that are sent before."""
+    return struct.pack(">I", channel) + file + struct.pack(">Q", length) + root + struct.pack(">Q", after) + heads_list(held)
+
+
 def cursor(life, held, seen):
     return b"\x01" + life + struct.pack(">QQ", held, seen)
 
@@ -495,7 +500,7 @@ class ServerPeer(Connection):
         self.send("wantRecords", struct.pack(">IQ", channel, length) + root)
 
     def want_bytes(self, channel, file, length, root, held=()):
-        self.send("wantBytes", struct.pack(">I", channel) + file + struct.pack(">Q", length) + root + heads_list(held))
+        self.send("wantBytes", wanted_bytes(channel, file, length, root, held))
 
     def serve(self, records, payload, until):
         """Supplies what is asked for, as long as `until()` is false. `records`: {journal: frames}; `payload`:

@@ -26,7 +26,7 @@ from collections import Counter
 from harness import Failure, Fleet, Lines, Peak, percentile, sha256, wait_for
 from peer import (
     Closed, Peer, Script, ServerPeer, counted, cursor, file_change, file_root, frame, heads_list, journal_change,
-    on_channel, sha,
+    on_channel, sha, wanted_bytes,
 )
 
 MIB = 1 << 20
@@ -819,13 +819,16 @@ class Claiming(Attacked):
             return lambda peer: (
                 peer.greet().open_channel(0, b"web2", script.journal, script.public), peer.send(name, body))
 
-        wanted = struct.pack(">I", 0) + file
+        def wanted(length, held=(), after=0):
+            return raw("wantBytes", wanted_bytes(0, file, length, NOTHING, held, after))
+
+        def cut_short(body, count):
+            return raw("wantBytes", body[:-4] + struct.pack(">I", count))
+
         self.attack(self.claims([
             wants(), wants(0), wants(1),
-            raw("wantBytes", wanted + struct.pack(">Q", GREATEST) + NOTHING + heads_list([])),
-            raw("wantBytes", wanted + struct.pack(">Q", 0) + NOTHING + heads_list([])),
-            raw("wantBytes", wanted + struct.pack(">Q", 5) + NOTHING + heads_list([(1 << 63, NOTHING)])),
-            raw("wantBytes", wanted + struct.pack(">Q", 5) + NOTHING + struct.pack(">I", 0xFFFFFFFF)),
+            wanted(GREATEST), wanted(0), wanted(5, [(1 << 63, NOTHING)]), wanted(5, after=GREATEST),
+            wanted(5, after=(1 << 63) - 1), cut_short(wanted_bytes(0, file, 5, NOTHING), 0xFFFFFFFF),
             raw("wantRecords", struct.pack(">IQ", 0, 1 << 63) + NOTHING),
             raw("openChannel", struct.pack(">I", 0) + counted(b"web2") + script.journal + script.public),
             raw("openChannel", struct.pack(">I", 1) + counted(b"web2") + script.journal + script.public),
@@ -940,8 +943,7 @@ class Flooding(Attacked):
 
     def test_P6_wants_for_what_is_not_held(self):
         def want(number):
-            body = struct.pack(">I", 0) + os.urandom(16) + struct.pack(">Q", 1 + number) + NOTHING
-            return frame("wantBytes", body + heads_list([]))
+            return frame("wantBytes", wanted_bytes(0, os.urandom(16), 1 + number, NOTHING))
 
         self.attack(self.flood(b"".join(map(want, range(500))), self.open))
 
@@ -950,18 +952,16 @@ class Flooding(Attacked):
 
         def want(number):
             held = [(1 + (at << 16) + number, os.urandom(32)) for at in range(64)]
-            body = struct.pack(">I", 0) + self.file + struct.pack(">Q", (1 << 62) + number if number % 2 else 1 << 22)
-            return frame("wantBytes", body + file_root(self.data[: 1 << 22]) + heads_list(held))
+            length = (1 << 62) + number if number % 2 else 1 << 22
+            return frame("wantBytes", wanted_bytes(0, self.file, length, file_root(self.data[: 1 << 22]), held))
 
         self.attack(self.flood(b"".join(map(want, range(40))), self.open))
 
     def test_P6_the_same_bytes_wanted_again_and_again(self):
-        want = struct.pack(">I", 0) + self.file + struct.pack(">Q", len(self.data)) + file_root(self.data)
-
         def once(peer, until):
             self.open(peer)
             for _ in range(16):
-                peer.send("wantBytes", want + heads_list([]))
+                peer.want_bytes(0, self.file, len(self.data), file_root(self.data))
             while not until():
                 if peer.next()[1] == "payload":
                     yield 256 << 10
@@ -972,7 +972,6 @@ class Flooding(Attacked):
     def takes_nothing(self, seconds):
         """Asks for 24 MiB of records on each of 64 channels, and for payload, acknowledges all at once, and reads
         nothing; after so many seconds on the next connection."""
-        want = struct.pack(">I", 0) + self.file + struct.pack(">Q", len(self.data)) + file_root(self.data)
         length, root = len(self.web2.records), self.web2.root(None)
         durable = frame("recordsDurable", self.web2.checkpoint(length, NOTHING))
         acknowledgements = b"".join(on_channel(number, durable) for number in range(0, 128, 2))
@@ -983,7 +982,7 @@ class Flooding(Attacked):
             for number in range(0, 128, 2):
                 self.open(peer, number)
                 peer.want_records(number, length, root)
-            peer.send("wantBytes", want + heads_list([]))
+            peer.want_bytes(0, self.file, len(self.data), file_root(self.data))
             while not until() and time.monotonic() < ends:
                 peer.send_raw(acknowledgements)
                 yield len(acknowledgements)
@@ -1071,7 +1070,7 @@ class Disorder(Attacked):
             "feed": struct.pack(">QB", 0, 0), "noted": bytes(16), "announce": bytes(28),
             "openChannel": struct.pack(">I", 0) + counted(b"web1") + bytes(48),
             "closeChannel": struct.pack(">IHI", 0, 0, 0), "wantRecords": struct.pack(">IQ", 0, 1) + NOTHING,
-            "wantBytes": struct.pack(">I", 0) + file + struct.pack(">Q", 1) + NOTHING + heads_list([]),
+            "wantBytes": wanted_bytes(0, file, 1, NOTHING),
             "channel": struct.pack(">I", 0), "pong": bytes(8),
         }
         hosts = {

@@ -1,0 +1,76 @@
+import JournalModel
+import JournalStore
+import WireProtocol
+
+/// What the other side of a channel asked for, and how far it has it. Records and the bytes of several files are on their
+/// way beside each other, as from a host: neither waits for another file's payload (W1).
+struct Supply {
+  let journal: HostJournal
+  /// Nil until the other side said welcome.
+  var heads: [TreeHead]?
+  var credit: UInt64 = 0
+  var spent: UInt64 = 0
+  var records = RecordSupply()
+  var wantedFiles = Fifo<WantedBytes>()
+  /// In the order of their turns.
+  var files: [FileSupply] = []
+
+  /// Files of a channel that are on their way beside each other.
+  static var mostFiles: Int { 32 }
+  /// Frames of payload of all channels on their way.
+  static var mostSending: Int { 4 }
+
+  var sending: Int { files.count { $0.sending != nil } }
+  var wants: Int { records.wanted.count + wantedFiles.count }
+
+  init(journal: HostJournal) { self.journal = journal }
+
+  func index(of file: FileUUID) -> Int? { files.firstIndex { $0.wanted.file == file } }
+}
+
+struct RecordSupply {
+  enum Work {
+    case none
+    /// Of the sequences the one with this head is looked for, or where one and what the other side holds part.
+    case choosing(TreeHead, [SequenceKey])
+    case joining(SequenceKey, [TreeHead])
+    case asking(SequenceKey)
+    /// They go on, up to this length at least.
+    case sending(upTo: UInt64)
+  }
+  var wanted = Fifo<TreeHead>()
+  var work = Work.none
+  /// They go on with this sequence; so many were sent, and so many acknowledged.
+  var sequence: SequenceKey?
+  var sent: UInt64 = 0
+  var acknowledged: UInt64 = 0
+  /// The ends of the frames that aren't acknowledged.
+  var ahead = Fifo<UInt64>()
+  var isReading = false
+  /// Where the other side's sequences and this one are one was asked.
+  var hasAsked = false
+
+  /// Frames of one channel and of all that aren't acknowledged.
+  static var mostAhead: Int { 4 }
+  static var mostAheadOfAll: Int { 16 }
+
+  /// Nothing more is to come before it is asked for.
+  var isDone: Bool { if case .none = work { wanted.isEmpty } else { false } }
+}
+
+struct FileSupply {
+  enum Work {
+    case reading
+    /// Which of its strings has what is wanted; from which of the heads on one of them goes on.
+    case choosing([StoredString])
+    case joining(StoredString, [TreeHead])
+    case sending(StoredString, next: UInt64)
+    /// It was sent, or isn't to be: what is on its way comes before whatever is said of the file next.
+    case over
+  }
+  let wanted: WantedBytes
+  var rows: [StoredString] = []
+  var work = Work.reading
+  /// The end of the frame on its way.
+  var sending: UInt64?
+}
