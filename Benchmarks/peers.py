@@ -38,7 +38,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "Tests", "EndToEnd"))
 from harness import Failure, Fleet, compare_with_truth, free_port, strings, wait_for  # noqa: E402
 from holdings import build, wait_linked  # noqa: E402
 from idle_host import cpu_seconds, mount_image  # noqa: E402
-from link import Link  # noqa: E402
+from link import links  # noqa: E402
 
 SERVERS = ["logs-a", "logs-b", "logs-c"]
 MIB = 1 << 20
@@ -102,15 +102,6 @@ def fleet_of_many_files(options, size, inodes):
                 node.kill()
             subprocess.run(["umount", fleet.dir], check=True)
             fleet.dir = top
-
-
-@contextlib.contextmanager
-def links(fleet, names, round_trip):
-    """In front of each server, for configurations that are written meanwhile."""
-    with contextlib.ExitStack() as stack:
-        found = {name: stack.enter_context(Link(fleet.ports[name], round_trip / 2000)) for name in names}
-        fleet.fronts = {name: link.port for name, link in found.items()}
-        yield found
 
 
 # A line

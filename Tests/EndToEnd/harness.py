@@ -342,6 +342,14 @@ class Peak:
         self.thread.join()
 
 
+def start(*nodes, limit=30):
+    """All at once; returns when each answers."""
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        node.wait_ready(limit)
+
+
 def percentile(values, part):
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
@@ -351,9 +359,56 @@ def strings(fleet, server):
     """What a server holds, by host and file: the length and root of each string."""
     found = {}
     for row in fleet.files(server):
-        if row["durable"]:
-            found.setdefault((row["host"], row["file"]), set()).add((row["durable"], row["root"]))
+        held = [(row["durable"], row["root"])] + [(branch["length"], branch["root"]) for branch in row["branches"]]
+        if held := {string for string in held if string[0]}:
+            found[row["host"], row["file"]] = held
     return found
+
+
+def contents(fleet, server, limit=30):
+    """The same out of the plain files, once these are complete: the length and SHA-256 of each string."""
+    found = {}
+    for row in fleet.files(server):
+        whole = {}
+        # What lies before a branch's own bytes is its base's. Which string is the first one is each server's own matter.
+        first = dict(row, offset=0, base=None, length=row["durable"])
+        for string in [first, *row["branches"]] if row["durable"] else []:
+            path, own = fleet.stored(server, string), string["length"] - string["offset"]
+            wait_for(lambda: os.path.getsize(path) == own, f"{path} has {own} bytes", limit)
+            with open(path, "rb") as file:
+                before = whole[string["base"]][: string["offset"]] if string["base"] else b""
+                whole[string["stored"]] = before + file.read()
+        if whole:
+            found[row["host"], row["file"]] = {(len(data), hashlib.sha256(data).hexdigest()) for data in whole.values()}
+    return found
+
+
+def expect_equal(fleet, *servers, limit=30):
+    """M2, M3: they end with the same, and it isn't nothing: digests as each says of itself and of its peers, and as computed
+    from the rows; strings, and their bytes. Returns the bytes: `contents`."""
+
+    def digests():
+        statuses = [fleet.nodes[server].answer() for server in servers]
+        if not all(statuses):
+            return None
+        found = {status["digest"] for status in statuses}
+        for status in statuses:
+            peers = [peer for peer in status["peers"] if peer["name"] in servers]
+            found |= {peer["digest"] if peer["equal"] else None for peer in peers}
+        return found if len(found) == 1 and None not in found else None
+
+    (digest,) = wait_for(digests, f"{servers} and their peers have one digest", limit)
+    lines = {fleet.digest(server) for server in servers}
+    if len(lines) != 1 or lines.pop().split()[0] != digest:
+        raise Failure(f"{servers} say {digest}, their rows {[fleet.digest(server) for server in servers]} (M2)")
+    held = [strings(fleet, server) for server in servers]
+    if not held[0] or any(other != held[0] for other in held[1:]):
+        raise Failure(f"one digest, and {servers} hold nothing, or other strings: {[len(one) for one in held]} files")
+    bytes_of = [contents(fleet, server, limit) for server in servers]
+    for server, other in zip(servers, bytes_of):
+        if differing := [key for key in held[0] if other.get(key) != bytes_of[0][key]]:
+            raise Failure(f"{server} has other bytes than {servers[0]} of {len(differing)} files: {differing[:5]}")
+    return bytes_of[0]
 
 
 def compare_with_truth(fleet, server, host, truth):

@@ -73,13 +73,24 @@ class Link:
                 near.close()
                 far.close()
                 continue
-            for source, target in ((near, far), (far, near)):
-                threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+            threading.Thread(target=self._connect, args=(near, far), daemon=True).start()
+
+    def _connect(self, near, far):
+        ways = [threading.Thread(target=self._carry, args=way, daemon=True) for way in ((near, far), (far, near))]
+        for way in ways:
+            way.start()
+        for way in ways:
+            way.join()
+        with self.lock:
+            self.sockets -= {near, far}
+        near.close()
+        far.close()
 
     def _carry(self, source, target):
         pieces = queue.Queue(MOST)
+        deliverer = threading.Thread(target=self._deliver, args=(pieces, target), daemon=True)
         if self.delay:
-            threading.Thread(target=self._deliver, args=(pieces, target), daemon=True).start()
+            deliverer.start()
         while True:
             try:
                 piece = source.recv(PIECE)
@@ -92,7 +103,9 @@ class Link:
             else:
                 self._pass(piece, target)
             if not piece:
-                return
+                break
+        if self.delay:
+            deliverer.join()
 
     def _deliver(self, pieces, target):
         while True:
@@ -106,3 +119,12 @@ class Link:
         # Who can't be told any more ends its own side, which is then passed on.
         with contextlib.suppress(OSError):
             target.sendall(piece) if piece else target.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def links(fleet, names, round_trip=0.0):
+    """In front of each server, for configurations that are written meanwhile. `round_trip` in milliseconds."""
+    with contextlib.ExitStack() as stack:
+        found = {name: stack.enter_context(Link(fleet.ports[name], round_trip / 2000)) for name in names}
+        fleet.fronts = {name: link.port for name, link in found.items()}
+        yield found
