@@ -16,7 +16,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "Tests", "EndToEnd"))
-from harness import Failure, Fleet  # noqa: E402
+from harness import Failure, Fleet, mount_image  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
 RESCAN_SECONDS = 60
@@ -37,15 +37,6 @@ def megabytes(pid, name):
 def mount(fleet, count):
     """An ext4 image that has room for so many small files."""
     return mount_image(fleet.path("image"), fleet.path("files"), max(256 << 20, count * 12_000), count * 2 + 10_000)
-
-
-def mount_image(image, point, size, inodes):
-    os.makedirs(point)
-    with open(image, "wb") as file:
-        file.truncate(size)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-I", "256", "-N", str(inodes), image], check=True)
-    subprocess.run(["mount", "-o", "loop,noatime", image, point], check=True)
-    return point
 
 
 def fill(point, count, others):

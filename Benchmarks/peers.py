@@ -29,15 +29,14 @@ import os
 import random
 import signal
 import statistics
-import subprocess
 import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "Tests", "EndToEnd"))
-from harness import Failure, Fleet, compare_with_truth, free_port, strings, wait_for  # noqa: E402
+from harness import Failure, Fleet, compare_with_truth, fleet_on_image, free_port, settle, start, strings, wait_for  # noqa: E402
 from holdings import build, wait_linked  # noqa: E402
-from idle_host import cpu_seconds, mount_image  # noqa: E402
+from idle_host import cpu_seconds  # noqa: E402
 from link import links  # noqa: E402
 
 SERVERS = ["logs-a", "logs-b", "logs-c"]
@@ -68,40 +67,13 @@ def used_by(nodes):
     return sum(cpu_seconds(node.process.pid) for node in nodes)
 
 
-def start(*nodes):
-    for node in nodes:
-        node.start()
-    for node in nodes:
-        node.wait_ready(120)
-
-
 def wait_connected(*servers):
     wait_for(
         lambda: all(peer["connected"] for server in servers for peer in server.status()["peers"]), "all are connected", 60)
 
 
-def settle(node, limit=3600):
-    done = node.settled(limit)
-    if done.returncode != 0:
-        raise Failure(f"{node.name} isn't settled: {done.stdout}{done.stderr}")
-
-
-@contextlib.contextmanager
-def fleet_of_many_files(options, size, inodes):
-    """Its files go with the image: on a disk removing them one by one would take longer than all else."""
-    with Fleet() as fleet:
-        if options.plain:
-            yield fleet
-            return
-        top = fleet.dir
-        fleet.dir = mount_image(f"{top}/image", f"{top}/disk", size, inodes)
-        try:
-            yield fleet
-        finally:
-            for node in fleet.nodes.values():
-                node.kill()
-            subprocess.run(["umount", fleet.dir], check=True)
-            fleet.dir = top
+def fleet_for(options, size, inodes):
+    return Fleet() if options.plain else fleet_on_image(size, inodes)
 
 
 # A line
@@ -257,7 +229,7 @@ def timed(text, begun, nodes, server, files, size):
 
 def run_empty(options):
     room = 4 * (options.bulk + options.files * 16_384) + (4 << 30)
-    with fleet_of_many_files(options, room, options.files * 8 + 100_000) as fleet:
+    with fleet_for(options, room, options.files * 8 + 100_000) as fleet:
         logs = fleet.path("log")
         files, total = fill(logs, options.files, options.bulk)
         fleet.ports.update({name: free_port() for name in SERVERS})
@@ -333,7 +305,7 @@ def meet(text, fronts, servers):
 def run_differences(options):
     names = SERVERS[:2]
     room = 2 * options.files * (8_192 + 1_024 * options.records) + (2 << 30)
-    with fleet_of_many_files(options, room, options.files * 6 + 100_000) as fleet:
+    with fleet_for(options, room, options.files * 6 + 100_000) as fleet:
         fleet.ports.update({name: free_port() for name in names})
         with links(fleet, names, options.round_trip) as fronts:
             for link in fronts.values():

@@ -276,6 +276,31 @@ class Fleet:
         return found
 
 
+def mount_image(image, point, size, inodes):
+    """An ext4 file system of its own, which needs root; unmounting it removes its files at once."""
+    os.makedirs(point)
+    with open(image, "wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-I", "256", "-N", str(inodes), image], check=True)
+    subprocess.run(["mount", "-o", "loop,noatime", image, point], check=True)
+    return point
+
+
+@contextlib.contextmanager
+def fleet_on_image(size, inodes):
+    """For many files: on a disk removing them one by one would take longer than all else."""
+    with Fleet() as fleet:
+        top = fleet.dir
+        fleet.dir = mount_image(f"{top}/image", f"{top}/disk", size, inodes)
+        try:
+            yield fleet
+        finally:
+            for node in fleet.nodes.values():
+                node.kill()
+            subprocess.run(["umount", fleet.dir], check=True)
+            fleet.dir = top
+
+
 class Lines:
     """A log below a directory of its own, to which lines are written one after the other, each when the one before it is
     readable on the server: durable, and in the plain file."""
@@ -322,6 +347,42 @@ class Lines:
             time.sleep(max(0.0, pause - found[-1] / 1000))
 
 
+class ManyLogs:
+    """Logs of a host, a thousand in a directory, which are new or grow by a line."""
+
+    LINE = 100
+
+    def __init__(self, fleet, host):
+        self.host, self.top = host, fleet.path("var", host)
+        self.pattern = f"{self.top}/*/*.log"
+        self.paths, self.bytes = set(), 0
+
+    def write(self, numbers, lines=1):
+        for number in numbers:
+            line = b"%0*d\n" % (self.LINE - 1, number)
+            self.append(f"{number // 1_000:04}/{number}.log", line * lines)
+
+    def append(self, name, data):
+        path = os.path.join(self.top, name)
+        if path not in self.paths:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self.paths.add(path)
+        with open(path, "ab") as log:
+            log.write(data)
+        self.bytes += len(data)
+
+    def are_held(self, server):
+        """By its own totals."""
+        held = [(host["files"], host["bytes"]) for host in server.answer(60)["hosts"] if host["name"] == self.host]
+        return held == [(len(self.paths), self.bytes)]
+
+    def check(self, found):
+        """`found`: `contents` of a server."""
+        held = [string for (host, _), strings in found.items() if host == self.host for string in strings]
+        if sorted(held) != sorted((os.path.getsize(path), sha256(path)) for path in self.paths):
+            raise Failure(f"what is held of {self.host} isn't what it wrote")
+
+
 class Peak:
     """The greatest value of a function while it is watched, looked at every 10 ms."""
 
@@ -342,12 +403,18 @@ class Peak:
         self.thread.join()
 
 
-def start(*nodes, limit=30):
+def start(*nodes, limit=120):
     """All at once; returns when each answers."""
     for node in nodes:
         node.start()
     for node in nodes:
         node.wait_ready(limit)
+
+
+def settle(node, limit=600):
+    done = node.settled(limit)
+    if done.returncode != 0:
+        raise Failure(f"{node.name}: status --settled ended with {done.returncode}: {done.stdout}{done.stderr}")
 
 
 def percentile(values, part):
@@ -356,17 +423,16 @@ def percentile(values, part):
 
 
 def strings(fleet, server):
-    """What a server holds, by host and file: the length and root of each string."""
+    """What a server holds, by host and file: the length and root of the first string."""
     found = {}
     for row in fleet.files(server):
-        held = [(row["durable"], row["root"])] + [(branch["length"], branch["root"]) for branch in row["branches"]]
-        if held := {string for string in held if string[0]}:
-            found[row["host"], row["file"]] = held
+        if row["durable"]:
+            found.setdefault((row["host"], row["file"]), set()).add((row["durable"], row["root"]))
     return found
 
 
 def contents(fleet, server, limit=30):
-    """The same out of the plain files, once these are complete: the length and SHA-256 of each string."""
+    """What a server holds, by host and file, once the plain files are complete: the length and SHA-256 of each string."""
     found = {}
     for row in fleet.files(server):
         whole = {}
@@ -385,7 +451,7 @@ def contents(fleet, server, limit=30):
 
 def expect_equal(fleet, *servers, limit=30):
     """M2, M3: they end with the same, and it isn't nothing: digests as each says of itself and of its peers, and as computed
-    from the rows; strings, and their bytes. Returns the bytes: `contents`."""
+    from the rows; the bytes of all strings. Returns these: `contents`."""
 
     def digests():
         statuses = [fleet.nodes[server].answer() for server in servers]
@@ -401,14 +467,12 @@ def expect_equal(fleet, *servers, limit=30):
     lines = {fleet.digest(server) for server in servers}
     if len(lines) != 1 or lines.pop().split()[0] != digest:
         raise Failure(f"{servers} say {digest}, their rows {[fleet.digest(server) for server in servers]} (M2)")
-    held = [strings(fleet, server) for server in servers]
-    if not held[0] or any(other != held[0] for other in held[1:]):
-        raise Failure(f"one digest, and {servers} hold nothing, or other strings: {[len(one) for one in held]} files")
-    bytes_of = [contents(fleet, server, limit) for server in servers]
-    for server, other in zip(servers, bytes_of):
-        if differing := [key for key in held[0] if other.get(key) != bytes_of[0][key]]:
-            raise Failure(f"{server} has other bytes than {servers[0]} of {len(differing)} files: {differing[:5]}")
-    return bytes_of[0]
+    found = [contents(fleet, server, limit) for server in servers]
+    for server, other in zip(servers, found):
+        differing = [key for key in {*found[0], *other} if other.get(key) != found[0].get(key)]
+        if differing or not other:
+            raise Failure(f"{server} and {servers[0]} hold nothing, or others of {len(differing)} files: {differing[:5]}")
+    return found[0]
 
 
 def compare_with_truth(fleet, server, host, truth):
