@@ -52,6 +52,7 @@ extension Delivery {
 
   private func advance(_ file: FollowedFile, _ cursor: Cursor, to length: UInt64, _ turn: inout Turn) {
     cursor.durable = length
+    if file.gapFrom != nil { turn.advanced.append(file.id) }
     cursor.mark(file.committedLength, at: turn.now)
     if cursor.state == .active || length == file.committedLength { resumed(file, cursor, &turn) }
     noteDirty(file.id, cursor)

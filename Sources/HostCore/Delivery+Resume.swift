@@ -108,9 +108,46 @@ extension Delivery {
     isDue = true
   }
 
+  /// Of what can't be supplied any more: the server may have it from its peers.
+  func ask(about files: [FileUUID]) {
+    mustAskAboutGaps = false
+    guard isOpen, rowsToAsk.isEmpty, askedRows.isEmpty else { return }
+    for uuid in files {
+      guard let file = self.files[uuid] else {
+        rowsToAsk.append(uuid)
+        continue
+      }
+      // What goes on being delivered is heard of.
+      guard file.closed == .vanished, file.isCommitted, let cursor = cursors[file.id],
+        cursor.durable < file.committedLength, cursor.state == .unknown || cursor.state == .parked
+      else { continue }
+      askAnew(file, cursor)
+    }
+    isDue = true
+  }
+
+  private func askAboutRows(_ turn: inout Turn) {
+    while askedRows.count < max(1, limits.resumePage), let file = rowsToAsk.popFirst() { askedRows.append(file) }
+    if !askedRows.isEmpty { send(.resumeQuery(askedRows), &turn) }
+  }
+
+  private func rowsAnswered(_ answer: [HeldFile], _ turn: inout Turn) {
+    let asked = Set(askedRows)
+    askedRows = []
+    for file in answer where asked.contains(file.file) {
+      for held in file.strings where held.length > 0 {
+        hearOf(file.file, .durable(DurablePrefix(file: file.file, length: held.length, root: held.root)), &turn)
+      }
+    }
+    noteProgress()
+    isDue = true
+  }
+
   /// One page of questions at a time, and no more comparisons than a page has files.
   func askNext(_ turn: inout Turn) {
-    guard askedPage.isEmpty, !toAsk.isEmpty, awaitedComparisons < limits.resumePage else { return }
+    guard askedPage.isEmpty, askedRows.isEmpty else { return }
+    if toAsk.isEmpty { return askAboutRows(&turn) }
+    guard awaitedComparisons < limits.resumePage else { return }
     var page: [FileUUID] = []
     var rest = toAsk.count
     while page.count < max(1, limits.resumePage), rest > 0, let id = toAsk.popFirst() {
@@ -129,6 +166,7 @@ extension Delivery {
   }
 
   func resumeAnswered(_ answer: [HeldFile], _ turn: inout Turn) {
+    if !askedRows.isEmpty { return rowsAnswered(answer, &turn) }
     guard !askedPage.isEmpty else { return cut("the server answers what nobody asked", &turn) }
     let held = Dictionary(answer.map { ($0.file, $0.strings) }, uniquingKeysWith: { first, _ in first })
     let page = askedPage
@@ -245,6 +283,7 @@ extension Delivery {
     cursor.proven = length
     if cursor.durable != length {
       if length < cursor.durable { turn.hasLost = true }
+      if file.gapFrom != nil { turn.advanced.append(file.id) }
       cursor.durable = length
       noteDirty(file.id, cursor)
       turn.touch(file.id)

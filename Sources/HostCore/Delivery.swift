@@ -69,6 +69,10 @@ final class Delivery {
   var cursors = FileSlots<Cursor>()
   var toAsk = Fifo<FileID>()
   var askedPage: [FileID] = []
+  /// Files with gaps that aren't in memory, to be asked about, and those of the question that isn't answered.
+  var rowsToAsk = Fifo<FileUUID>()
+  var askedRows: [FileUUID] = []
+  var mustAskAboutGaps = false
   /// Files whose root is being computed, and what they lie on.
   var comparing: [FileID: UInt64] = [:]
   /// What didn't answer, and hasn't since: the file that tries again for all of it (`Delivery+Silence`).
@@ -160,6 +164,8 @@ final class Delivery {
     lastError = reason
     toAsk.removeAll()
     askedPage = []
+    rowsToAsk.removeAll()
+    askedRows = []
     claimedHeads = nil
     sentHeads.removeAll()
     comparing.removeAll()
@@ -393,6 +399,7 @@ extension Delivery {
     let isVerified = notedLife == life
     for file in files.all { begin(file, forgetting: hasLess, verifying: !isVerified, &turn) }
     noteIfVerified()
+    mustAskAboutGaps = true
     isDue = true
     turn.report(.serverUp(index, records: head.length))
     if !welcome.heads.isEmpty, !isWhole { turn.report(.journalBeside(index, from: head.length)) }
@@ -496,6 +503,12 @@ extension Delivery {
   func noteLast(_ file: FollowedFile, _ cursor: Cursor) {
     guard cursor.isNoteDirty else { return }
     lastNotes.append(Delivered(server: name, file: file.uuid, length: cursor.durable))
+  }
+
+  /// What this server has of a row, as far as that is or will be noted.
+  func noted(_ stored: StoredFile) -> UInt64 {
+    let noted = stored.delivered.indices.contains(index.value) ? stored.delivered[index.value] : 0
+    return lastNotes.reduce(noted) { $1.file == stored.row.file ? max($0, $1.length) : $0 }
   }
 
   /// The same of a row; what comes when there are too many is forgotten.

@@ -164,6 +164,7 @@ extension Follower {
       let rows = Dictionary(answer.files.map { ($0.row.file, $0) }, uniquingKeysWith: { first, _ in first })
       for word in words where deliveries.indices.contains(word.server.value) {
         deliveries[word.server.value].heard(word, rows[word.file], &turn)
+        if let stored = rows[word.file] { strikeOutGaps(of: stored) }
       }
     }
   }

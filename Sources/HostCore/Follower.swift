@@ -96,7 +96,7 @@ final class Follower {
   }
 
   func start(_ known: [StoredFile], _ standing: [StandingGap], _ turn: inout Turn) {
-    for gap in standing { gaps.add(OpenGap(record: gap.record, file: gap.file)) }
+    for gap in standing { gaps.add(OpenGap(record: gap.record, file: gap.file, upper: gap.upper)) }
     for stored in known where stored.row.mayComeBack && files[stored.row.file] == nil {
       let file = insert(stored.row)
       for (delivery, noted) in zip(deliveries, stored.delivered) { delivery.enter(file, noted: noted, at: turn.now) }
@@ -288,6 +288,7 @@ extension Follower {
     if scan.isClean {
       scan.lastClean = scan.number
       forgetRivals()
+      for delivery in deliveries { delivery.mustAskAboutGaps = true }
     }
     if scan.isClean, !hasLookedForAbsent {
       hasLookedForAbsent = true

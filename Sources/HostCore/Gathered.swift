@@ -110,7 +110,7 @@ struct Gathered {
     batch.forgotten = forgotten
     batch.delivered = notes
     for (index, gap) in gaps { gap.record = length.saturatingAdd(index) }
-    batch.gaps = gaps.map { StandingGap(record: $0.gap.record, file: $0.gap.file) }
+    batch.gaps = gaps.map { StandingGap(record: $0.gap.record, file: $0.gap.file, upper: $0.gap.upper) }
     batch.healed = healed.map(\.record)
     return batch
   }
@@ -162,10 +162,12 @@ struct Gathered {
 final class OpenGap {
   fileprivate(set) var record: UInt64
   let file: FileUUID?
+  let upper: UInt64
 
-  init(record: UInt64 = 0, file: FileUUID?) {
+  init(record: UInt64 = 0, file: FileUUID?, upper: UInt64) {
     self.record = record
     self.file = file
+    self.upper = upper
   }
 }
 

@@ -196,6 +196,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     for id in turn.checks { if let file = files[id] { follower.check(file) } }
     if !turn.words.isEmpty { follower.look(into: turn.words, &turn) }
     follower.leave(&turn)
+    follower.strikeOutGaps(of: turn.advanced)
+    follower.askAboutGaps()
     if turn.hasLost { takeBackWhatIsReached() }
     if !settlements.isEmpty { reviewSettlements(&turn) }
     for delivery in deliveries where delivery.isDue { delivery.flow(&turn) }

@@ -59,7 +59,7 @@ final class JournalWriter {
   /// Appends a gap, which stands until it is healed.
   func append(_ gap: Gap, at wall: WallTime) -> OpenGap {
     let file: FileUUID? = if case .file(let file) = gap.subject { file } else { nil }
-    let open = OpenGap(file: file)
+    let open = OpenGap(file: file, upper: gap.upper)
     gathered.append(open, Record(time: wall, body: .gap(gap)))
     return open
   }

@@ -1,7 +1,8 @@
 import JournalModel
 import JournalStore
 
-/// The gaps that are recorded and not healed: how many, and which records to strike out when a file's bytes turn up.
+/// The gaps that are recorded and not healed: how many, and which records to strike out when a file's bytes turn up, here
+/// or on all servers.
 struct StandingGaps {
   private var ofPaths = 0
   private var ofFiles: [FileUUID: [OpenGap]] = [:]
@@ -13,6 +14,12 @@ struct StandingGaps {
   }
 
   func has(_ file: FileUUID) -> Bool { ofFiles[file] != nil }
+
+  /// Those whose files servers may have in full, from their peers.
+  var filesWithEnd: [FileUUID] { ofFiles.keys.filter { end(of: $0) ?? .max < .max }.sorted() }
+
+  /// Where the last gap of the file ends; nil when it has none.
+  func end(of file: FileUUID) -> UInt64? { ofFiles[file]?.lazy.map(\.upper).max() }
 
   /// The file's gaps, which stand no longer.
   mutating func heal(_ file: FileUUID) -> [OpenGap] { ofFiles.removeValue(forKey: file) ?? [] }

@@ -15,6 +15,8 @@ struct Turn {
   private(set) var reborn: [(from: FileID, to: FileID)] = []
   /// What servers said of files that aren't in memory.
   var words: [Word] = []
+  /// Files with a gap of which a server has more.
+  var advanced: [FileID] = []
   /// A server turned out to hold less than it had acknowledged.
   var hasLost = false
 

@@ -100,13 +100,15 @@ package struct Delivered: Hashable, Sendable {
   }
 }
 
-/// A gap that stands: the number of its record, and its file where it is one's.
+/// A gap that stands: the number of its record, its file where it is one's, and where it ends, 2^64 - 1: nobody knows.
 package struct StandingGap: Hashable, Sendable {
   package var record: UInt64
   package var file: FileUUID?
-  package init(record: UInt64, file: FileUUID?) {
+  package var upper: UInt64
+  package init(record: UInt64, file: FileUUID?, upper: UInt64) {
     self.record = record
     self.file = file
+    self.upper = upper
   }
 }
 

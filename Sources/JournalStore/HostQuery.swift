@@ -4,7 +4,7 @@ package import JournalModel
 package enum HostQuery: Hashable, Sendable {
   /// Which files inodes may be that are new to a scan (K6).
   case inodes([NewInode])
-  /// Files of which a server speaks.
+  /// Files of which a server speaks, also those that won't come back: a gap of theirs may be struck out.
   case files([FileUUID])
 }
 
@@ -25,7 +25,7 @@ package struct NewInode: Hashable, Sendable {
 package struct HostAnswer: Hashable, Sendable {
   /// What the store had committed (`HostJournalStore.number`).
   package var number: UInt64
-  /// Those that may come back, each once, in the order of the query; of one inode in the order of the uuids.
+  /// Each once, in the order of the query; of one inode those that may come back, in the order of the uuids.
   package var files: [StoredFile] = []
   /// Derived uuids that some file has, whatever became of it.
   package var used: Set<FileUUID> = []
@@ -111,7 +111,7 @@ extension HostSnapshot where Self: ~Copyable {
     var answer = HostAnswer(number: number)
     var told: Set<FileUUID> = []
     func tell(_ row: KnownFile) throws(StoreError) {
-      guard row.mayComeBack, told.insert(row.file).inserted else { return }
+      guard told.insert(row.file).inserted else { return }
       answer.files.append(StoredFile(row: row, delivered: try notes(of: row.file, servers)))
     }
     switch query {
@@ -125,7 +125,7 @@ extension HostSnapshot where Self: ~Copyable {
     case .inodes(let inodes):
       for new in inodes {
         do throws(StoreError) {
-          for row in try files(of: new) { try tell(row) }
+          for row in try files(of: new) where row.mayComeBack { try tell(row) }
           if let derived = new.derived, try file(derived) != nil { answer.used.insert(derived) }
         } catch {
           guard case .corrupt = error else { throw error }

@@ -22,7 +22,7 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
     fileprivate var leaves: [FileUUID: [Digest]] = [:]
     fileprivate var delivered: [String: [FileUUID: UInt64]] = [:]
     package fileprivate(set) var number: UInt64 = 0
-    fileprivate var gaps: [UInt64: FileUUID?] = [:]
+    fileprivate var gaps: [UInt64: StandingGap] = [:]
     package init() {}
   }
 
@@ -114,7 +114,7 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
 
   package func gaps() throws(StoreError) -> [StandingGap] {
     guarded.withLock { guarded in
-      guarded.state.gaps.sorted { $0.key < $1.key }.map { StandingGap(record: $0.key, file: $0.value) }
+      guarded.state.gaps.values.sorted { $0.record < $1.record }
     }
   }
 }
@@ -137,7 +137,7 @@ extension InMemoryHostStore.State: HostJournalView {
     for range in batch.leaves { leaves[range.file, default: []].extend(from: range.first, with: range.hashes) }
     for server in batch.forgotten { delivered[server] = nil }
     for row in batch.delivered { delivered[row.server, default: [:]][row.file] = row.length }
-    for gap in batch.gaps { gaps[gap.record] = .some(gap.file) }
+    for gap in batch.gaps { gaps[gap.record] = gap }
     for number in batch.healed { gaps[number] = nil }
   }
 

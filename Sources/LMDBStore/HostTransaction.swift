@@ -114,7 +114,10 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
     }
     try put(batch.delivered, forgetting: batch.forgotten)
     for gap in batch.gaps {
-      let subject = encoded { $0.write(optional: gap.file) { $0.write($1) } }
+      let subject = encoded {
+        $0.write(optional: gap.file) { $0.write($1) }
+        $0.write(gap.upper)
+      }
       try transaction.put(subject, at: encoded { $0.write(gap.record) }, in: tables.gaps)
     }
     for number in batch.healed { try transaction.remove(encoded { $0.write(number) }, from: tables.gaps) }
@@ -215,7 +218,7 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
             record: record,
             file: try reader.readOptional { (reader: inout ByteReader) throws(DecodingFailure) in
               try reader.readFile()
-            })
+            }, upper: try reader.read())
         })
       return true
     }

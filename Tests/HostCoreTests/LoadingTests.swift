@@ -286,9 +286,12 @@ import WireProtocol
     host.give(.received(connection, .payloadDurable([DurablePrefix(file: uuid, length: 2, root: root)])))
     host.pass(.seconds(3))
     #expect(try host.store.delivered(to: "logs-b", of: uuid) == nil, "other bytes, or too few to compare")
+    #expect(host.status.gaps == 1)
     host.give(.received(connection, .payloadDurable([DurablePrefix(file: uuid, length: 3, root: root)])))
     host.pass(.seconds(3))
     #expect(try host.store.delivered(to: "logs-b", of: uuid) == 3)
+    // Every server has it now: the gap's record stays, and it stands no more.
+    #expect(try host.gaps.count == 1 && host.status.gaps == 0 && host.store.gaps().isEmpty)
     #expect(host.status.filesInMemory == 0)
   }
 

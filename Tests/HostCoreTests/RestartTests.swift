@@ -242,6 +242,47 @@ import WireProtocol
     #expect(third.status.isSettled)
   }
 
+  /// What the host lost a server may have from its peer (J4). `isRow`: nothing of the file is in memory.
+  @Test(arguments: [false, true], ["one", "on", "two"])
+  func whatServersHaveFromTheirPeersIsNoGapJ4(isRow: Bool, held: String) throws {
+    files.create("/log/a.log", "one")
+    b.isUp = false
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    if isRow { files.rewrite("/log/a.log", "x") } else { files.remove("/log/a.log") }
+    let second = try FakeHost(files, servers: servers, after: first)
+    second.pass(.seconds(120))
+    let uuid = second.births[0].file
+    #expect(try second.store.gaps().map(\.upper) == [3])
+    b.files[uuid, default: .init()].bytes = Array(held.utf8)
+    b.files[uuid]?.durable = held.utf8.count
+    b.isUp = true
+    second.pass(.seconds(120))
+    #expect(second.status.gaps == (held == "one" ? 0 : 1))
+    #expect(try second.store.gaps().count == second.status.gaps)
+    // So it is after a restart.
+    let third = try FakeHost(files, servers: servers, after: second)
+    third.pass(.seconds(120))
+    #expect(third.status.gaps == second.status.gaps && third.gaps.count == 1)
+  }
+
+  /// Bytes that nobody read are on no server.
+  @Test func aGapBeyondWhatIsJournaledIsNeverStruckOutJ4() throws {
+    files.create("/log/a.log", "one")
+    b.isUp = false
+    let first = try FakeHost(files, servers: servers)
+    first.pass(.seconds(2))
+    files.rewrite("/log/a.log", "x")
+    first.pass(.seconds(2))
+    let uuid = first.births[0].file
+    _ = try first.store.commit(HostBatch { $0.gaps = [StandingGap(record: 0, file: uuid, upper: 4)] })
+    let second = try FakeHost(files, servers: servers, after: first)
+    b.files[uuid] = .init(bytes: Array("one".utf8), durable: 3)
+    b.isUp = true
+    second.pass(.seconds(120))
+    #expect(try second.store.gaps().map(\.upper).sorted() == [3, 4])
+  }
+
   /// The notes in the store may be older than what the server holds: its own word counts.
   @Test func vanishedButDeliveredBeforeTheCrashIsNoGap() throws {
     files.create("/log/a.log", "one")
