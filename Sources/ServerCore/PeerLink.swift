@@ -226,7 +226,7 @@ struct PeerIntake {
   private(set) var found: Set<ChangedSubject> = []
   /// The digest of all that the peer holds, as it said last.
   var holdings: HoldingsDigest?
-  /// Channels that this side opened; by journal; and of each host the one that was used last.
+  /// Channels that this side opened; by journal those for records, and by host those for files.
   var channels: [UInt32: ConnectionID] = [:]
   var byJournal: [HostJournal: ConnectionID] = [:]
   var byHost: [HostName: ConnectionID] = [:]

@@ -209,17 +209,15 @@ extension ServerMachine where H.Value == Digest {
     later(subject, at: now + limits.peerPatienceMost, on: id)
   }
 
-  /// The channel on which the next records of the host come, few as they are, and up to which length: with them its files
-  /// can be asked for. Behind many they wait until these are here.
-  private func recordsAhead(of host: HostName, on id: ConnectionID) -> (channel: ConnectionID, length: UInt64)? {
-    var found: (channel: ConnectionID, length: UInt64)?
-    for journal in links[id]?.intake.journals[host] ?? [] {
-      guard case .wanted(let channel, let head, _)? = links[id]?.intake[.journal(journal)]?.state else { continue }
-      let held = sequences(of: journal).map { journals[$0].length }.max() ?? 0
-      guard head.length <= held.saturatingAdding(UInt64(limits.recordsPerFrame)) else { continue }
-      if found.map({ channel < $0.channel }) ?? true { found = (channel, head.length) }
-    }
-    return found
+  /// Up to which length records of the host are on their way, if they are few: behind them its files can be asked for.
+  /// Behind many these wait until the records are here, and where its journals are several, or new.
+  private func recordsAhead(of host: HostName, on id: ConnectionID) -> UInt64? {
+    guard let journals = links[id]?.intake.journals[host], journals.count == 1, let journal = journals.first,
+      let tally = tallyIndex[host], tallies[tally].journals.last == journal,
+      case .wanted(_, let head, _)? = links[id]?.intake[.journal(journal)]?.state
+    else { return nil }
+    let held = sequences(of: journal).map { self.journals[$0].length }.max() ?? 0
+    return head.length <= held.saturatingAdding(UInt64(limits.recordsPerFrame)) ? head.length : nil
   }
 
   /// What its host is delivering itself is waited for: a little at first, then as long as it grows.
@@ -276,7 +274,6 @@ extension ServerMachine where H.Value == Digest {
   /// Of a leaf that was read and hashed in vain: an honest peer announces a shorter head only where it holds other bytes.
   private static var falseBeginningCost: Int { 16 }
 
-  @discardableResult
   mutating func ask(_ key: StringKey, _ segment: Segment, _ length: UInt64, for question: RootQuestion) -> RootID {
     lastRoot += 1
     let id = RootID(lastRoot)
@@ -289,7 +286,7 @@ extension ServerMachine where H.Value == Digest {
     switch roots.removeValue(forKey: id) {
     case nil: break
     case .announced(let link, let subject): compared(subject, id, root, on: link)
-    case .supply(let link, let channel, let file): supplyRoot(root, of: file, on: link, channel)
+    case .supply(let link, let channel, let file): supplyRoot(id, root, of: file, on: link, channel)
     }
   }
 
@@ -434,11 +431,7 @@ extension ServerMachine where H.Value == Digest {
       for index in stringIndex[key].map({ all($0) }) ?? [] { takeFromOtherChannel(index, channel) }
       beginAnew(key.file, on: channel)
       var after: UInt64 = 0
-      if links[id]?.intake[subject]?.isAhead == true, let ahead = recordsAhead(of: key.host, on: id),
-        ahead.channel == channel
-      {
-        after = ahead.length
-      }
+      if links[id]?.intake[subject]?.isAhead == true { after = recordsAhead(of: key.host, on: id) ?? 0 }
       let wanted = WantedBytes(channel: number, file: key.file, head: head, after: after, held: held)
       send(.wantBytes(wanted), to: id)
     }
@@ -511,10 +504,7 @@ extension ServerMachine where H.Value == Digest {
     case .journal(let journal): known = links[id]?.intake.byJournal[journal]
     case .file(let key): known = links[id]?.intake.byHost[key.host]
     }
-    if let known, let number = connections[known]?.channel?.number {
-      links[id]?.intake.byHost[subject.host] = known
-      return .open(known, number)
-    }
+    if let known, let number = connections[known]?.channel?.number { return .open(known, number) }
     guard let (journal, key) = journal(for: subject, on: id) else { return .none }
     if links[id]?.intake.channels.count ?? 0 >= PeerLink.mostChannels {
       let idle = links[id]?.intake.channels.values.filter { links[id]?.intake.wantedOn[$0] == nil }
@@ -524,6 +514,12 @@ extension ServerMachine where H.Value == Digest {
     }
     guard let channel = openChannel(journal, key, on: id), let number = connections[channel]?.channel?.number else {
       return .none
+    }
+    // Apart from each other: of two channels that bring records of one sequence the older one ends, and with it what of
+    // files is on its way.
+    switch subject {
+    case .journal: links[id]?.intake.byJournal[journal] = channel
+    case .file: links[id]?.intake.byHost[journal.host] = channel
     }
     return .open(channel, number)
   }
@@ -553,8 +549,6 @@ extension ServerMachine where H.Value == Digest {
     let channel = ConnectionID.channel(lastChannel)
     connections[channel] = Connection(peer: peer, heard: now, channel: (id, number))
     links[id]?.intake.channels[number] = channel
-    links[id]?.intake.byJournal[journal] = channel
-    links[id]?.intake.byHost[journal.host] = channel
     send(.openChannel(ChannelOpening(channel: number, journal: journal, publicKey: key)), to: id)
     let hello = Hello(oldest: 1, newest: 1, host: journal.host, journal: journal.journal, publicKey: key)
     open(channel, hello, journal, tally: tally(of: journal.host))
@@ -565,10 +559,8 @@ extension ServerMachine where H.Value == Digest {
   mutating func channelEnded(_ channel: (link: ConnectionID, number: UInt32), _ id: ConnectionID) {
     guard let intake = links[channel.link]?.intake else { return }
     links[channel.link]?.intake.channels[channel.number] = nil
-    for (journal, used) in intake.byJournal where used == id {
-      links[channel.link]?.intake.byJournal[journal] = nil
-      if intake.byHost[journal.host] == id { links[channel.link]?.intake.byHost[journal.host] = nil }
-    }
+    for (journal, used) in intake.byJournal where used == id { links[channel.link]?.intake.byJournal[journal] = nil }
+    for (host, used) in intake.byHost where used == id { links[channel.link]?.intake.byHost[host] = nil }
     for subject in intake.wanted(on: id) { failed(subject, on: channel.link) }
     links[channel.link]?.intake.wantedOn[id] = nil
     dueLinks.insert(channel.link)

@@ -16,8 +16,7 @@ extension ServerMachine where H.Value == Digest {
     var begun: [FileUUID] = []
     while let supply = links[id]?.supplies[channel], let wanted = supply.wantedFiles.first,
       supply.files.count < Supply.mostFiles, supply.index(of: wanted.file) == nil,
-      // What promises its bytes comes before them.
-      wanted.after <= supply.records.sent || supply.records.isDone
+      haveRecordsGone(of: supply.journal, upTo: wanted.after, on: id)
     {
       _ = links[id]?.supplies[channel]?.wantedFiles.popFirst()
       links[id]?.supplies[channel]?.files.append(FileSupply(wanted: wanted))
@@ -26,6 +25,12 @@ extension ServerMachine where H.Value == Digest {
     guard !begun.isEmpty, let host = links[id]?.supplies[channel]?.journal.host else { return }
     let keys = begun.map { FileKey(host: host, file: $0) }
     read(.rows(keys), for: .supplyFiles(id, channel: channel, begun))
+  }
+
+  /// What promises the bytes comes before them, on whichever channel; or it doesn't come.
+  private func haveRecordsGone(of journal: HostJournal, upTo length: UInt64, on id: ConnectionID) -> Bool {
+    let all = links[id]?.supplies.values.filter { $0.journal == journal }.map(\.records) ?? []
+    return length == 0 || all.contains { $0.sent >= length } || all.allSatisfy(\.isDone)
   }
 
   private func supply(of file: FileUUID, on id: ConnectionID, _ channel: UInt32) -> FileSupply? {
@@ -115,13 +120,18 @@ extension ServerMachine where H.Value == Digest {
   ) {
     let rows = supply(of: file, on: id, channel)?.rows ?? []
     guard let holder = row.holder(of: length - 1, among: rows)?.row else {
-      return supplyRoot(nil, of: file, on: id, channel)
+      return refuseBytes(of: file, on: id, channel)
     }
-    ask(holder.key, holder.segment, length, for: .supply(id, channel: channel, file))
+    let asked = ask(holder.key, holder.segment, length, for: .supply(id, channel: channel, file))
+    guard let index = links[id]?.supplies[channel]?.index(of: file) else { return }
+    links[id]?.supplies[channel]?.files[index].asked = asked
   }
 
-  mutating func supplyRoot(_ root: Digest?, of file: FileUUID, on id: ConnectionID, _ channel: UInt32) {
-    guard let supply = supply(of: file, on: id, channel) else { return }
+  /// What was withdrawn meanwhile, and asked for anew, has other questions.
+  mutating func supplyRoot(
+    _ question: RootID, _ root: Digest?, of file: FileUUID, on id: ConnectionID, _ channel: UInt32
+  ) {
+    guard let supply = supply(of: file, on: id, channel), supply.asked == question else { return }
     dueLinks.insert(id)
     switch supply.work {
     case .choosing(let candidates):

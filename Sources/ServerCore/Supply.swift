@@ -71,6 +71,8 @@ struct FileSupply {
   let wanted: WantedBytes
   var rows: [StoredString] = []
   var work = Work.reading
+  /// The root that is being computed for it.
+  var asked: RootID?
   /// The end of the frame on its way.
   var sending: UInt64?
 }
