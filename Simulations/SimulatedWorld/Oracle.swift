@@ -54,6 +54,7 @@ package final class Oracle {
   var credits: [ConnectionID: (granted: UInt64, sent: UInt64)] = [:]
   /// By server and host, since the server last lost what it held.
   var recordsAcknowledged: [[UInt64]]
+  var payload: PeerPayload
   /// Contents that a server's plain files held when its store was restored: nothing of them may go (P3).
   var salvage: [(server: Int, bytes: [UInt8])] = []
 
@@ -64,6 +65,7 @@ package final class Oracle {
     inodes = [[InodeKey: SimulatedDisk.Inode]](repeating: [:], count: count)
     indexed = [Int](repeating: 0, count: count)
     let none = [UInt64](repeating: 0, count: count)
+    payload = PeerPayload(servers: Int(world.plan.knobs[.servers]))
     recordsAcknowledged = [[UInt64]](repeating: none, count: Int(world.plan.knobs[.servers]))
   }
 

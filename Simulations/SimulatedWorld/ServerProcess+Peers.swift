@@ -26,6 +26,7 @@ extension ServerProcess {
   /// One write, answered when the socket took it.
   func supply(_ id: ConnectionID, _ channel: UInt32, _ key: StringKey, _ segment: Segment, _ header: PayloadHeader) {
     let plane = plane
+    let turn = world.oracle.supplies(server, header, on: id, channel)
     let head = Frame.channel(channel).encoded() + Frame.payload(header).encoded()
     job(.string(key), world.plan.knobs[.diskLatency]) { [self] in
       befalling == nil ? plane.read(key, in: segment, offset: header.offset, count: header.length, behind: head) : nil
@@ -34,18 +35,25 @@ extension ServerProcess {
       guard let bytes else { return answer(false) }
       if world.mutant == .loseSupply { return answer(true) }
       guard let session = sessions[id] else { return }
+      world.oracle.isSupplied(in: turn, on: id, channel)
       session.connection.send(bytes, session.end.other, whenTaken: { [self] in run { answer(true) } })
     }
   }
 
-  func supplied(_ count: Int) {
+  func takes(_ header: PayloadHeader, on id: ConnectionID) {
+    guard let session = sessions[id] else { return }
+    guard isPeer(id) else { return world.oracle.takes(server, header, from: session.host) }
     world.mark(.suppliedByPeer)
-    server.suppliedBytes += count
+    server.suppliedBytes += header.length
+    sessions[id]?.channelHeard = nil
+    world.oracle.takes(server, header, on: id, session.channelHeard)
   }
 
   func receivedFromPeer(_ frame: Frame, on id: ConnectionID) -> Frame {
     if case .peerHello(let hello) = frame { sessions[id]?.shownCursor = hello.cursor }
     guard isPeer(id) else { return frame }
+    world.oracle.hears(server, frame, on: id, sessions[id]?.channelHeard)
+    sessions[id]?.channelHeard = if case .channel(let channel) = frame { channel } else { nil }
     switch frame {
     case .records: world.mark(.recordsByPeer)
     case .extend: world.mark(.branchByPeer)
@@ -65,6 +73,8 @@ extension ServerProcess {
 
   func sendsToPeer(_ frame: Frame, on id: ConnectionID) {
     guard let session = sessions[id] else { return }
+    world.oracle.says(server, frame, on: id, session.channelSaid)
+    sessions[id]?.channelSaid = if case .channel(let channel) = frame { channel } else { nil }
     switch frame {
     case .announce(let announcement):
       if !announcement.changes.isEmpty { world.mark(.announced) }

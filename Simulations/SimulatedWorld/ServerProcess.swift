@@ -21,6 +21,9 @@ final class ServerProcess: SimulatedProcess {
     /// What of a peer's feed was announced.
     var announced: [ChangedSubject: Change] = [:]
     var shownCursor: FeedCursor?
+    /// Of which channel the next frame is, as it was said and heard.
+    var channelSaid: UInt32?
+    var channelHeard: UInt32?
     var heardAt = Instant(nanoseconds: 0)
     var isPaused = false
     /// What came meanwhile.
@@ -86,6 +89,7 @@ final class ServerProcess: SimulatedProcess {
       if !counterMatches { world.mark(.storeFoundOld) }
       isOlder = !counterMatches
       try world.oracle.starts(server)
+      world.oracle.forgetsPayload(server)
       var cursors: [String: FeedCursor] = [:]
       for peer in server.settings.peers { cursors[peer] = try server.store.cursor(of: peer) }
       input(
@@ -122,6 +126,7 @@ final class ServerProcess: SimulatedProcess {
 
   private func ended(_ id: ConnectionID) {
     guard sessions.removeValue(forKey: id) != nil else { return }
+    world.oracle.linkEnded(server, id)
     input(.closed(id))
   }
 
@@ -179,7 +184,7 @@ final class ServerProcess: SimulatedProcess {
           plane.hold(payload, bytes: bytes)
           world.timeline?.received(server, header, bytes)
           world.payloadBytes += UInt64(bytes.count)
-          if isPeer(id) { supplied(bytes.count) }
+          takes(header, on: id)
           if world.mutant == .acknowledgeOnReceipt, !isPeer(id) {
             let claimed = DurablePrefix(file: header.file, length: header.end, root: SimulatedTree.empty)
             perform(.send(id, .payloadDurable([claimed])))
@@ -345,6 +350,7 @@ final class ServerProcess: SimulatedProcess {
     guard let session = sessions[id] else { return }
     if !isHostile(id) { world.note(.goodbye(code: code, text: text)) }
     if isPeer(id) { world.oracle.accused(server, peer: session.host, code, text) }
+    world.oracle.linkEnded(server, id)
     session.connection.send(Frame.goodbye(code: code, text: text).encoded(), session.end.other)
     session.connection.close(session.end.other)
     after(1_000) { [self] in ended(id) }

@@ -72,3 +72,21 @@ struct MergeOrders: ParsableCommand {
     if !isGood { throw ExitCode.failure }
   }
 }
+
+/// In a world without faults.
+struct EachByteOnce: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "once", abstract: "Where nothing is disturbed, servers are sent what they lack once.")
+  @OptionGroup var seeds: LawSeeds
+  @Flag(help: "Print the first seed's plan and don't run it.") var plan = false
+
+  func run() throws {
+    if plan { return print(Once.plan(seed: seeds.first), terminator: "") }
+    let isGood = seeds.ask("once") {
+      Once.report(seed: $0)
+    } summary: { reports in
+      "\(reports.reduce(0) { $0 + $1.sent }) bytes sent by peers"
+    }
+    if !isGood { throw ExitCode.failure }
+  }
+}

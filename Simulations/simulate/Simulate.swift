@@ -8,7 +8,7 @@ import SimulatedWorld
     commandName: "simulate", abstract: "Runs the real core in a simulated world, under every fault.",
     subcommands: [
       Run.self, Swarm.self, Replay.self, Shrink.self, Mutants.self, EveryEffect.self, Isolate.self, ChunkSizes.self,
-      MergeOrders.self, ExhaustiveSearch.self, Worker.self,
+      MergeOrders.self, EachByteOnce.self, ExhaustiveSearch.self, Worker.self,
     ])
 }
 
