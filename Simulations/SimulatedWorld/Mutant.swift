@@ -130,6 +130,12 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case passOverParts
   /// What a walk finds is passed over.
   case passOverBucket
+  /// What is asked of one peer is asked of another as well.
+  case askTwoPeers
+  /// Who was slow, so that another peer was asked, goes on.
+  case goOnRefused
+  /// What is held of a file that is asked for isn't heard.
+  case supplyFromBeginning
 
   // Whether one run is right doesn't tell, or hardly ever; the merge laws do.
   /// What is repeated and held already is appended to the plain file all the same (W3, G1):
@@ -143,7 +149,7 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   package var isBetweenServers: Bool {
     [
       .cursorAhead, .noteAhead, .announceEarly, .believeLostCursor, .coverByLength, .passOverChange, .announceLongest,
-      .loseSupply, .staleTrie, .passOverParts, .passOverBucket,
+      .loseSupply, .staleTrie, .passOverParts, .passOverBucket, .askTwoPeers, .goOnRefused, .supplyFromBeginning,
     ].contains(self)
   }
   /// A gap: no seed is known that finds it. It is planted when it is named.

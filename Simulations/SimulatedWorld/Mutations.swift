@@ -91,6 +91,11 @@ struct ServerMutations {
   /// What a peer says, as it is heard.
   mutating func fromPeer(_ frame: Frame, present: Feed) -> Frame {
     switch (frame, mutant) {
+    case (.refusal(let refusal), .goOnRefused) where refusal.text == "another peer supplies it":
+      return .payloadDurable([])
+    case (.wantBytes(var wanted), .supplyFromBeginning):
+      wanted.held = []
+      return .wantBytes(wanted)
     case (.trieParts(let parts), .passOverParts):
       return .trieParts(parts.map { _ in HoldingsTrie<SimulatedTree>.bucket([]) })
     case (.trieBucket(let bucket), .passOverBucket): return .trieBucket(TrieBucket(changes: [], isLast: bucket.isLast))

@@ -207,4 +207,13 @@ extension Oracle {
     }
     return (sent, failures)
   }
+
+  /// Another peer's channel for the files of the same host.
+  func otherChannel(_ server: SimulatedServer, than id: PeerPayload.ChannelID) -> PeerPayload.ChannelID? {
+    guard let host = payload.channels[id]?.host else { return nil }
+    return payload.channels.filter {
+      $0.key.link != id.link && $0.value.asker == server.index && $0.value.host == host && !$0.value.isClosed
+        && server.process?.isPeer($0.key.link) == true
+    }.keys.min { ($0.link, $0.number) < ($1.link, $1.number) }
+  }
 }

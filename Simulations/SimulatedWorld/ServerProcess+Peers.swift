@@ -71,11 +71,22 @@ extension ServerProcess {
     return mutations.fromPeer(frame, present: server.store.snapshot().feed())
   }
 
+  /// Under a planted bug.
+  private func askAnotherPeer(_ wanted: WantedBytes, on id: ConnectionID) {
+    let asked = PeerPayload.ChannelID(link: id, number: wanted.channel)
+    guard let other = world.oracle.otherChannel(server, than: asked), let session = sessions[other.link] else { return }
+    var again = wanted
+    again.channel = other.number
+    world.oracle.says(server, .wantBytes(again), on: other.link, nil)
+    session.connection.send(Frame.wantBytes(again).encoded(), session.end.other)
+  }
+
   func sendsToPeer(_ frame: Frame, on id: ConnectionID) {
     guard let session = sessions[id] else { return }
     world.oracle.says(server, frame, on: id, session.channelSaid)
     sessions[id]?.channelSaid = if case .channel(let channel) = frame { channel } else { nil }
     switch frame {
+    case .wantBytes(let wanted): if world.mutant == .askTwoPeers { askAnotherPeer(wanted, on: id) }
     case .announce(let announcement):
       if !announcement.changes.isEmpty { world.mark(.announced) }
       for change in announcement.changes { world.oracle.announces(server, change) }
