@@ -165,10 +165,8 @@ struct Lack {
   var attempts = 0
   /// In the queue of those that are looked at, or being read for it.
   var isQueued = false
-  /// Nothing that is held promises its bytes yet: it is looked at when records about it are committed.
+  /// Nothing that is held promises its bytes yet: it is looked at when records about it are taken.
   var awaitsRecords = false
-  /// It is asked for behind the records that promise its bytes, which are on their way.
-  var isAhead = false
   /// Since when it comes from another peer, and how much was held then.
   var elsewhere: (since: Instant, holding: UInt64)?
   /// How often it was taken from a peer that was slow: where all are, each is given more time.

@@ -191,33 +191,25 @@ extension ServerMachine where H.Value == Digest {
     // What is shorter than something held comes first: while one of several grows, the others would never be asked for.
     let unknown = missing.filter { $0.length <= greatest }
     if unknown.isEmpty, let lacking = missing.min(by: { $0.length < $1.length }) {
-      let isAhead = recorded < lacking.length
-      if isAhead, lack.attempts > 0 || recordsAhead(of: subject.host, on: id) == nil {
-        return awaitRecords(subject, on: id)
-      }
-      links[id]?.intake.change(subject) { $0.isAhead = isAhead }
+      if recorded < lacking.length { return awaitRecords(subject, on: id) }
       return want(subject, lacking, held: held, on: id)
     }
-    links[id]?.intake.change(subject) { $0.isAhead = false }
     compare(subject, unknown, held: held, rows, on: id)
   }
 
-  /// Its bytes would be refused before the records that promise them (W1).
+  /// Records promise more of the file: whose bytes would have been refused before (W1) can be asked for, and with luck
+  /// one commit has both.
+  mutating func promiseTaken(_ key: FileKey) {
+    let subject = ChangedSubject.file(key)
+    for id in links.keys.sorted() where links[id]?.intake[subject]?.awaitsRecords == true {
+      lookAgain(subject, on: id)
+    }
+  }
+
   private mutating func awaitRecords(_ subject: ChangedSubject, on id: ConnectionID) {
     links[id]?.intake.change(subject) { $0.awaitsRecords = true }
     guard links[id]?.intake.expectsRecords(of: subject.host) == true else { return failed(subject, on: id) }
     later(subject, at: now + limits.peerPatienceMost, on: id)
-  }
-
-  /// Up to which length records of the host are on their way, if they are few: behind them its files can be asked for.
-  /// Behind many these wait until the records are here, and where its journals are several, or new.
-  private func recordsAhead(of host: HostName, on id: ConnectionID) -> UInt64? {
-    guard let journals = links[id]?.intake.journals[host], journals.count == 1, let journal = journals.first,
-      let tally = tallyIndex[host], tallies[tally].journals.last == journal,
-      case .wanted(_, let head, _)? = links[id]?.intake[.journal(journal)]?.state
-    else { return nil }
-    let held = sequences(of: journal).map { self.journals[$0].length }.max() ?? 0
-    return head.length <= held.saturatingAdding(UInt64(limits.recordsPerFrame)) ? head.length : nil
   }
 
   /// What its host is delivering itself is waited for: a little at first, then as long as it grows.
@@ -430,10 +422,7 @@ extension ServerMachine where H.Value == Digest {
     case .file(let key):
       for index in stringIndex[key].map({ all($0) }) ?? [] { takeFromOtherChannel(index, channel) }
       beginAnew(key.file, on: channel)
-      var after: UInt64 = 0
-      if links[id]?.intake[subject]?.isAhead == true { after = recordsAhead(of: key.host, on: id) ?? 0 }
-      let wanted = WantedBytes(channel: number, file: key.file, head: head, after: after, held: held)
-      send(.wantBytes(wanted), to: id)
+      send(.wantBytes(WantedBytes(channel: number, file: key.file, head: head, held: held)), to: id)
     }
   }
 

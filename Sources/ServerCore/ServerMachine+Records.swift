@@ -188,7 +188,8 @@ extension ServerMachine where H.Value == Digest {
     strings[index].row.gap = StoredGap(
       lower: min(known?.lower ?? gap.lower, gap.lower), upper: max(known?.upper ?? gap.upper, gap.upper))
     markDue(index)
-    for index in all(index) {
+    // What a host can't supply any more a peer can: its bytes may be on their way.
+    for index in all(index) where strings[index].owner?.isChannel != true {
       strings[index].gapAhead = min(strings[index].gapAhead ?? .max, gap.lower)
       advance(index)
     }
@@ -201,6 +202,7 @@ extension ServerMachine where H.Value == Digest {
       for index in all(first) { strings[index].row.recorded = length }
       // Whatever closed it, it goes on.
       noteClosed(first, nil)
+      promiseTaken(key)
     }
     var insertion = PromiseWindow.Insertion.outside
     if length > strings[first].committed {

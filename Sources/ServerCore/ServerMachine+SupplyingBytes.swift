@@ -15,8 +15,7 @@ extension ServerMachine where H.Value == Digest {
   private mutating func beginFiles(_ id: ConnectionID, _ channel: UInt32) {
     var begun: [FileUUID] = []
     while let supply = links[id]?.supplies[channel], let wanted = supply.wantedFiles.first,
-      supply.files.count < Supply.mostFiles, supply.index(of: wanted.file) == nil,
-      haveRecordsGone(of: supply.journal, upTo: wanted.after, on: id)
+      supply.files.count < Supply.mostFiles, supply.index(of: wanted.file) == nil
     {
       _ = links[id]?.supplies[channel]?.wantedFiles.popFirst()
       links[id]?.supplies[channel]?.files.append(FileSupply(wanted: wanted))
@@ -25,12 +24,6 @@ extension ServerMachine where H.Value == Digest {
     guard !begun.isEmpty, let host = links[id]?.supplies[channel]?.journal.host else { return }
     let keys = begun.map { FileKey(host: host, file: $0) }
     read(.rows(keys), for: .supplyFiles(id, channel: channel, begun))
-  }
-
-  /// What promises the bytes comes before them, on whichever channel; or it doesn't come.
-  private func haveRecordsGone(of journal: HostJournal, upTo length: UInt64, on id: ConnectionID) -> Bool {
-    let all = links[id]?.supplies.values.filter { $0.journal == journal }.map(\.records) ?? []
-    return length == 0 || all.contains { $0.sent >= length } || all.allSatisfy(\.isDone)
   }
 
   private func supply(of file: FileUUID, on id: ConnectionID, _ channel: UInt32) -> FileSupply? {

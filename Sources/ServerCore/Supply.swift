@@ -53,9 +53,6 @@ struct RecordSupply {
   /// Frames of one channel and of all that aren't acknowledged.
   static var mostAhead: Int { 4 }
   static var mostAheadOfAll: Int { 16 }
-
-  /// Nothing more is to come before it is asked for.
-  var isDone: Bool { if case .none = work { wanted.isEmpty } else { false } }
 }
 
 struct FileSupply {

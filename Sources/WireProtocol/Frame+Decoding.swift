@@ -180,7 +180,6 @@ extension WantedBytes {
     channel = try reader.read()
     file = try reader.readFile()
     head = try reader.readSome()
-    after = try reader.readLength()
     held = try reader.readList(limit: FrameBounds.stringsPerFile) { (reader) throws(DecodingFailure) in
       try reader.readSome()
     }

@@ -121,7 +121,6 @@ extension Frame {
       writer.write(wanted.channel)
       writer.write(wanted.file)
       wanted.head.write(to: &writer)
-      writer.write(wanted.after)
       writer.write(list: wanted.held) { $1.write(to: &$0) }
     case .askTrie(let prefix): writer.write(prefix)
     case .trieParts(let digests):

@@ -108,15 +108,12 @@ package struct WantedBytes: Hashable, Sendable {
   package var channel: UInt32
   package var file: FileUUID
   package var head: TreeHead
-  /// Not before records up to this length of the journal were sent on the channel: one of them promises the bytes.
-  package var after: UInt64
   /// All strings that are held of the file.
   package var held: [TreeHead]
-  package init(channel: UInt32, file: FileUUID, head: TreeHead, after: UInt64 = 0, held: [TreeHead]) {
+  package init(channel: UInt32, file: FileUUID, head: TreeHead, held: [TreeHead]) {
     self.channel = channel
     self.file = file
     self.head = head
-    self.after = after
     self.held = held
   }
 }

@@ -64,7 +64,7 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     case .channel: return 4...4
     case .closeChannel: return 10...(10 + FrameBounds.textSize)
     case .wantRecords: return 44...44
-    case .wantBytes: return 72...(72 + FrameBounds.stringsPerFile * 40)
+    case .wantBytes: return 64...(64 + FrameBounds.stringsPerFile * 40)
     case .askTrie: return 17...17
     case .trieParts: return TriePrefix.fanOut * Digest.byteCount...TriePrefix.fanOut * Digest.byteCount
     case .trieBucket: return 5...(5 + FrameBounds.announcements * Self.changeSize)

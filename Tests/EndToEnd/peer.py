@@ -383,9 +383,8 @@ def file_change(number, host, file, heads):
     return struct.pack(">QB", number, 2) + counted(host) + file + b"\x00" + heads_list(heads)
 
 
-def wanted_bytes(channel, file, length, root, held=(), after=0):
-    """`after`: the journal's records that are sent before."""
-    return struct.pack(">I", channel) + file + struct.pack(">Q", length) + root + struct.pack(">Q", after) + heads_list(held)
+def wanted_bytes(channel, file, length, root, held=()):
+    return struct.pack(">I", channel) + file + struct.pack(">Q", length) + root + heads_list(held)
 
 
 def cursor(life, held, seen):

@@ -819,16 +819,16 @@ class Claiming(Attacked):
             return lambda peer: (
                 peer.greet().open_channel(0, b"web2", script.journal, script.public), peer.send(name, body))
 
-        def wanted(length, held=(), after=0):
-            return raw("wantBytes", wanted_bytes(0, file, length, NOTHING, held, after))
+        def wanted(length, held=()):
+            return raw("wantBytes", wanted_bytes(0, file, length, NOTHING, held))
 
         def cut_short(body, count):
             return raw("wantBytes", body[:-4] + struct.pack(">I", count))
 
         self.attack(self.claims([
             wants(), wants(0), wants(1),
-            wanted(GREATEST), wanted(0), wanted(5, [(1 << 63, NOTHING)]), wanted(5, after=GREATEST),
-            wanted(5, after=(1 << 63) - 1), cut_short(wanted_bytes(0, file, 5, NOTHING), 0xFFFFFFFF),
+            wanted(GREATEST), wanted(0), wanted(5, [(1 << 63, NOTHING)]),
+            cut_short(wanted_bytes(0, file, 5, NOTHING), 0xFFFFFFFF),
             raw("wantRecords", struct.pack(">IQ", 0, 1 << 63) + NOTHING),
             raw("openChannel", struct.pack(">I", 0) + counted(b"web2") + script.journal + script.public),
             raw("openChannel", struct.pack(">I", 1) + counted(b"web2") + script.journal + script.public),

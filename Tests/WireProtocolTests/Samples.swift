@@ -120,7 +120,7 @@ enum Samples {
       .frame(
         .wantBytes(
           WantedBytes(
-            channel: 3, file: file, head: TreeHead(length: 65_542, root: root), after: 1_000,
+            channel: 3, file: file, head: TreeHead(length: 65_542, root: root),
             held: [TreeHead(length: 5, root: key)])))
     ),
     (FrameVectors.askTrie, .frame(.askTrie(TriePrefix.root.child(10).child(5).child(15)))),

@@ -136,8 +136,7 @@ extension Seeded {
       .frame(
         .wantBytes(
           WantedBytes(
-            channel: UInt32(number(0...9)), file: file(), head: some(), after: UInt64(number(0...9)),
-            held: (0..<number(0...3)).map { _ in some() })))
+            channel: UInt32(number(0...9)), file: file(), head: some(), held: (0..<number(0...3)).map { _ in some() })))
     case 25: .frame(.askTrie((0..<number(0...32)).reduce(.root) { part, _ in part.child(number(0...15)) }))
     case 26: .frame(.trieParts((0..<16).map { _ in digest() }))
     case 27:
