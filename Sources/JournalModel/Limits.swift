@@ -22,7 +22,7 @@ package struct Limits: Sendable, Hashable {
   package var logCapacity = 64 << 20
   /// How long a commit of records waits for the little payload that they promise, when nothing else is to be committed: one
   /// sync serves both. A host sends them right behind each other.
-  package var payloadPatience = Interval.milliseconds(1)
+  package var payloadPatience = Interval.milliseconds(2)
   /// Strings about which nothing is going on that a server keeps in memory (K1).
   package var residentStrings = 8_192
   /// Files that ended and may come back that a host keeps in memory (K1).
