@@ -167,6 +167,8 @@ struct Lack {
   var isQueued = false
   /// Nothing that is held promises its bytes yet: it is looked at when records about it are taken.
   var awaitsRecords = false
+  /// Something of what was asked for last came.
+  var hasCome = false
   /// Since when it comes from another peer, and how much was held then.
   var elsewhere: (since: Instant, holding: UInt64)?
   /// How often it was taken from a peer that was slow: where all are, each is given more time.

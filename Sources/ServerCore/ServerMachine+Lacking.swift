@@ -379,12 +379,16 @@ extension ServerMachine where H.Value == Digest {
 
   private func isSlow(_ id: ConnectionID) -> Bool { links[id]?.wasSlow.map { now - $0 < Self.slowFor } ?? false }
 
-  /// The peer is told, so that it doesn't go on with what is dropped here.
   private mutating func cancel(_ subject: ChangedSubject, on id: ConnectionID) {
     guard case .wanted(let channel, _, _)? = links[id]?.intake[subject]?.state, case .file(let key) = subject else {
       return failed(subject, on: id)
     }
-    send(.refusal(Refusal(file: key.file, code: .busy, length: 0, text: "another peer supplies it")), to: channel)
+    withdraw(key, from: channel)
+  }
+
+  /// The peer is told, so that it doesn't go on with what is dropped here.
+  mutating func withdraw(_ file: FileKey, from channel: ConnectionID) {
+    send(.refusal(Refusal(file: file.file, code: .busy, length: 0, text: "another one supplies it")), to: channel)
   }
 
   /// The link on which it was asked for, or on which the last bytes of what was asked for are still on their way.
@@ -412,7 +416,10 @@ extension ServerMachine where H.Value == Digest {
   ) {
     links[id]?.intake.noteWanted(on: channel, 1)
     wantedOn[subject] = id
-    links[id]?.intake.change(subject) { $0.elsewhere = nil }
+    links[id]?.intake.change(subject) {
+      $0.elsewhere = nil
+      $0.hasCome = false
+    }
     let having = held.count { $0.length >= head.length }
     links[id]?.intake.change(subject) { $0.state = .wanted(channel, head, having: having) }
     // From now on it is waited for.
@@ -429,11 +436,14 @@ extension ServerMachine where H.Value == Digest {
   private mutating func endWant(_ subject: ChangedSubject, on id: ConnectionID) {
     guard case .wanted(let channel, _, _)? = links[id]?.intake[subject]?.state else { return }
     links[id]?.intake.noteWanted(on: channel, -1)
+    let hasCome = links[id]?.intake[subject]?.hasCome ?? true
     links[id]?.intake.change(subject) {
       $0.state = .unchecked
       $0.attempts = 0
     }
     release(subject, from: id)
+    // It came from its host, and may be yet to come from the peer.
+    if case .file(let key) = subject, !hasCome { withdraw(key, from: channel) }
     dueLinks.insert(id)
   }
 

@@ -154,7 +154,7 @@ extension ServerMachine where H.Value == Digest {
     let key = strings[index].row.key.key
     connections[owner]?.session?.refused.insert(key.file)
     abandon(index, of: owner)
-    if let link = connections[owner]?.channel?.link { givenUp(key, on: owner, link) }
+    if isWanted(key, on: owner) { withdraw(key, from: owner) }
   }
 
   private mutating func own(_ index: Int, by id: ConnectionID) {

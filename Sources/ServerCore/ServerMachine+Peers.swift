@@ -194,7 +194,8 @@ extension ServerMachine where H.Value == Digest {
       charge(1, to: id)
       return
     }
-    guard isWanted(FileKey(host: facts.host, file: header.file), on: channel) else {
+    let key = FileKey(host: facts.host, file: header.file)
+    guard isWanted(key, on: channel) else {
       out.append(.drop(payload))
       let length = UInt64(max(0, header.length))
       guard connections[channel]?.session?.credit.consume(length) == true else {
@@ -204,6 +205,7 @@ extension ServerMachine where H.Value == Digest {
       charge(1, to: id)
       return
     }
+    links[id]?.intake.change(.file(key)) { $0.hasCome = true }
     receive(header, payload, on: channel)
   }
 
