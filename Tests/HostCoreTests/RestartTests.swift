@@ -275,7 +275,9 @@ import WireProtocol
     files.rewrite("/log/a.log", "x")
     first.pass(.seconds(2))
     let uuid = first.births[0].file
-    _ = try first.store.commit(HostBatch { $0.gaps = [StandingGap(record: 0, file: uuid, upper: 4)] })
+    var batch = HostBatch()
+    batch.gaps = [StandingGap(record: 0, file: uuid, upper: 4)]
+    _ = try first.store.commit(batch)
     let second = try FakeHost(files, servers: servers, after: first)
     b.files[uuid] = .init(bytes: Array("one".utf8), durable: 3)
     b.isUp = true
