@@ -127,6 +127,9 @@ extension Delivery {
   }
 
   private func askAboutRows(_ turn: inout Turn) {
+    // A frame of one that went while it was read would arrive behind the question, and be taken for what follows the answer
+    // (W2).
+    guard inFlight.values.allSatisfy({ files[$0.file] != nil }) else { return }
     while askedRows.count < max(1, limits.resumePage), let file = rowsToAsk.popFirst() { askedRows.append(file) }
     if !askedRows.isEmpty { send(.resumeQuery(askedRows), &turn) }
   }
