@@ -191,7 +191,9 @@ extension ServerMachine where H.Value == Digest {
     // What is shorter than something held comes first: while one of several grows, the others would never be asked for.
     let unknown = missing.filter { $0.length <= greatest }
     if unknown.isEmpty, let lacking = missing.min(by: { $0.length < $1.length }) {
-      if recorded < lacking.length { return awaitRecords(subject, on: id) }
+      if case .file = subject, recorded < lacking.length || !isKnown(subject.host) {
+        return awaitRecords(subject, on: id)
+      }
       return want(subject, lacking, held: held, on: id)
     }
     compare(subject, unknown, held: held, rows, on: id)
@@ -201,10 +203,14 @@ extension ServerMachine where H.Value == Digest {
   /// one commit has both.
   mutating func promiseTaken(_ key: FileKey) {
     let subject = ChangedSubject.file(key)
+    guard isKnown(key.host) else { return }
     for id in links.keys.sorted() where links[id]?.intake[subject]?.awaitsRecords == true {
       lookAgain(subject, on: id)
     }
   }
+
+  /// Files come on channels of journals of which something is durable.
+  private func isKnown(_ host: HostName) -> Bool { tallyIndex[host].map { !tallies[$0].journals.isEmpty } ?? false }
 
   private mutating func awaitRecords(_ subject: ChangedSubject, on id: ConnectionID) {
     links[id]?.intake.change(subject) { $0.awaitsRecords = true }

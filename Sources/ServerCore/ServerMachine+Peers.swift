@@ -269,9 +269,11 @@ extension ServerMachine where H.Value == Digest {
     var subjects: [ChangedSubject] = []
     for run in group.runs { subjects.append(.journal(run.after.key.journal)) }
     for row in group.rows where row.end != nil { subjects.append(.file(row.row.key.key)) }
-    if subjects.isEmpty { return }
-    noteChanges()
+    if !subjects.isEmpty { noteChanges() }
+    let recorded = group.rows.lazy.filter { $0.end == nil }.map { ChangedSubject.file($0.row.key.key) }
     for id in links.keys.sorted() {
+      for subject in recorded where links[id]?.intake[subject]?.awaitsRecords == true { lookAgain(subject, on: id) }
+      if subjects.isEmpty { continue }
       links[id]?.feed.isBehind = true
       for subject in subjects { lookAgain(subject, on: id) }
       dueLinks.insert(id)
