@@ -91,7 +91,7 @@ struct ServerMutations {
   /// What a peer says, as it is heard.
   mutating func fromPeer(_ frame: Frame, present: Feed) -> Frame {
     switch (frame, mutant) {
-    case (.refusal(let refusal), .goOnRefused) where refusal.text == "another peer supplies it":
+    case (.refusal(let refusal), .goOnRefused) where refusal.text == "another one supplies it":
       return .payloadDurable([])
     case (.wantBytes(var wanted), .supplyFromBeginning):
       wanted.held = []

@@ -3,7 +3,7 @@ import JournalStore
 import WireProtocol
 
 // Bytes of files that a peer asked for: of each from the last length up to which what both hold is one by its root (W2).
-// Those of a channel go on by turns, a frame each.
+// Those of a channel come one after the other.
 
 extension ServerMachine where H.Value == Digest {
   mutating func supplyFiles(_ id: ConnectionID, _ channel: UInt32) {

@@ -2,8 +2,8 @@ import JournalModel
 import JournalStore
 import WireProtocol
 
-/// What the other side of a channel asked for, and how far it has it. Records and the bytes of several files are on their
-/// way beside each other, as from a host: neither waits for another file's payload (W1).
+/// What the other side of a channel asked for, and how far it has it. Records and bytes of files are on their way beside
+/// each other, as from a host: records wait for no payload (W1).
 struct Supply {
   let journal: HostJournal
   /// Nil until the other side said welcome.
@@ -12,11 +12,12 @@ struct Supply {
   var spent: UInt64 = 0
   var records = RecordSupply()
   var wantedFiles = Fifo<WantedBytes>()
-  /// In the order of their turns.
+  /// In the order in which they were begun.
   var files: [FileSupply] = []
 
-  /// Files of a channel that are on their way beside each other.
-  static var mostFiles: Int { 32 }
+  /// Files of a channel that are on their way beside each other. Several that are long would use up the credit with pieces
+  /// that no signed length covers yet, and none could go on (W1).
+  static var mostFiles: Int { 1 }
   /// Frames of payload of all channels on their way.
   static var mostSending: Int { 4 }
 
