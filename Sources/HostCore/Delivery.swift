@@ -508,7 +508,7 @@ extension Delivery {
   /// What this server has of a row, as far as that is or will be noted.
   func noted(_ stored: StoredFile) -> UInt64 {
     let noted = stored.delivered.indices.contains(index.value) ? stored.delivered[index.value] : 0
-    return lastNotes.reduce(noted) { $1.file == stored.row.file ? max($0, $1.length) : $0 }
+    return max(noted, lastNotes.last { $0.file == stored.row.file }?.length ?? 0)
   }
 
   /// The same of a row; what comes when there are too many is forgotten.

@@ -48,7 +48,7 @@ struct PeerLink {
   }
 
   /// Frames of payload on their way, and of records that aren't acknowledged: all are in memory at one side or the other.
-  var sending: Int { supplies.values.saturatingSum(\.sending) }
+  var sending: Int { supplies.values.count { $0.file?.sending != nil } }
   var ahead: Int { supplies.values.saturatingSum(\.records.ahead.count) }
   var wants: Int { supplies.values.saturatingSum(\.wants) }
   /// That one side may have open.
@@ -165,7 +165,8 @@ struct Lack {
   var attempts = 0
   /// In the queue of those that are looked at, or being read for it.
   var isQueued = false
-  /// Nothing that is held promises its bytes yet: it is looked at when records about it are taken.
+  /// Nothing that is held promises its bytes yet: it is looked at when records about it are
+  /// taken, and when they are committed.
   var awaitsRecords = false
   /// Something of what was asked for last came.
   var hasCome = false
@@ -319,7 +320,7 @@ struct PeerIntake {
 /// What a root is computed for.
 enum RootQuestion {
   case announced(ConnectionID, ChangedSubject)
-  case supply(ConnectionID, channel: UInt32, FileUUID)
+  case supply(ConnectionID, channel: UInt32)
 }
 
 extension StoredString {

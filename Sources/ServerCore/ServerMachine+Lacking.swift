@@ -199,11 +199,10 @@ extension ServerMachine where H.Value == Digest {
     compare(subject, unknown, held: held, rows, on: id)
   }
 
-  /// Records promise more of the file: whose bytes would have been refused before (W1) can be asked for, and with luck
-  /// one commit has both.
+  /// Records promise more of the file: its bytes can be asked for, and with luck one commit has both.
   mutating func promiseTaken(_ key: FileKey) {
     let subject = ChangedSubject.file(key)
-    guard isKnown(key.host) else { return }
+    guard !links.isEmpty, isKnown(key.host) else { return }
     for id in links.keys.sorted() where links[id]?.intake[subject]?.awaitsRecords == true {
       lookAgain(subject, on: id)
     }
@@ -212,6 +211,7 @@ extension ServerMachine where H.Value == Digest {
   /// Files come on channels of journals of which something is durable.
   private func isKnown(_ host: HostName) -> Bool { tallyIndex[host].map { !tallies[$0].journals.isEmpty } ?? false }
 
+  /// Its bytes would be refused before the records that promise them (W1).
   private mutating func awaitRecords(_ subject: ChangedSubject, on id: ConnectionID) {
     links[id]?.intake.change(subject) { $0.awaitsRecords = true }
     guard links[id]?.intake.expectsRecords(of: subject.host) == true else { return failed(subject, on: id) }
@@ -272,6 +272,7 @@ extension ServerMachine where H.Value == Digest {
   /// Of a leaf that was read and hashed in vain: an honest peer announces a shorter head only where it holds other bytes.
   private static var falseBeginningCost: Int { 16 }
 
+  @discardableResult
   mutating func ask(_ key: StringKey, _ segment: Segment, _ length: UInt64, for question: RootQuestion) -> RootID {
     lastRoot += 1
     let id = RootID(lastRoot)
@@ -284,7 +285,7 @@ extension ServerMachine where H.Value == Digest {
     switch roots.removeValue(forKey: id) {
     case nil: break
     case .announced(let link, let subject): compared(subject, id, root, on: link)
-    case .supply(let link, let channel, let file): supplyRoot(id, root, of: file, on: link, channel)
+    case .supply(let link, let channel): supplyRoot(root, on: link, channel)
     }
   }
 

@@ -43,7 +43,7 @@ extension ServerMachine where H.Value == Digest {
     case .recordsDurable(let head): recordsHeld(upTo: head.length, on: id, channel)
     case .journalAnswer(let heads): journalAnswered(heads, on: id, channel)
     case .payloadDurable: break
-    case .refusal(let refusal): if let file = refusal.file { withdraw(file, on: id, channel) }
+    case .refusal(let refusal): if let file = refusal.file { fileWithdrawn(file, on: id, channel) }
     default: violated(id, "a frame that this side of a channel doesn't take")
     }
   }
@@ -54,7 +54,7 @@ extension ServerMachine where H.Value == Digest {
     for channel in channels.filter({ $0 > link.served }) + channels.filter({ $0 <= link.served }) {
       guard links[id]?.supplies[channel]?.heads != nil else { continue }
       supplyRecords(id, channel)
-      supplyFiles(id, channel)
+      supplyFile(id, channel)
     }
   }
 

@@ -189,7 +189,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .loaded(let id, let answer): loaded(id, answer)
     case .unreadable(let id, let error): unreadable(id, error)
     case .rootComputed(let id, let root): rootComputed(id, root)
-    case .supplied(let id, let channel, let header, let isSent): supplied(id, channel: channel, header, isSent: isSent)
+    case .supplied(let id, let channel, let end, let isSent): supplied(id, channel: channel, end: end, isSent: isSent)
     case .settle(let token): settle(token)
     case .cancelSettle(let token): cancelSettle(token)
     case .stop: stop()

@@ -71,7 +71,7 @@ package enum ServerInput: Hashable, Sendable {
   /// Nil when the held bytes can't be read.
   case rootComputed(RootID, Digest?)
   /// The frame of this channel that ends there was taken by the transport; false: its bytes can't be read.
-  case supplied(ConnectionID, channel: UInt32, PayloadHeader, isSent: Bool)
+  case supplied(ConnectionID, channel: UInt32, end: UInt64, isSent: Bool)
   /// When is all that is held here and by peers now held by all of them? -> settled, in time
   case settle(token: UInt64)
   case cancelSettle(token: UInt64)

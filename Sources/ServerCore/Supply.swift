@@ -12,21 +12,16 @@ struct Supply {
   var spent: UInt64 = 0
   var records = RecordSupply()
   var wantedFiles = Fifo<WantedBytes>()
-  /// In the order in which they were begun.
-  var files: [FileSupply] = []
+  /// One after the other: several that are long would use up the credit with pieces that no signed length covers yet, and
+  /// none could go on (W1).
+  var file: FileSupply?
 
-  /// Files of a channel that are on their way beside each other. Several that are long would use up the credit with pieces
-  /// that no signed length covers yet, and none could go on (W1).
-  static var mostFiles: Int { 1 }
   /// Frames of payload of all channels on their way.
   static var mostSending: Int { 4 }
 
-  var sending: Int { files.count { $0.sending != nil } }
   var wants: Int { records.wanted.count + wantedFiles.count }
 
   init(journal: HostJournal) { self.journal = journal }
-
-  func index(of file: FileUUID) -> Int? { files.firstIndex { $0.wanted.file == file } }
 }
 
 struct RecordSupply {
@@ -63,14 +58,12 @@ struct FileSupply {
     case choosing([StoredString])
     case joining(StoredString, [TreeHead])
     case sending(StoredString, next: UInt64)
-    /// It was sent, or isn't to be: what is on its way comes before whatever is said of the file next.
-    case over
+    /// The other side doesn't want it any more: what is on its way, or was asked about it, comes first.
+    case withdrawn
   }
   let wanted: WantedBytes
   var rows: [StoredString] = []
   var work = Work.reading
-  /// The root that is being computed for it.
-  var asked: RootID?
   /// The end of the frame on its way.
   var sending: UInt64?
 }

@@ -279,9 +279,9 @@ final class ServerDriver: @unchecked Sendable {
       let frame = files.read(key, in: segment, offset: header.offset, count: header.length, behind: head)
       loop.post { [weak self] in
         guard let self else { return }
-        guard let frame else { return take(.supplied(id, channel: channel, header, isSent: false)) }
+        guard let frame else { return take(.supplied(id, channel: channel, end: header.end, isSent: false)) }
         links[id]?.send(payload: frame) { [weak self] in
-          self?.take(.supplied(id, channel: channel, header, isSent: true))
+          self?.take(.supplied(id, channel: channel, end: header.end, isSent: true))
         }
       }
     }
