@@ -216,7 +216,7 @@ struct ExhaustiveWorld {
     case .load(let id, let query): enqueue(.load(id, query), in: Self.readingLane)
     case .forget(let key): enqueue(.forget(key), about: key)
     case .probe: complain("a host that says the same to all is compared beside what is held")
-    case .dial, .computeRoot, .supply, .settled: complain("a server without peers speaks to one")
+    case .dial, .computeRoot, .supply, .awaitTaken, .settled: complain("a server without peers speaks to one")
     case .pause, .resume: complain("a turn of records ends in so small a world")
     case .halt(let reason): complain("the server halts: \(reason)")
     case .link, .report: break

@@ -247,6 +247,10 @@ final class ServerProcess: SimulatedProcess {
       world.timeline?.sent(server, frame)
       if isPeer(id) { sendsToPeer(frame, on: id) }
       if let session = sessions[id] { session.connection.send(frame.encoded(), session.end.other) }
+    case .awaitTaken(let id):
+      if let session = sessions[id] {
+        session.connection.whenTaken(session.end.other) { [self] in run { [self] in input(.taken(id)) } }
+      }
     case .pause(let id): pause(id)
     case .resume(let id): resume(id)
     case .close(let id, let code, let text): close(id, code, text)

@@ -65,6 +65,12 @@ package final class Connection {
     streams[direction.rawValue].write(bytes, whenTaken: whenTaken)
   }
 
+  /// Runs once what was sent so far was taken; never if the connection ends first.
+  func whenTaken(_ direction: Direction, _ run: @escaping () -> Void) {
+    guard ends[direction.other.rawValue].isOpen else { return }
+    streams[direction.rawValue].whenTaken(run)
+  }
+
   /// The receiver at the end of `direction` has processed so many bytes.
   func consumed(_ count: Int, _ direction: Direction) { streams[direction.rawValue].consumed(count) }
 
@@ -187,6 +193,12 @@ final class ByteStream {
     }
     if let whenTaken { waiting.append((written, whenTaken)) }
     noteFullness()
+    pump(connection)
+  }
+
+  func whenTaken(_ run: @escaping () -> Void) {
+    guard !isCut, !isFinished else { return }
+    waiting.append((written, run))
     pump(connection)
   }
 

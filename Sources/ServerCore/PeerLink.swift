@@ -47,9 +47,16 @@ struct PeerLink {
     self.isDialed = isDialed
   }
 
-  /// Frames of payload on their way, and of records that aren't acknowledged: all are in memory at one side or the other.
+  /// Frames of payload on their way.
   var sending: Int { supplies.values.count { $0.file?.sending != nil } }
-  var ahead: Int { supplies.values.saturatingSum(\.records.ahead.count) }
+  /// Frames of records that the transport didn't take yet: they are in memory here, whatever the other side acknowledges.
+  var untaken = 0
+  /// May one more be read? Those that aren't acknowledged are in memory at one side or the other.
+  var hasRoomForRecords: Bool {
+    let reading = supplies.values.count { $0.records.isReading }
+    let ahead = supplies.values.saturatingSum(\.records.ahead.count)
+    return max(ahead, untaken) + reading < RecordSupply.mostAheadOfAll
+  }
   var wants: Int { supplies.values.saturatingSum(\.wants) }
   /// That one side may have open.
   static var mostChannels: Int { 64 }

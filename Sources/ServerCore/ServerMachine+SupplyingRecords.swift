@@ -96,9 +96,9 @@ extension ServerMachine where H.Value == Digest {
     }
     // As a host keeps to the window.
     let isWithinWindow = records.sent < records.acknowledged.saturatingAdding(UInt64(limits.recordWindow))
-    guard records.ahead.count < RecordSupply.mostAhead, isWithinWindow,
-      links[id]?.ahead ?? 0 < RecordSupply.mostAheadOfAll
-    else { return true }
+    guard records.ahead.count < RecordSupply.mostAhead, isWithinWindow, links[id]?.hasRoomForRecords == true else {
+      return true
+    }
     links[id]?.supplies[channel]?.records.isReading = true
     read(.frame(key, from: records.sent), for: .supplyRecords(id, channel: channel))
     return true
@@ -114,6 +114,13 @@ extension ServerMachine where H.Value == Digest {
     send(.records(Records(first: records.sent, encoded: answer.records, checkpoint: checkpoint)), of: channel, on: id)
     links[id]?.supplies[channel]?.records.sent = checkpoint.length
     links[id]?.supplies[channel]?.records.ahead.append(checkpoint.length)
+    links[id]?.untaken += 1
+    out.append(.awaitTaken(id))
+  }
+
+  mutating func recordsTaken(_ id: ConnectionID) {
+    links[id]?.untaken -= 1
+    dueLinks.insert(id)
   }
 
   mutating func recordsHeld(upTo length: UInt64, on id: ConnectionID, _ channel: UInt32) {

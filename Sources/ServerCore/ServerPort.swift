@@ -72,6 +72,8 @@ package enum ServerInput: Hashable, Sendable {
   case rootComputed(RootID, Digest?)
   /// The frame of this channel that ends there was taken by the transport; false: its bytes can't be read.
   case supplied(ConnectionID, channel: UInt32, end: UInt64, isSent: Bool)
+  /// The transport took what was sent before this was asked.
+  case taken(ConnectionID)
   /// When is all that is held here and by peers now held by all of them? -> settled, in time
   case settle(token: UInt64)
   case cancelSettle(token: UInt64)
@@ -97,6 +99,8 @@ package enum ServerEffect: Hashable, Sendable {
   /// What was unfinished is repaired: accept connections.
   case serve
   case send(ConnectionID, Frame)
+  /// When did the transport take all that was sent so far? -> taken, unless the connection ends
+  case awaitTaken(ConnectionID)
   /// Reads nothing more from the connection until `resume`: what its host sends waits there, or with the host. What is
   /// brought all the same is taken.
   case pause(ConnectionID)

@@ -25,6 +25,8 @@ final class FakeFleet {
   /// Payload that came to each server from peers.
   private(set) var suppliedBytes: [Int]
   private(set) var announced = 0
+  /// Frames of records that each server sent to peers.
+  private(set) var recordFrames: [Int]
   /// One in so many steps a connection between two of them is cut; one of them loses its power.
   var cutOneIn = 0
   var powerCutOneIn = 0
@@ -33,6 +35,7 @@ final class FakeFleet {
   init(_ hosts: [[FakeHost]], limits: Limits, seed: UInt64 = 1, mode: FakeWorld.Mode = .random) {
     generator = SeededGenerator(seed: seed)
     suppliedBytes = hosts.map { _ in 0 }
+    recordFrames = suppliedBytes
     worlds = hosts.enumerated().map { place, hosts in
       FakeWorld(
         hosts: hosts, limits: limits, seed: seed &* 31 &+ UInt64(place), mode: mode, name: Self.names[place],
@@ -67,7 +70,11 @@ final class FakeFleet {
   /// False when it isn't a connection between servers.
   func carry(_ frame: HostFrame, from world: FakeWorld, _ id: ConnectionID) -> Bool {
     guard id.value > 1 << 40 else { return false }
-    if case .frame(.announce(let announcement)) = frame { announced += announcement.changes.count }
+    switch frame {
+    case .frame(.announce(let announcement)): announced += announcement.changes.count
+    case .frame(.records): recordFrames[world.place] += 1
+    default: break
+    }
     directions[End(place: world.place, id: id)]?.frames.append(frame)
     return true
   }

@@ -61,6 +61,15 @@ final class FakeWorld {
   private var nextConnection: UInt64 = 1
   private var nextPayload: UInt64 = 1
   private(set) var isServing = false
+  /// False: what is sent arrives, but the transport doesn't say so, as if the other side spoke of what it didn't read.
+  var takesOutput = true {
+    didSet {
+      guard takesOutput else { return }
+      for id in untaken { feed(.taken(id)) }
+      untaken = []
+    }
+  }
+  private var untaken: [ConnectionID] = []
   private(set) var settled: Set<UInt64> = []
   private(set) var haltReason: String?
 
@@ -394,6 +403,7 @@ final class FakeWorld {
       judge(frame, to: id)
       answers[id, default: []].append(frame)
       toHosts.append((id, frame))
+    case .awaitTaken(let id): if takesOutput { feed(.taken(id)) } else { untaken.append(id) }
     case .pause(let id): paused.insert(id)
     case .resume(let id): paused.remove(id)
     case .close(let id, let code, _):

@@ -108,6 +108,19 @@ import WireProtocol
     expectNobodyAccused(fleet)
   }
 
+  /// P6: who acknowledges what it doesn't read would have all of it in this side's memory.
+  @Test func `W6 records that the transport doesn't take are bounded, whatever is acknowledged`() {
+    let limits = smallLimits()
+    let hosts = (0..<2 * RecordSupply.mostAheadOfAll).map { smallAppends(limits, host: "web\($0)") }
+    let fleet = FakeFleet([hosts, []], limits: limits, mode: .inOrder)
+    fleet.worlds[0].takesOutput = false
+    fleet.start()
+    _ = fleet.run(steps: 4_000)
+    #expect(fleet.recordFrames[0] == RecordSupply.mostAheadOfAll)
+    fleet.worlds[0].takesOutput = true
+    expectConvergence(fleet)
+  }
+
   private func expectNobodyAccused(_ fleet: FakeFleet, sourceLocation: SourceLocation = #_sourceLocation) {
     for world in fleet.worlds {
       let accused = world.reports.filter {

@@ -43,8 +43,7 @@ final class Link {
   /// Between two servers. It is always read: two that both wait until the other one reads would wait for ever.
   private var isToPeer: Bool
   private var decoder: FrameDecoder
-  private var output: [UInt8] = []
-  private var outputStart = 0
+  private var output = OutputQueue()
   /// Bytes queued since the connection began, and of those the ones that the socket took.
   private var queued: UInt64 = 0
   private var sent: UInt64 = 0
@@ -63,13 +62,11 @@ final class Link {
   /// Queued bytes beyond which no more answers are made.
   private static let outputLimit = 512 << 10
   /// To a peer, which is always read and answered: windows let no honest one come near that.
-  private static let peerOutputLimit = 64 << 20
+  private static let peerOutputLimit = 32 << 20
   /// What is written at once before others have their turn.
   private static let writeLimit = 1 << 20
   /// Payload of several records.
   private static let bulk = 64 << 10
-  /// Room for output that is kept while there is none.
-  private static let outputKept = 4 << 10
   /// For whoever connected to say who it is: with TLS, and then with the first frame.
   private static let greetingLimit = Interval.seconds(10)
   private static let goodbyeLimit = Interval.seconds(2)
@@ -111,13 +108,13 @@ final class Link {
   /// The machine takes no more frames for now: what comes stays where it is.
   func pause() {
     isPaused = true
-    if phase == .open { loop.change(descriptor, to: outputStart < output.count ? .write : .none) }
+    if phase == .open { loop.change(descriptor, to: !output.isEmpty ? .write : .none) }
   }
 
   func resume() {
     isPaused = false
     guard phase == .open else { return }
-    loop.change(descriptor, to: outputStart < output.count ? .both : .read)
+    loop.change(descriptor, to: !output.isEmpty ? .both : .read)
     awaitTurn()
   }
 
@@ -126,16 +123,16 @@ final class Link {
 
   // MARK: Sending
 
-  private var isFull: Bool { output.count - outputStart > Self.outputLimit }
+  private var isFull: Bool { output.count > Self.outputLimit }
   private var mayRead: Bool { !isPaused && (hasConnected || isToPeer || !isFull) }
 
   func send(_ frame: Frame) {
     guard phase == .open else { return }
     if case .peerHello = frame { isToPeer = true }
     if hasConnected || isToPeer, isFull, case .pong = frame { return }
-    if isToPeer, output.count - outputStart > Self.peerOutputLimit { return end("the peer takes nothing") }
+    if isToPeer, output.count > Self.peerOutputLimit { return end("the peer takes nothing") }
     let before = output.count
-    frame.encode(into: &output)
+    output.append { frame.encode(into: &$0) }
     queued += UInt64(output.count - before)
     flush()
   }
@@ -143,22 +140,31 @@ final class Link {
   /// Sends a payload frame with its bytes; `taken` runs when the socket took its last byte.
   func send(payload frame: [UInt8], taken: @escaping () -> Void) {
     guard phase == .open else { return }
-    if outputStart == output.count { (output, outputStart) = (frame, 0) } else { output.append(contentsOf: frame) }
+    output.append(frame)
     queued += UInt64(frame.count)
     marks.append((queued, taken))
     flush()
   }
 
-  /// Says why, sends what is queued, closes.
+  /// Runs when the socket took all that was sent so far.
+  func whenTaken(_ run: @escaping () -> Void) {
+    guard phase == .open else { return }
+    marks.append((queued, run))
+    runMarks()
+  }
+
+  /// Says why, sends what is queued, closes. Of more than who reads would leave waiting, the first: it may be that nobody
+  /// takes it, and the next connection is there already.
   func close(_ code: RefusalCode, _ text: String) {
     guard phase == .open else { return end(text) }
-    Frame.goodbye(code: code, text: text).encode(into: &output)
+    output.truncate(to: Self.outputLimit)
+    output.append { Frame.goodbye(code: code, text: text).encode(into: &$0) }
     phase = .closing
     farewell = text
     marks = []
     deadline = loop.schedule(after: Self.goodbyeLimit) { [unowned self] in end(text) }
     flush()
-    if phase == .closing, output.count == outputStart { end(text) }
+    if phase == .closing, output.isEmpty { end(text) }
   }
 
   // MARK: Events
@@ -298,15 +304,13 @@ final class Link {
 
   private func flush() {
     var rest = Self.writeLimit
-    while (phase == .open || phase == .closing), outputStart < output.count {
+    while (phase == .open || phase == .closing), !output.isEmpty {
       guard rest > 0 else { return awaitWriting() }
-      let result = output.withUnsafeBytes {
-        session.write(UnsafeRawBufferPointer(rebasing: $0[outputStart...].prefix(rest)))
-      }
+      let result = output.withFirst(atMost: rest) { session.write($0) }
       switch result {
       case .bytes(let count):
         let couldRead = mayRead
-        outputStart += count
+        output.take(count)
         rest -= count
         sent += UInt64(count)
         // What was left unread meanwhile may be here already.
@@ -316,14 +320,14 @@ final class Link {
       case .failed(let reason): return end(reason)
       }
     }
-    compact()
+    runMarks()
     if phase == .closing { return end(farewell) }
     if phase == .open { loop.change(descriptor, to: isPaused ? .none : .read) }
   }
 
   private func awaitWriting() {
     loop.change(descriptor, to: mayRead ? .both : .write)
-    compact()
+    runMarks()
   }
 
   private func runMarks() {
@@ -333,22 +337,12 @@ final class Link {
     }
   }
 
-  private func compact() {
-    if outputStart == output.count {
-      output.removeAll(keepingCapacity: output.capacity <= Self.outputKept)
-      outputStart = 0
-    } else if outputStart > 1 << 20 {
-      output.removeSubrange(..<outputStart)
-      outputStart = 0
-    }
-    runMarks()
-  }
-
   private func end(_ reason: String) {
     guard phase != .closed else { return }
     phase = .closed
     deadline = nil
     marks = []
+    output.removeAll()
     loop.unwatch(descriptor)
     _ = session.shutdown()
     onEvent(self, .closed(reason))

@@ -115,6 +115,7 @@ final class ServerDriver: @unchecked Sendable {
       default: break
       }
       links[connection]?.send(frame)
+    case .awaitTaken(let id): links[id]?.whenTaken { [weak self] in self?.take(.taken(id)) }
     case .pause(let connection): links[connection]?.pause()
     case .resume(let connection): links[connection]?.resume()
     case .close(let connection, let code, let text): links[connection]?.close(code, text)
