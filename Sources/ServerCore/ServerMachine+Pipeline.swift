@@ -133,9 +133,12 @@ extension ServerMachine where H.Value == Digest {
   private func isHopeless(_ index: Int) -> Bool {
     let string = strings[index]
     guard string.tail == .kept else { return false }
+    // A branch begins with the leaf in which it leaves: before the extent that its first promise covers, which was met by
+    // what it leaves as far as that has it.
+    let before = string.row.branch == nil ? 0 : limits.leafSize
     switch string.nextPromise(after: string.examined) {
     case .at(let next):
-      return string.passedOver > string.verified && next - string.verified > UInt64(max(0, limits.extentSize))
+      return string.passedOver > string.verified && next - string.verified > UInt64(max(0, limits.extentSize + before))
     case .none: return true
     case .unread: return false
     }
