@@ -146,14 +146,17 @@ final class HostProcess: SimulatedProcess {
 
   /// The same by file; complete when none is left out.
   var unsettledFiles: (files: [FileUUID], isComplete: Bool) {
-    let waiting = machine.status.settlements
-    let isComplete = waiting.allSatisfy { $0.isScanned && $0.unsettledCount == $0.unsettled.count }
-    return (waiting.flatMap { $0.unsettled.map(\.file) }, isComplete)
+    let status = machine.status
+    let waiting = status.settlements
+    let isComplete =
+      waiting.allSatisfy { $0.isScanned && $0.unsettledCount == $0.unsettled.count }
+      && status.servers.allSatisfy { $0.hasEndedFiles || !$0.lackedEnded.isEmpty }
+    return (waiting.flatMap { $0.unsettled.map(\.file) } + status.servers.flatMap(\.lackedEnded), isComplete)
   }
 
   func start() {
     do {
-      input(.started(try host.store.start(servers: host.settings.servers)))
+      input(.started(mutations.start(try host.store.start(servers: host.settings.servers))))
     } catch { world.oracle.fail(.crash, "the host's store can't be read: \(error)") }
   }
 

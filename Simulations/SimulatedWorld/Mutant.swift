@@ -107,6 +107,11 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   /// What the store holds is counted a second time at a start (K3).
   case countTwice
 
+  /// What ended before a server was named is taken to be there (G4).
+  case believeEnded
+  /// That a server had all that ended is believed though it was delivered to no more for a while.
+  case forgetFormer
+
   // Between servers.
   /// How far a peer's feed is held is stored as far as it was announced (M3).
   case cursorAhead

@@ -15,6 +15,13 @@ struct HostMutations {
 
   init(_ mutant: Mutant?) { self.mutant = mutant }
 
+  func start(_ start: HostStart) -> HostStart {
+    var wrong = start
+    if mutant == .believeEnded { wrong.haveEnded = start.haveEnded.map { _ in true } }
+    if mutant == .forgetFormer { wrong.former = [] }
+    return wrong
+  }
+
   func hints(_ hints: [WatchHint]) -> [WatchHint] {
     mutant == .ignoreOverflow ? hints.filter { $0 != .overflow } : hints
   }

@@ -73,6 +73,8 @@ final class Delivery {
   var rowsToAsk = Fifo<FileUUID>()
   var askedRows: [FileUUID] = []
   var mustAskAboutGaps = false
+  var ended = EndedFiles()
+  private var isEndedNoteDirty = false
   /// Files whose root is being computed, and what they lie on.
   var comparing: [FileID: UInt64] = [:]
   /// What didn't answer, and hasn't since: the file that tries again for all of it (`Delivery+Silence`).
@@ -110,8 +112,9 @@ final class Delivery {
   }
 
   /// `noted`: the records that this server had acknowledged when that was last written down.
-  func start(noted: UInt64, life: UInt64?, _ turn: inout Turn) {
+  func start(noted: UInt64, life: UInt64?, hasEnded: Bool, _ turn: inout Turn) {
     notedLife = life
+    if hasEnded { ended.phase = .held }
     notedRecords = min(noted, journal.position.length)
     durableRecords = notedRecords
     markRecords(turn.now)
@@ -392,7 +395,9 @@ extension Delivery {
       forgetting = .unnoted
       lastNotes = []
       notedLife = nil
+      isEndedNoteDirty = false
     }
+    beginEnded(hasLost: hasLess)
     // A server that has lost records may have lost anything: only what it says now counts.
     life = welcome.life
     unverified = []
@@ -517,7 +522,8 @@ extension Delivery {
   }
 
   var hasNotes: Bool {
-    forgetting == .unnoted || isRecordNoteDirty || isLifeNoteDirty || !dirtyNotes.isEmpty || !lastNotes.isEmpty
+    forgetting == .unnoted || isRecordNoteDirty || isLifeNoteDirty || isEndedNoteDirty || !dirtyNotes.isEmpty
+      || !lastNotes.isEmpty
   }
 
   /// The server's name, if nothing that the store has of it counts any more, also of files that aren't in memory.
@@ -526,6 +532,10 @@ extension Delivery {
     forgetting = .beingNoted
     return name
   }
+
+  var isForgetting: Bool { forgetting != .done }
+
+  func noteEnded() { isEndedNoteDirty = true }
 
   /// At most `count` notes of what this server has acknowledged, for the store.
   func takeNotes(_ count: Int) -> [Delivered] {
@@ -547,6 +557,10 @@ extension Delivery {
     if isLifeNoteDirty, let notedLife {
       isLifeNoteDirty = false
       notes.append(Delivered(server: name, file: Delivered.life, length: notedLife))
+    }
+    if isEndedNoteDirty {
+      isEndedNoteDirty = false
+      notes.append(Delivered(server: name, file: Delivered.ended, length: 1))
     }
     return notes
   }

@@ -7,8 +7,14 @@ import JournalStore
 
 extension Follower {
   func askAboutGaps() {
-    guard gaps.count > 0 else { return }
     for delivery in deliveries where delivery.mustAskAboutGaps { delivery.ask(about: gaps.filesWithEnd) }
+  }
+
+  /// What servers may lack of files that ended.
+  func readEnded(_ turn: inout Turn) {
+    for delivery in deliveries {
+      if let (query, connection) = delivery.readEnded() { read(query, for: .ended(delivery, connection), &turn) }
+    }
   }
 
   /// Of files that are in memory.

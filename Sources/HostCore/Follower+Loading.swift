@@ -57,6 +57,7 @@ struct Reading {
   enum Purpose {
     case listing(Directory)
     case words([Word])
+    case ended(Delivery, ConnectionID)
   }
   let query: HostQuery
   let purpose: Purpose
@@ -132,7 +133,7 @@ extension Follower {
     return NewInode(inode: inode, path: path, derived: derived)
   }
 
-  private func read(_ query: HostQuery, for purpose: Reading.Purpose, _ turn: inout Turn) {
+  func read(_ query: HostQuery, for purpose: Reading.Purpose, _ turn: inout Turn) {
     loads &+= 1
     let id = LoadID(loads)
     readings[id] = Reading(query: query, purpose: purpose, atLeast: journal.number)
@@ -159,6 +160,7 @@ extension Follower {
       directory.held?.used.formUnion(answer.used)
       directory.held?.unreadable.merge(answer.unreadable) { first, _ in first }
       goOn(directory, &turn)
+    case .ended(let delivery, let connection): delivery.endedRead(answer, on: connection)
     case .words(let words):
       wordCount -= words.count
       let rows = Dictionary(answer.files.map { ($0.row.file, $0) }, uniquingKeysWith: { first, _ in first })
@@ -178,7 +180,9 @@ extension Follower {
       for new in inodes { directory.held?.unreadable[new.inode] = "\(error)" }
       goOn(directory, &turn)
     case (.words(let words), _): wordCount -= words.count
-    case (.listing, .files): break
+    // Read again with the next scan.
+    case (.ended(let delivery, let connection), _): delivery.endedUnreadable(on: connection)
+    case (.listing, .files), (.listing, .ended): break
     }
   }
 

@@ -20,6 +20,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   private var announcedByCommit: [UInt64] = []
   private var phase = Phase.new
   private var notesDue: Instant?
+  /// Servers that are delivered to no more, to be noted before any file's end is (`HostStart.former`).
+  private var former: [String] = []
 
   private enum Phase { case new, running, stopped }
   /// Notes of what was delivered are written at most this often, on a fixed grid of time [so that no server's
@@ -74,12 +76,14 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   private mutating func start(_ known: HostStart, _ turn: inout Turn) {
     phase = .running
+    former = known.former
     journal.start(at: known.journal, number: known.number)
     follower.start(known.files, known.gaps, &turn)
     for (index, delivery) in deliveries.enumerated() {
       delivery.start(
         noted: known.noted.indices.contains(index) ? known.noted[index] : 0,
-        life: known.lives.indices.contains(index) ? known.lives[index] : nil, &turn)
+        life: known.lives.indices.contains(index) ? known.lives[index] : nil,
+        hasEnded: known.haveEnded.indices.contains(index) && known.haveEnded[index], &turn)
     }
   }
 
@@ -185,7 +189,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     phase = .stopped
     if journal.hasWork(notes: deliveries.contains { $0.hasNotes }) {
       let forgotten = takeForgotten()
-      journal.commit(notes: takeNotes(), forgetting: forgotten, &turn)
+      journal.commit(notes: takeFormer() + takeNotes(), forgetting: forgotten, &turn)
     }
     for delivery in deliveries { delivery.stop(&turn) }
   }
@@ -198,6 +202,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     follower.leave(&turn)
     follower.strikeOutGaps(of: turn.advanced)
     follower.askAboutGaps()
+    follower.readEnded(&turn)
     if turn.hasLost { takeBackWhatIsReached() }
     if !settlements.isEmpty { reviewSettlements(&turn) }
     for delivery in deliveries where delivery.isDue { delivery.flow(&turn) }
@@ -241,7 +246,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     guard journal.hasWork(notes: areNotesDue) else { return }
     let isRetry = journal.isRetry
     let forgotten = areNotesDue && !isRetry ? takeForgotten() : []
-    let notes = areNotesDue && !isRetry ? takeNotes() : []
+    let notes = isRetry ? [] : takeFormer() + (areNotesDue ? takeNotes() : [])
     journal.commit(notes: notes, forgetting: forgotten, &turn)
     guard areNotesDue, !isRetry else { return }
     notesDue = nil
@@ -252,5 +257,12 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   }
 
   private func takeForgotten() -> [String] { deliveries.compactMap { $0.takeForgotten() } }
-  private func takeNotes() -> [Delivered] { deliveries.flatMap { $0.takeNotes(max(1, settings.limits.commitSize)) } }
+  private mutating func takeNotes() -> [Delivered] {
+    deliveries.flatMap { $0.takeNotes(max(1, settings.limits.commitSize)) }
+  }
+
+  private mutating func takeFormer() -> [Delivered] {
+    defer { former = [] }
+    return former.map { Delivered(server: $0, file: Delivered.ended, length: 0) }
+  }
 }

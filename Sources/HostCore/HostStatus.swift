@@ -22,6 +22,9 @@ package struct HostStatus: Hashable, Sendable {
     package var waitingCount: Int
     /// Refusals since this process began.
     package var refusals: UInt64
+    /// It is known to have every file that ended, but for what gaps say; and some that it said it hasn't.
+    package var hasEndedFiles: Bool
+    package var lackedEnded: [FileUUID]
   }
   /// A file or directory whose file system doesn't answer.
   package struct Hung: Hashable, Sendable {
@@ -42,6 +45,8 @@ package struct HostStatus: Hashable, Sendable {
     package var noted: UInt64
     package var durable: UInt64
     package var reason: String
+    /// The host can't give it any more, but the server's peers may.
+    package var isElsewhere = false
   }
   package struct UnfollowedName: Hashable, Sendable {
     package var path: BytePath
@@ -139,7 +144,7 @@ extension HostStatus {
     isSettled =
       waits.isEmpty && follower.owedNames == 0 && follower.journal.expectedLength == journalLength
       && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }
-      && follower.deliveries.allSatisfy { !$0.isVerifying }
+      && follower.deliveries.allSatisfy { !$0.isVerifying && $0.hasEndedFiles }
       && files.allSatisfy { $0.closed == .vanished || $0.extent <= $0.committedLength }
   }
 }
@@ -172,6 +177,8 @@ extension HostStatus.Server {
     oldestUndelivered = delivery.recordsMark?.since
     lastError = delivery.lastError
     refusals = delivery.refusals
+    hasEndedFiles = delivery.hasEndedFiles
+    lackedEnded = delivery.lackedEnded ?? []
     lagBytes = 0
     waiting = []
     waitingCount = 0

@@ -76,17 +76,30 @@ struct Settlement {
     if file.lastRecord < .max { head = max(head, file.lastRecord + 1) }
   }
 
-  /// What the journal still lacks on a server, nil when nothing: its word after a start is of all that the host has, also
-  /// of files that are no targets.
+  /// What a server still lacks beside the targets, nil when nothing: records, its word after a start, which is of all that
+  /// the host has, and files that ended before it was named or that it lost.
   func lack(of delivery: Delivery) -> HostStatus.Lack? {
-    guard delivery.durableRecords < head || delivery.isVerifying else { return nil }
-    let waits = delivery.durableRecords < head ? "on its way" : Self.unverified
+    let waits: String
+    if delivery.durableRecords < head {
+      waits = "on its way"
+    } else if delivery.isVerifying {
+      waits = Self.unverified
+    } else if !delivery.hasEndedFiles {
+      waits = delivery.lackedEnded.map { Self.lacked($0.count) } ?? Self.unverified
+    } else {
+      return nil
+    }
     return HostStatus.Lack(
       server: delivery.index, noted: head, durable: delivery.durableRecords,
-      reason: delivery.isOpen ? waits : "no connection")
+      reason: delivery.isOpen ? waits : "no connection",
+      isElsewhere: delivery.durableRecords >= head && !delivery.isVerifying && delivery.lackedEnded != nil)
   }
 
   private static let unverified = "the server hasn't said yet that it still has it"
+
+  private static func lacked(_ count: Int) -> String {
+    "it hasn't all of \(count) or more files that ended before it was named, or that it lost: its peers have to bring them"
+  }
 
   /// What a file still lacks, nil when nothing.
   static func lack(of file: FollowedFile, _ target: Target, _ follower: Follower) -> HostStatus.Lack? {

@@ -29,6 +29,8 @@ package protocol HostJournalStore: AnyObject, Sendable {
   func delivered(to server: String) throws(StoreError) -> [FileUUID: UInt64]
   /// The same of one file.
   func delivered(to server: String, of file: FileUUID) throws(StoreError) -> UInt64?
+  /// Servers of which anything was ever noted, in the order of the bytes of their names.
+  func notedServers() throws(StoreError) -> [String]
   /// A file's row.
   func file(_ file: FileUUID) throws(StoreError) -> KnownFile?
   /// Files of which no end is journaled, in the order of the uuids: what a start reads (K1).
@@ -89,6 +91,9 @@ package struct Delivered: Hashable, Sendable {
   /// In the place of a file: the server's life in which it said last what it holds of all files that lived, in the place
   /// of a length.
   package static let life = FileUUID(UUIDBytes(high: 0, low: 1))
+  /// In the place of a file: 1 in the place of a length when the server has all files whose end is journaled but for what
+  /// gaps say, 0 when not any more. As long as the host delivers to it a file's end is journaled only when it has all.
+  package static let ended = FileUUID(UUIDBytes(high: 0, low: 2))
   /// 1 ... 255 bytes without NUL.
   package var server: String
   package var file: FileUUID

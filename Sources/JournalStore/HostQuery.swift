@@ -6,6 +6,9 @@ package enum HostQuery: Hashable, Sendable {
   case inodes([NewInode])
   /// Files of which a server speaks, also those that won't come back: a gap of theirs may be struck out.
   case files([FileUUID])
+  /// Of so many files behind `after`, in the order of the uuids, those whose end is journaled and of which the server isn't
+  /// noted to have all. What a gap says isn't among them.
+  case ended(after: FileUUID?, server: String, examined: Int)
 }
 
 /// An inode that no file in memory has.
@@ -29,6 +32,8 @@ package struct HostAnswer: Hashable, Sendable {
   package var files: [StoredFile] = []
   /// Derived uuids that some file has, whatever became of it.
   package var used: Set<FileUUID> = []
+  /// Of `ended`: the last file that was examined, if there may be more behind it.
+  package var last: FileUUID?
   /// Inodes of which nothing can be told, and why.
   package var unreadable: [InodeKey: String] = [:]
   package init(number: UInt64) { self.number = number }
@@ -57,10 +62,17 @@ package struct HostStart: Hashable, Sendable {
   /// Lives of the servers in which all of that was so.
   package var lives: [UInt64?]
   package var gaps: [StandingGap]
+  /// Of each server: it is noted to have all files whose end is journaled (`Delivered.ended`).
+  package var haveEnded: [Bool]
+  /// Servers of which the same is noted and that aren't among those that the host delivers to now: what ends from now on is
+  /// owed to them no more.
+  package var former: [String]
   package init(
     files: [StoredFile] = [], journal: JournalPosition, number: UInt64 = 0, noted: [UInt64] = [],
-    lives: [UInt64?] = [], gaps: [StandingGap] = []
+    lives: [UInt64?] = [], gaps: [StandingGap] = [], haveEnded: [Bool] = [], former: [String] = []
   ) {
+    self.haveEnded = haveEnded
+    self.former = former
     self.files = files
     self.journal = journal
     self.number = number
@@ -75,13 +87,23 @@ extension HostJournalStore {
     let length = try length()
     var noted: [UInt64] = []
     var lives: [UInt64?] = []
+    var haveEnded: [Bool] = []
     for server in servers {
+      haveEnded.append(try hasEnded(server))
       noted.append(try delivered(to: server, of: Delivered.journal) ?? 0)
       lives.append(try delivered(to: server, of: Delivered.life))
     }
+    var former: [String] = []
+    for server in try notedServers() where !servers.contains(server) {
+      if try hasEnded(server) { former.append(server) }
+    }
     return HostStart(
       files: try living(servers: servers), journal: JournalPosition(length: length, root: try root(at: length)),
-      number: number, noted: noted, lives: lives, gaps: try gaps())
+      number: number, noted: noted, lives: lives, gaps: try gaps(), haveEnded: haveEnded, former: former)
+  }
+
+  private func hasEnded(_ server: String) throws(StoreError) -> Bool {
+    try delivered(to: server, of: Delivered.ended) ?? 0 > 0
   }
 }
 
@@ -102,6 +124,8 @@ package protocol HostSnapshot: ~Copyable {
   /// Files that may come back, have no usable identity and had this path last, in the order of the uuids.
   func files(lastAt path: BytePath) throws(StoreError) -> [FileUUID]
   func living() throws(StoreError) -> [FileUUID]
+  /// At most `count` files behind `file`, or from the first one on, in the order of the uuids.
+  func files(after file: FileUUID?, count: Int) throws(StoreError) -> [FileUUID]
   /// Nil where the server had acknowledged nothing, or lost what it had.
   func delivered(to server: String, of file: FileUUID) throws(StoreError) -> UInt64?
 }
@@ -122,6 +146,17 @@ extension HostSnapshot where Self: ~Copyable {
           guard case .corrupt = error else { throw error }
         }
       }
+    case .ended(let after, let server, let count):
+      let examined = try files(after: after, count: count)
+      for file in examined {
+        do throws(StoreError) {
+          guard let row = try self.file(file), row.closed != nil, row.gapFrom == nil else { continue }
+          if try delivered(to: server, of: file) ?? 0 < row.length { try tell(row) }
+        } catch {
+          guard case .corrupt = error else { throw error }
+        }
+      }
+      answer.last = examined.count < count ? nil : examined.last
     case .inodes(let inodes):
       for new in inodes {
         do throws(StoreError) {

@@ -98,6 +98,10 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
     guarded.withLock { $0.state.delivered(to: server, of: file) }
   }
 
+  package func notedServers() throws(StoreError) -> [String] {
+    guarded.withLock { $0.state.delivered.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } }
+  }
+
   package func file(_ file: FileUUID) throws(StoreError) -> KnownFile? { guarded.withLock { $0.state.file(file) } }
 
   package func living(servers: [String]) throws(StoreError) -> [StoredFile] {
@@ -124,6 +128,9 @@ extension InMemoryHostStore.State: HostSnapshot {
   package func files(having identity: InodeIdentity) -> [FileUUID] { (byIdentity[identity] ?? []).sorted() }
   package func files(lastAt path: BytePath) -> [FileUUID] { (byPath[path] ?? []).sorted() }
   package func living() -> [FileUUID] { alive.sorted() }
+  package func files(after file: FileUUID?, count: Int) -> [FileUUID] {
+    Array(files.keys.filter { key in file.map { $0 < key } ?? true }.sorted().prefix(count))
+  }
   package func delivered(to server: String, of file: FileUUID) -> UInt64? { delivered[server]?[file] }
 }
 

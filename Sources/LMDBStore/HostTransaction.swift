@@ -273,6 +273,25 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
     return lengths
   }
 
+  /// The first row of each is enough.
+  func notedServers() throws(StoreError) -> [String] {
+    var servers: [String] = []
+    var from: [UInt8] = []
+    while true {
+      var found: [UInt8]?
+      try transaction.scan(tables.delivered, from: from) { (entry) throws(StoreError) in
+        let (server, _) = try entry.decodeKey { (reader: inout ByteReader) throws(DecodingFailure) in
+          (try reader.readName(), try reader.readFile())
+        }
+        servers.append(server)
+        found = encoded { $0.write(name: server) } + [UInt8](repeating: 0xFF, count: 17)
+        return false
+      }
+      guard let found else { return servers }
+      from = found
+    }
+  }
+
   static func delivered(_ entry: Transaction.Entry) throws(StoreError) -> (row: Delivered, losses: UInt64) {
     try entry.row { (reader: inout ByteReader) throws(DecodingFailure) in
       (server: try reader.readName(), file: try reader.readFile())
@@ -308,6 +327,20 @@ extension HostTransaction: HostSnapshot {
   }
 
   func living() throws(StoreError) -> [FileUUID] { try owners(in: tables.living, prefix: []) }
+
+  func files(after file: FileUUID?, count: Int) throws(StoreError) -> [FileUUID] {
+    var files: [FileUUID] = []
+    guard count > 0 else { return files }
+    try transaction.scan(tables.files, from: file.map { after in encoded { $0.write(after) } + [0] } ?? []) {
+      (entry) throws(StoreError) in
+      files.append(
+        try entry.decodeKey { (reader: inout ByteReader) throws(DecodingFailure) in
+          try reader.readFile()
+        })
+      return files.count < count
+    }
+    return files
+  }
 
   func delivered(to server: String, of file: FileUUID) throws(StoreError) -> UInt64? {
     let row = try transaction.row(Self.key(server, file), in: tables.delivered) {

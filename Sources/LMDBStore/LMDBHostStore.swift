@@ -106,6 +106,8 @@ package final class LMDBHostStore<H: TreeHasher>: HostJournalStore where H.Value
     try begin(.reading).delivered(to: server, of: file)
   }
 
+  package func notedServers() throws(StoreError) -> [String] { try begin(.reading).notedServers() }
+
   package func file(_ file: FileUUID) throws(StoreError) -> KnownFile? { try begin(.reading).file(file) }
 
   package func living(servers: [String]) throws(StoreError) -> [StoredFile] {

@@ -35,6 +35,13 @@ extension Transaction.Entry {
 }
 
 extension Transaction.Entry {
+  /// The key to its last byte, whatever the value is.
+  func decodeKey<Key>(_ decode: (inout ByteReader) throws(DecodingFailure) -> Key) throws(StoreError) -> Key {
+    do throws(DecodingFailure) { return try decoded(key, decode) } catch { throw corrupt(error) }
+  }
+}
+
+extension Transaction.Entry {
   /// A record with its number, which stands in the key behind `count` bytes.
   func record(behind count: Int) throws(StoreError) -> (number: UInt64, record: [UInt8]) {
     try row { (reader: inout ByteReader) throws(DecodingFailure) in

@@ -495,14 +495,3 @@ def compare_with_truth(fleet, server, host, truth):
     if problems:
         raise Failure("\n".join(problems[:20]) + f"\n({len(problems)} problems in all)")
     return sum(size for copies in expected.values() for _, size in copies)
-
-
-@contextlib.contextmanager
-def known_fault(what):
-    """Around what must hold and doesn't in this revision: fails as soon as it does, so that this is taken away then."""
-    try:
-        yield
-    except AssertionError as failure:
-        print(f"known fault: {what}: {str(failure).splitlines()[0]}", flush=True)
-    else:
-        raise Failure(f"no longer a fault: {what}")

@@ -481,7 +481,7 @@ import WireProtocol
     host.pass(.milliseconds(900))
     #expect(host.settled == [1])
     let records = host.status.journalLength
-    #expect(host.notedWhenSettled == [[1, records, 7].sorted(), [1, records, 7].sorted()])
+    #expect(host.notedWhenSettled == [[1, 1, records, 7].sorted(), [1, 1, records, 7].sorted()])
     // Nothing is new: no commit is waited for.
     let commits = host.effects.count { if case .commit = $0 { true } else { false } }
     host.give(.settle(token: 2))

@@ -221,6 +221,50 @@ import Testing
     expect(.failed) { () throws(StoreError) in _ = try test.store.commit(HostBatch { $0.forgotten = [""] }) }
   }
 
+  @Test(arguments: Backend.allCases) func `G4: files that ended, and that a server isn't noted to have, page by page`(
+    _ backend: Backend
+  ) throws {
+    let test = try HostStoreUnderTest(backend)
+    var gap = closed(knownFile(6), .vanished)
+    gap.gapFrom = gap.length - 1
+    let rows = [
+      knownFile(1), closed(knownFile(2), .deleted), closed(knownFile(3), .vanished), closed(knownFile(4), .truncated),
+      closed(knownFile(5), .deleted), gap,
+    ]
+    func lacked(_ server: String, after: FileUUID? = nil, examined: Int) throws -> (files: [FileUUID], last: FileUUID?)
+    {
+      let answer = try test.store.answer(.ended(after: after, server: server, examined: examined), servers: [server])
+      return (answer.files.map(\.row.file), answer.last)
+    }
+    #expect(try lacked("a", examined: 2).last == nil)
+    _ = try test.store.commit(
+      HostBatch {
+        $0.files = rows
+        $0.delivered = [
+          Delivered(server: "a", file: uuid(3), length: rows[2].length),
+          Delivered(server: "a", file: uuid(4), length: rows[3].length - 1),
+          Delivered(server: "b", file: Delivered.ended, length: 1),
+        ]
+      })
+    try test.reopen()
+    #expect(try lacked("a", examined: 9) == ([uuid(2), uuid(4), uuid(5)], nil))
+    #expect(try lacked("a", examined: 4) == ([uuid(2), uuid(4)], uuid(4)))
+    #expect(try lacked("a", after: uuid(4), examined: 2) == ([uuid(5)], uuid(6)))
+    #expect(try lacked("a", after: uuid(6), examined: 2) == ([], nil))
+    #expect(try lacked("b", examined: 9).files == [uuid(2), uuid(3), uuid(4), uuid(5)])
+    #expect(try test.store.start(servers: ["a", "b"]).haveEnded == [false, true])
+    #expect(try test.store.start(servers: ["a", "b"]).former == [])
+    #expect(try test.store.start(servers: ["a"]).former == ["b"])
+    _ = try test.store.commit(HostBatch { $0.delivered = [Delivered(server: "b", file: Delivered.ended, length: 0)] })
+    #expect(try test.store.start(servers: ["a"]).former == [])
+    #expect(try test.store.start(servers: ["b"]).haveEnded == [false])
+    // A server that lost what it had may have lost these too.
+    _ = try test.store.commit(HostBatch { $0.delivered = [Delivered(server: "b", file: Delivered.ended, length: 1)] })
+    _ = try test.store.commit(HostBatch { $0.forgotten = ["b"] })
+    try test.reopen()
+    #expect(try test.store.start(servers: ["b"]).haveEnded == [false])
+  }
+
   private func closed(_ row: KnownFile, _ reason: FileClosed.Reason) -> KnownFile {
     var row = row
     row.closed = reason

@@ -93,6 +93,10 @@ private struct HostHistory {
       batch.leaves.append(LeafRange(file: uuid(file), first: UInt64(first), hashes: hashes))
     }
     if chance(of: 6) { batch.forgotten = [Self.servers[number(0..<3)]] }
+    if chance(of: 4) {
+      let length = UInt64(number(0..<2))
+      batch.delivered.append(Delivered(server: Self.servers[number(0..<3)], file: Delivered.ended, length: length))
+    }
     for _ in 0..<number(0..<3) {
       let server = Self.servers[number(0..<3)]
       batch.delivered.append(Delivered(server: server, file: uuid(file()), length: UInt64(number(0..<999))))

@@ -89,6 +89,10 @@ struct HostStoreContents: Equatable {
   /// What inodes and paths of files lead to, and files by themselves (K1, K6).
   var found: HostAnswer
   var loaded: [StoredFile]
+  /// Of each server, three at a time: what it isn't noted to have of files that ended.
+  var lacked: [[StoredFile]] = []
+  var haveEnded: [Bool]
+  var former: [String]
 
   init(_ store: any HostJournalStore, leaves counts: [FileUUID: UInt64] = [:], servers: [String] = []) throws {
     identity = try store.identity()
@@ -106,6 +110,22 @@ struct HostStoreContents: Equatable {
     let inodes = files.map { NewInode(inode: $0.inode, path: $0.path, derived: $0.file) }
     found = try store.answer(.inodes(inodes), servers: servers)
     #expect(Set(found.files) == Set(loaded.filter(\.row.mayComeBack)))
+    haveEnded = try store.start(servers: servers).haveEnded
+    former = try store.start(servers: []).former
+    for server in servers {
+      var (after, rows): (FileUUID?, [StoredFile]) = (nil, [])
+      repeat {
+        let answer = try store.answer(.ended(after: after, server: server, examined: 3), servers: servers)
+        rows += answer.files
+        after = answer.last
+      } while after != nil
+      lacked.append(rows)
+      let expected = loaded.filter { file in
+        let noted = file.delivered[servers.firstIndex(of: server)!]
+        return file.row.closed != nil && file.row.gapFrom == nil && noted < file.row.length
+      }
+      #expect(rows == expected)
+    }
     for (server, held) in zip(servers, delivered) {
       for file in files { #expect(try store.delivered(to: server, of: file.file) == held[file.file]) }
     }

@@ -140,7 +140,7 @@ extension Node: NodeControl {
           name: server.name, address: section.address.description, connected: server.isConnected,
           lagBytes: server.lagBytes, lagEvents: server.lagEvents,
           lagSeconds: server.oldestUndelivered.map { seconds(now - $0) } ?? 0, lastError: server.lastError,
-          refusals: server.refusals))
+          refusals: server.refusals, lackingFiles: server.lackedEnded.count))
       for file in server.waiting where status.waiting.count < NodeStatus.listed {
         status.waiting.append(
           .init(server: server.name, file: file.file.text, path: file.path.escaped, reason: file.reason))
@@ -246,8 +246,9 @@ extension Node: NodeControl {
     }
     let journal: [SettleResult.Unsettled] = seen.journal.map {
       .init(
-        server: $0.server.map { host.machine.settings.servers[$0.value] }, file: nil, path: nil, noted: $0.noted,
-        durable: $0.durable, reason: $0.reason)
+        server: $0.server.map { host.machine.settings.servers[$0.value] }, file: nil,
+        path: $0.isElsewhere ? "files that ended" : nil, noted: $0.noted, durable: $0.durable, reason: $0.reason,
+        isElsewhere: $0.isElsewhere)
     }
     return files + journal
       + status.unfollowed.filter(\.why.isOwed).map {

@@ -80,10 +80,14 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     package var lagSeconds: Double
     @Null package var lastError: String?
     package var refusals: UInt64
+    /// Files that ended before the server was named, or that it lost, and of which it hasn't all: so many at least. Only its
+    /// peers can bring them.
+    package var lackingFiles = 0
     package init(
       name: String, address: String, connected: Bool, lagBytes: UInt64 = 0, lagEvents: UInt64 = 0,
-      lagSeconds: Double = 0, lastError: String? = nil, refusals: UInt64 = 0
+      lagSeconds: Double = 0, lastError: String? = nil, refusals: UInt64 = 0, lackingFiles: Int = 0
     ) {
+      self.lackingFiles = lackingFiles
       self.name = name
       self.address = address
       self.connected = connected
@@ -264,7 +268,13 @@ package struct SettleResult: Codable, Sendable, Hashable {
     package var noted: UInt64
     package var durable: UInt64
     @Null package var reason: String?
-    package init(server: String?, file: String?, path: String?, noted: UInt64, durable: UInt64, reason: String?) {
+    /// The host can't give it any more, but the server's peers may.
+    package var isElsewhere: Bool
+    package init(
+      server: String?, file: String?, path: String?, noted: UInt64, durable: UInt64, reason: String?,
+      isElsewhere: Bool = false
+    ) {
+      self.isElsewhere = isElsewhere
       self.server = server
       self.file = file
       self.path = path

@@ -7,7 +7,7 @@ package struct SettleVerdict: Sendable, Hashable {
   package var reasons: [String]
 
   package init(_ result: SettleResult, allowGaps: Bool) {
-    var reasons = result.unsettled.filter { !allowGaps || !result.isRefused($0) }.map(\.line)
+    var reasons = result.unsettled.filter { !allowGaps || !result.isRefused($0) && !$0.isElsewhere }.map(\.line)
     // What a full list leaves out may be anything.
     let isWhole = result.unsettled.count < HostStatus.mostListed
     let isReached = result.reached || allowGaps && isWhole && !result.unsettled.isEmpty && reasons.isEmpty
@@ -35,6 +35,9 @@ extension NodeStatus {
       !said.contains { $0.file == waiting.file && $0.server == waiting.server }
     }.map(\.line)
     if waitingCount > waiting.count { lines.append("\(waitingCount - waiting.count) files more wait alone") }
+    lines += servers.filter { server in
+      server.lackingFiles > 0 && !said.contains { $0.isElsewhere && $0.server == server.name }
+    }.map(\.lackingLine)
     lines += gaps.map(\.line)
     if gapCount > gaps.count { lines.append("\(gapCount - gaps.count) gaps more") }
     return lines
@@ -56,6 +59,12 @@ extension SettleResult.Unsettled {
     let amount = noted > durable ? "\(durable) of \(noted) durable" : "not durable"
     return (server.map { "\($0): " } ?? "") + "\(shown(what, limit: 300)): \(amount)"
       + (reason.map { " (\(shown($0, limit: 300)))" } ?? "")
+  }
+}
+
+extension NodeStatus.Server {
+  fileprivate var lackingLine: String {
+    "\(name): hasn't all of \(lackingFiles) or more files that ended before it was named, or that it lost"
   }
 }
 

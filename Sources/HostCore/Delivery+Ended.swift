@@ -1,0 +1,109 @@
+import JournalModel
+import JournalStore
+import WireProtocol
+
+// A file's end is journaled when every server has all of it, or a gap says what it lacks. So of a file that ended nothing is
+// owed, but to a server that was named later, or that lost what it had: it has to come there from the server's peers
+// (G4). The host asks such a server about the rows of all files that ended, a page at a time, and isn't settled until it
+// has them all. That is noted, and is over for good then (`Delivered.ended`).
+
+/// How far a server is known to have the files whose end is journaled.
+struct EndedFiles {
+  enum Phase {
+    case toRead
+    /// For this connection: what was read for an earlier one may be from before the server lost something.
+    case beingRead(ConnectionID)
+    /// The store couldn't be read.
+    case unread
+    case asked
+    case held
+  }
+  var phase = Phase.toRead
+  /// All pages so far end with this file; nil: none was read.
+  var position: FileUUID?
+  /// What of the page isn't known to be held, and the page's last file; nil: no page is behind it.
+  var page: [FileUUID: TreeHead] = [:]
+  var last: FileUUID?
+  /// The server has answered about the page.
+  var hasAnswered = false
+}
+
+extension Delivery {
+  var hasEndedFiles: Bool { if case .held = ended.phase { true } else { false } }
+
+  /// Files that ended of which the server said that it lacks something, nil while it is still asked.
+  var lackedEnded: [FileUUID]? {
+    guard case .asked = ended.phase, ended.hasAnswered else { return nil }
+    return ended.page.keys.sorted()
+  }
+
+  /// A connection opened. Where nothing is known to be held it begins anew: what was found to be is noted by then.
+  func beginEnded(hasLost: Bool) {
+    if hasLost || !hasEndedFiles { ended = EndedFiles() }
+  }
+
+  /// Not before the store has forgotten what the server lost.
+  func readEnded() -> (HostQuery, ConnectionID)? {
+    guard case .toRead = ended.phase, isOpen, !isForgetting, let connection else { return nil }
+    ended.phase = .beingRead(connection)
+    return (.ended(after: ended.position, server: name, examined: max(1, limits.resumePage)), connection)
+  }
+
+  func endedRead(_ answer: HostAnswer, on id: ConnectionID) {
+    guard case .beingRead(id) = ended.phase, connection == id else { return }
+    ended.phase = .asked
+    ended.hasAnswered = false
+    ended.last = answer.last
+    let heads = answer.files.map { ($0.row.file, TreeHead(length: $0.row.length, root: $0.row.root)) }
+    ended.page = Dictionary(heads, uniquingKeysWith: { first, _ in first })
+    ask(aboutNext: ended.page.keys.sorted())
+    turnEndedPage()
+  }
+
+  func endedUnreadable(on id: ConnectionID) {
+    if case .beingRead(id) = ended.phase { ended.phase = .unread }
+  }
+
+  /// What is to be asked about once more: its peers may have brought it.
+  func endedToAsk() -> [FileUUID] {
+    if case .unread = ended.phase { ended.phase = .toRead }
+    reviewEnded()
+    return ended.page.keys.sorted()
+  }
+
+  /// The server said what it holds of rows.
+  func endedAnswered(_ held: [HeldFile]) {
+    for file in held { for string in file.strings { endedHeld(file.file, string) } }
+    if rowsToAsk.isEmpty { ended.hasAnswered = true }
+    reviewEnded()
+  }
+
+  func endedHeld(_ file: FileUUID, _ held: TreeHead) {
+    guard ended.page[file] == held else { return }
+    ended.page[file] = nil
+    noteLast(Delivered(server: name, file: file, length: held.length))
+    turnEndedPage()
+  }
+
+  /// One that came into memory meanwhile: if it lives it is owed like any other.
+  private func reviewEnded() {
+    guard case .asked = ended.phase else { return }
+    for (uuid, head) in ended.page {
+      guard let file = files[uuid] else { continue }
+      if file.closed == nil || durable(file.id) >= head.length { ended.page[uuid] = nil }
+    }
+    turnEndedPage()
+  }
+
+  private func turnEndedPage() {
+    guard case .asked = ended.phase, ended.page.isEmpty else { return }
+    isDue = true
+    if let last = ended.last {
+      ended.position = last
+      ended.phase = .toRead
+    } else {
+      ended.phase = .held
+      noteEnded()
+    }
+  }
+}
