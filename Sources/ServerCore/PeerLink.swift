@@ -172,13 +172,18 @@ struct Lack {
   var attempts = 0
   /// In the queue of those that are looked at, or being read for it.
   var isQueued = false
+  /// Its rows are being read, and something of it was committed meanwhile.
+  var isBeingRead = false
+  var isReadAgain = false
   /// Nothing that is held promises its bytes yet: it is looked at when records about it are
   /// taken, and when they are committed.
   var awaitsRecords = false
   /// Something of what was asked for last came.
   var hasCome = false
-  /// Since when it comes from another peer, and how much was held then.
-  var elsewhere: (since: Instant, holding: UInt64)?
+  /// When it was asked for last.
+  var asked: Instant?
+  /// When another peer was found to be sending it.
+  var elsewhere: Elsewhere?
   /// How often it was taken from a peer that was slow: where all are, each is given more time.
   var takeovers: UInt64 = 0
 
@@ -188,6 +193,13 @@ struct Lack {
     case .reading, .comparing, .later, .waiting: false
     }
   }
+}
+
+/// How far what another peer sends had come, and all that came from that peer.
+struct Elsewhere {
+  var since: Instant
+  var received: UInt64
+  var ofLink: UInt64
 }
 
 /// Whether longer strings have what was announced.
@@ -238,6 +250,8 @@ struct PeerIntake {
   var channels: [UInt32: ConnectionID] = [:]
   var byJournal: [HostJournal: ConnectionID] = [:]
   var byHost: [HostName: ConnectionID] = [:]
+  /// Bytes of payload that came and were wanted.
+  var received: UInt64 = 0
   /// What the peer was told last, and when.
   var told = Noted(noted: 0, held: 0)
   var toldAt = Instant(nanoseconds: 0)

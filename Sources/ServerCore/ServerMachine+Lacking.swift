@@ -82,6 +82,8 @@ extension ServerMachine where H.Value == Digest {
 
   /// Something of it was committed, or announced.
   mutating func lookAgain(_ subject: ChangedSubject, on id: ConnectionID) {
+    // What is being read of it may be older.
+    if links[id]?.intake[subject]?.isBeingRead == true { links[id]?.intake.change(subject) { $0.isReadAgain = true } }
     switch links[id]?.intake[subject]?.state {
     case .later, .waiting:
       links[id]?.intake.change(subject) {
@@ -102,7 +104,7 @@ extension ServerMachine where H.Value == Digest {
     dueLinks.insert(id)
   }
 
-  private mutating func later(_ subject: ChangedSubject, at time: Instant, on id: ConnectionID) {
+  mutating func later(_ subject: ChangedSubject, at time: Instant, on id: ConnectionID) {
     links[id]?.intake.change(subject) { $0.state = .later(time) }
     links[id]?.intake.later.push(time, subject)
   }
@@ -143,7 +145,10 @@ extension ServerMachine where H.Value == Digest {
     guard !unknown.isEmpty else { return }
     links[id]?.intake.isReading = true
     for key in unknown {
-      links[id]?.intake.change(.file(key)) { if case .unchecked = $0.state { $0.state = .reading } }
+      links[id]?.intake.change(.file(key)) {
+        $0.isBeingRead = true
+        if case .unchecked = $0.state { $0.state = .reading }
+      }
     }
     read(.rows(unknown), for: .announced(id))
   }
@@ -156,10 +161,14 @@ extension ServerMachine where H.Value == Digest {
       let subject = ChangedSubject.file(file.key)
       // It may have come into memory, and have grown.
       let rows = stringIndex[file.key].map { all($0).map { strings[$0].row } }
-      guard links[id]?.intake[subject]?.isQueued == true else { continue }
+      guard let lack = links[id]?.intake[subject], lack.isQueued else { continue }
       links[id]?.intake.change(subject) {
-        $0.isQueued = false
+        ($0.isQueued, $0.isBeingRead, $0.isReadAgain) = (false, false, false)
         if case .reading = $0.state { $0.state = .unchecked }
+      }
+      if lack.isReadAgain, rows == nil {
+        enqueue(subject, on: id)
+        continue
       }
       judge(subject, rows: rows ?? [file.row].compactMap { $0 } + file.branches.map(\.row), on: id)
     }
@@ -332,272 +341,6 @@ extension ServerMachine where H.Value == Digest {
   }
 
   mutating func unreadableAnnounced(_ journal: HostJournal, on id: ConnectionID) { failed(.journal(journal), on: id) }
-
-  // MARK: Asking
-
-  private mutating func want(_ subject: ChangedSubject, _ head: TreeHead, held: [TreeHead], on id: ConnectionID) {
-    links[id]?.intake.change(subject) { $0.state = .waiting(head, held: held) }
-    links[id]?.intake.waiting.append(subject)
-    askForWaiting(id)
-  }
-
-  mutating func askForWaiting(_ id: ConnectionID) {
-    while links[id]?.intake.wanted ?? .max < limits.wantsAhead, let subject = links[id]?.intake.waiting.popFirst() {
-      guard case .waiting(let head, let held)? = links[id]?.intake[subject]?.state else { continue }
-      if comesElsewhere(subject, holding: held.map(\.length).max() ?? 0, on: id) {
-        later(subject, at: now + limits.peerPatience, on: id)
-        continue
-      }
-      switch channel(for: subject, on: id) {
-      case .open(let channel, let number): ask(for: subject, head, held: held, on: channel, number, id)
-      case .none: failed(subject, on: id)
-      case .later: return links[id]?.intake.waiting.prepend(subject) ?? ()
-      }
-    }
-  }
-
-  /// A file of which less came in that time is asked of another peer; and for a while no other waits for who was so slow.
-  private static var slowAfter: Interval { .seconds(5) }
-  private static var leastProgress: UInt64 { 65_536 }
-  private static var slowFor: Interval { .seconds(60) }
-
-  /// Whether another peer is sending it, and goes on doing so: each byte moves once. Who dribbles is passed over.
-  private mutating func comesElsewhere(_ subject: ChangedSubject, holding length: UInt64, on id: ConnectionID) -> Bool {
-    guard let other = supplier(of: subject), other != id, links[other] != nil else { return false }
-    if isSlow(other), !isSlow(id) {
-      cancel(subject, on: other)
-      return false
-    }
-    let lack = links[id]?.intake[subject]
-    let patience = Interval(nanoseconds: Self.slowAfter.nanoseconds << min(lack?.takeovers ?? 0, 7))
-    guard let known = lack?.elsewhere, now - known.since >= patience else {
-      if lack?.elsewhere == nil { links[id]?.intake.change(subject) { $0.elsewhere = (now, length) } }
-      return true
-    }
-    var least: UInt64 = 1
-    if case .file = subject { least = Self.leastProgress }
-    links[id]?.intake.change(subject) { $0.elsewhere = nil }
-    if length >= known.holding.saturatingAdding(least) { return true }
-    links[id]?.intake.change(subject) { $0.takeovers += 1 }
-    links[other]?.wasSlow = now
-    cancel(subject, on: other)
-    return false
-  }
-
-  private func isSlow(_ id: ConnectionID) -> Bool { links[id]?.wasSlow.map { now - $0 < Self.slowFor } ?? false }
-
-  private mutating func cancel(_ subject: ChangedSubject, on id: ConnectionID) {
-    guard case .wanted(let channel, _, _)? = links[id]?.intake[subject]?.state, case .file(let key) = subject else {
-      return failed(subject, on: id)
-    }
-    withdraw(key, from: channel)
-  }
-
-  /// The peer is told, so that it doesn't go on with what is dropped here.
-  mutating func withdraw(_ file: FileKey, from channel: ConnectionID) {
-    send(.refusal(Refusal(file: file.file, code: .busy, length: 0, text: "another one supplies it")), to: channel)
-  }
-
-  /// The link on which it was asked for, or on which the last bytes of what was asked for are still on their way.
-  private func supplier(of subject: ChangedSubject) -> ConnectionID? {
-    if let link = wantedOn[subject] { return link }
-    guard case .file(let key) = subject, let first = stringIndex[key] else { return nil }
-    for index in all(first) {
-      if let owner = strings[index].owner, let link = connections[owner]?.channel?.link { return link }
-    }
-    return nil
-  }
-
-  /// It isn't on its way any more: those that wait for that ask for it. One that failed there keeps its time.
-  mutating func release(_ subject: ChangedSubject, from id: ConnectionID) {
-    guard wantedOn[subject] == id else { return }
-    wantedOn[subject] = nil
-    for other in links.keys.sorted() where links[other]?.intake[subject]?.elsewhere != nil {
-      lookAgain(subject, on: other)
-    }
-  }
-
-  private mutating func ask(
-    for subject: ChangedSubject, _ head: TreeHead, held: [TreeHead], on channel: ConnectionID, _ number: UInt32,
-    _ id: ConnectionID
-  ) {
-    links[id]?.intake.noteWanted(on: channel, 1)
-    wantedOn[subject] = id
-    links[id]?.intake.change(subject) {
-      $0.elsewhere = nil
-      $0.hasCome = false
-    }
-    let having = held.count { $0.length >= head.length }
-    links[id]?.intake.change(subject) { $0.state = .wanted(channel, head, having: having) }
-    // From now on it is waited for.
-    connections[channel]?.heard = now
-    switch subject {
-    case .journal: send(.wantRecords(WantedRecords(channel: number, head: head)), to: id)
-    case .file(let key):
-      for index in stringIndex[key].map({ all($0) }) ?? [] { takeFromOtherChannel(index, channel) }
-      beginAnew(key.file, on: channel)
-      send(.wantBytes(WantedBytes(channel: number, file: key.file, head: head, held: held)), to: id)
-    }
-  }
-
-  private mutating func endWant(_ subject: ChangedSubject, on id: ConnectionID) {
-    guard case .wanted(let channel, _, _)? = links[id]?.intake[subject]?.state else { return }
-    links[id]?.intake.noteWanted(on: channel, -1)
-    let hasCome = links[id]?.intake[subject]?.hasCome ?? true
-    links[id]?.intake.change(subject) {
-      $0.state = .unchecked
-      $0.attempts = 0
-    }
-    release(subject, from: id)
-    // It came from its host, and may be yet to come from the peer.
-    if case .file(let key) = subject, !hasCome { withdraw(key, from: channel) }
-    dueLinks.insert(id)
-  }
-
-  /// It couldn't be had, or not be judged: again after a while. Where much is announced that can't be had it is given up
-  /// until the feed is told again from before it: what is behind it shall not wait for it.
-  private mutating func failed(_ subject: ChangedSubject, on id: ConnectionID) {
-    guard let lack = links[id]?.intake[subject] else { return }
-    if case .wanted(let channel, _, _) = lack.state { links[id]?.intake.noteWanted(on: channel, -1) }
-    release(subject, from: id)
-    dueLinks.insert(id)
-    if isGivenUp(subject, of: links[id]?.intake.count ?? 0) { return links[id]?.intake.giveUp(subject) ?? () }
-    links[id]?.intake.change(subject) { $0.attempts += 1 }
-    let delay = Interval(nanoseconds: limits.peerPatience.nanoseconds << UInt64(min(lack.attempts, 5)))
-    later(subject, at: now + delay, on: id)
-  }
-
-  /// Files before journals: without its journal's records no file can be had, so that each would fail in its turn.
-  private func isGivenUp(_ subject: ChangedSubject, of count: Int) -> Bool {
-    switch subject {
-    case .file: 2 * count > limits.announcementsAhead
-    case .journal: count >= limits.announcementsAhead
-    }
-  }
-
-  /// One side of a channel refuses what the other sends, or what it asks for.
-  mutating func unsupplied(_ refusal: Refusal, on id: ConnectionID) {
-    guard let link = connections[id]?.channel?.link, let facts = connections[id]?.session?.facts else { return }
-    guard let file = refusal.file else {
-      // Another channel may go on with another sequence.
-      return cut(id, .other, "its records can't be had: \(refusal.text)")
-    }
-    givenUp(FileKey(host: facts.host, file: file), on: id, link)
-  }
-
-  /// Nothing more of it is taken on this channel.
-  func isWanted(_ file: FileKey, on id: ConnectionID) -> Bool {
-    guard let link = connections[id]?.channel?.link, case .wanted(id, _, _)? = links[link]?.intake[.file(file)]?.state
-    else { return false }
-    return true
-  }
-
-  mutating func givenUp(_ file: FileKey, on id: ConnectionID, _ link: ConnectionID) {
-    if isWanted(file, on: id) { failed(.file(file), on: link) }
-  }
-
-  // MARK: Channels
-
-  private enum Channel {
-    case open(ConnectionID, UInt32)
-    case none
-    /// When others aren't used any more.
-    case later
-  }
-  private mutating func channel(for subject: ChangedSubject, on id: ConnectionID) -> Channel {
-    let known: ConnectionID?
-    switch subject {
-    case .journal(let journal): known = links[id]?.intake.byJournal[journal]
-    case .file(let key): known = links[id]?.intake.byHost[key.host]
-    }
-    if let known, let number = connections[known]?.channel?.number { return .open(known, number) }
-    guard let (journal, key) = journal(for: subject, on: id) else { return .none }
-    if links[id]?.intake.channels.count ?? 0 >= PeerLink.mostChannels {
-      let idle = links[id]?.intake.channels.values.filter { links[id]?.intake.wantedOn[$0] == nil }
-      let oldest = idle?.min { (connections[$0]?.heard ?? now, $0) < (connections[$1]?.heard ?? now, $1) }
-      guard let oldest else { return .later }
-      cut(oldest, .other, "others are needed")
-    }
-    guard let channel = openChannel(journal, key, on: id), let number = connections[channel]?.channel?.number else {
-      return .none
-    }
-    // Apart from each other: of two channels that bring records of one sequence the older one ends, and with it what of
-    // files is on its way.
-    switch subject {
-    case .journal: links[id]?.intake.byJournal[journal] = channel
-    case .file: links[id]?.intake.byHost[journal.host] = channel
-    }
-    return .open(channel, number)
-  }
-
-  private func journal(for subject: ChangedSubject, on id: ConnectionID) -> (HostJournal, Digest)? {
-    switch subject {
-    case .journal(let journal): return links[id]?.intake[subject]?.publicKey.map { (journal, $0) }
-    case .file(let key):
-      // What promises its bytes comes first.
-      guard let tally = tallyIndex[key.host], let journal = tallies[tally].journals.last,
-        let first = sequences(of: journal).first
-      else { return nil }
-      return (journal, journals[first].held.publicKey)
-    }
-  }
-
-  private mutating func openChannel(_ journal: HostJournal, _ key: Digest, on id: ConnectionID) -> ConnectionID? {
-    // A key under which nothing came proves nothing.
-    if sequences(of: journal).contains(where: { journals[$0].held.publicKey != key }) {
-      endUnfoundedChannels(of: journal, "the journal is supplied under another key")
-    }
-    guard let peer = connections[id]?.peer, verifier.objection(toKey: key) == nil,
-      sequences(of: journal).allSatisfy({ journals[$0].held.publicKey == key }),
-      let number = links[id]?.nextChannel()
-    else { return nil }
-    lastChannel += 1
-    let channel = ConnectionID.channel(lastChannel)
-    connections[channel] = Connection(peer: peer, heard: now, channel: (id, number))
-    links[id]?.intake.channels[number] = channel
-    send(.openChannel(ChannelOpening(channel: number, journal: journal, publicKey: key)), to: id)
-    let hello = Hello(oldest: 1, newest: 1, host: journal.host, journal: journal.journal, publicKey: key)
-    open(channel, hello, journal, tally: tally(of: journal.host))
-    return channel
-  }
-
-  /// The channel is gone: what was asked for on it is asked for again.
-  mutating func channelEnded(_ channel: (link: ConnectionID, number: UInt32), _ id: ConnectionID) {
-    guard let intake = links[channel.link]?.intake else { return }
-    links[channel.link]?.intake.channels[channel.number] = nil
-    for (journal, used) in intake.byJournal where used == id { links[channel.link]?.intake.byJournal[journal] = nil }
-    for (host, used) in intake.byHost where used == id { links[channel.link]?.intake.byHost[host] = nil }
-    for subject in intake.wanted(on: id) { failed(subject, on: channel.link) }
-    links[channel.link]?.intake.wantedOn[id] = nil
-    dueLinks.insert(channel.link)
-  }
-
-  /// Before which a feed isn't told again; while what was asked for is on its way.
-  private static var leastAge: Interval { .seconds(60) }
-  private static var leastAgeAsking: Interval { .seconds(600) }
-
-  /// With the heartbeats: who doesn't supply what was asked for, channels that nobody needs, and feeds of which something
-  /// was given up. Over a slow link a frame takes long: what comes on others meanwhile counts for a while.
-  mutating func reviewChannels() {
-    for id in links.keys.sorted() {
-      guard let intake = links[id]?.intake, let heard = connections[id]?.heard else { continue }
-      for channel in intake.channels.values.sorted() {
-        guard let since = connections[channel]?.heard, now - since >= limits.silence else { continue }
-        if intake.wantedOn[channel] == nil {
-          cut(channel, .silence, "nothing is lacking")
-        } else if now - heard >= limits.silence || now - since >= Interval(nanoseconds: 6 * limits.silence.nanoseconds)
-        {
-          cut(channel, .silence, "what was asked for didn't come")
-        }
-      }
-      guard intake.floor != nil, intake.last == intake.end, let age = links[id].map({ now - $0.began }) else {
-        continue
-      }
-      // What is lacking may wait for what was given up, as a file does for its journal's records.
-      let isDue = age >= (intake.wanted == 0 ? Self.leastAge : Self.leastAgeAsking)
-      if isDue { cut(id, .other, "announced again from what was given up") }
-    }
-  }
 
   // MARK: How far it is held
 

@@ -206,6 +206,7 @@ extension ServerMachine where H.Value == Digest {
       return
     }
     links[id]?.intake.change(.file(key)) { $0.hasCome = true }
+    links[id]?.intake.received += UInt64(max(0, header.length))
     receive(header, payload, on: channel)
   }
 

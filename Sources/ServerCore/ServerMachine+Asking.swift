@@ -1,0 +1,202 @@
+import JournalModel
+import JournalStore
+import WireProtocol
+
+// What is lacking is asked for, of one peer at a time (M3): each byte moves once. Who dribbles is passed over.
+
+extension ServerMachine where H.Value == Digest {
+  mutating func want(_ subject: ChangedSubject, _ head: TreeHead, held: [TreeHead], on id: ConnectionID) {
+    links[id]?.intake.change(subject) { $0.state = .waiting(head, held: held) }
+    links[id]?.intake.waiting.append(subject)
+    askForWaiting(id)
+  }
+
+  mutating func askForWaiting(_ id: ConnectionID) {
+    while links[id]?.intake.wanted ?? .max < limits.wantsAhead, let subject = links[id]?.intake.waiting.popFirst() {
+      guard case .waiting(let head, let held)? = links[id]?.intake[subject]?.state else { continue }
+      if comesElsewhere(subject, on: id) {
+        later(subject, at: now + limits.peerPatience, on: id)
+        continue
+      }
+      switch channel(for: subject, on: id) {
+      case .open(let channel, let number): ask(for: subject, head, held: held, on: channel, number, id)
+      case .none: failed(subject, on: id)
+      case .later: return links[id]?.intake.waiting.prepend(subject) ?? ()
+      }
+    }
+  }
+
+  /// Who brought less in that time is slow: of a file, or in all; and for a while no other waits for who was.
+  private static var slowAfter: Interval { .seconds(5) }
+  private static var leastProgress: UInt64 { 65_536 }
+  private static var slowFor: Interval { .seconds(60) }
+  /// What waits so long for its turn with one peer is asked of another.
+  private static var turnAfter: Interval { .seconds(60) }
+
+  /// Whether another peer is sending it, and goes on doing so: each byte moves once. Who dribbles is passed over; that
+  /// others come first there is no reason, as long as they come.
+  private mutating func comesElsewhere(_ subject: ChangedSubject, on id: ConnectionID) -> Bool {
+    guard let other = supplier(of: subject), other != id, links[other] != nil else { return false }
+    let hasBegun = links[other]?.intake[subject]?.hasCome ?? true
+    if isSlow(other), !isSlow(id), !hasBegun {
+      cancel(subject, on: other)
+      return false
+    }
+    let lack = links[id]?.intake[subject]
+    let now = Elsewhere(since: now, received: received(subject), ofLink: links[other]?.intake.received ?? 0)
+    let patience = Interval(nanoseconds: Self.slowAfter.nanoseconds << min(lack?.takeovers ?? 0, 7))
+    guard let before = lack?.elsewhere, now.since - before.since >= patience else {
+      if lack?.elsewhere == nil { links[id]?.intake.change(subject) { $0.elsewhere = now } }
+      return true
+    }
+    links[id]?.intake.change(subject) { $0.elsewhere = nil }
+    switch pace(subject, on: other, hasBegun: hasBegun, from: before, to: now) {
+    case .fair: return true
+    case .slow: links[other]?.wasSlow = self.now
+    case .waiting: break
+    }
+    links[id]?.intake.change(subject) { $0.takeovers += 1 }
+    cancel(subject, on: other)
+    return false
+  }
+
+  private enum Pace { case fair, slow, waiting }
+
+  /// How what is wanted of a link gets on. Its files come beside each other, one of each channel.
+  private func pace(
+    _ subject: ChangedSubject, on id: ConnectionID, hasBegun: Bool, from before: Elsewhere, to now: Elsewhere
+  ) -> Pace {
+    let gain = now.received.saturatingSubtracting(before.received)
+    guard case .file = subject else { return gain > 0 ? .fair : .slow }
+    let lack = links[id]?.intake[subject]
+    // The last of it is on its way to the disk here, or is asked for no more.
+    guard case .wanted(_, let head, _)? = lack?.state, now.received < head.length else { return .fair }
+    let ofLink = now.ofLink.saturatingSubtracting(before.ofLink)
+    if gain >= Self.leastProgress { return .fair }
+    if ofLink < Self.leastProgress { return .slow }
+    guard hasBegun else { return self.now - (lack?.asked ?? self.now) < Self.turnAfter ? .fair : .waiting }
+    let channels = UInt64(max(1, links[id]?.intake.wantedOn.count ?? 1))
+    return gain.saturatingMultiplied(by: 2 * channels) >= ofLink ? .fair : .slow
+  }
+
+  /// Bytes of a file that are here, records of a journal that are held.
+  private func received(_ subject: ChangedSubject) -> UInt64 {
+    switch subject {
+    case .journal(let journal): heads(of: journal).map(\.length).max() ?? 0
+    case .file(let key): stringIndex[key].map { all($0).map { strings[$0].received }.max() ?? 0 } ?? 0
+    }
+  }
+
+  private func isSlow(_ id: ConnectionID) -> Bool { links[id]?.wasSlow.map { now - $0 < Self.slowFor } ?? false }
+
+  private mutating func cancel(_ subject: ChangedSubject, on id: ConnectionID) {
+    guard case .wanted(let channel, _, _)? = links[id]?.intake[subject]?.state, case .file(let key) = subject else {
+      return failed(subject, on: id)
+    }
+    withdraw(key, from: channel)
+  }
+
+  /// The peer is told, so that it doesn't go on with what is dropped here.
+  mutating func withdraw(_ file: FileKey, from channel: ConnectionID) {
+    send(.refusal(Refusal(file: file.file, code: .busy, length: 0, text: "another one supplies it")), to: channel)
+  }
+
+  /// The link on which it was asked for, or on which the last bytes of what was asked for are still on their way.
+  private func supplier(of subject: ChangedSubject) -> ConnectionID? {
+    if let link = wantedOn[subject] { return link }
+    guard case .file(let key) = subject, let first = stringIndex[key] else { return nil }
+    for index in all(first) {
+      if let owner = strings[index].owner, let link = connections[owner]?.channel?.link { return link }
+    }
+    return nil
+  }
+
+  /// It isn't on its way any more: those that wait for that ask for it. One that failed there keeps its time.
+  mutating func release(_ subject: ChangedSubject, from id: ConnectionID) {
+    guard wantedOn[subject] == id else { return }
+    wantedOn[subject] = nil
+    for other in links.keys.sorted() where links[other]?.intake[subject]?.elsewhere != nil {
+      lookAgain(subject, on: other)
+    }
+  }
+
+  private mutating func ask(
+    for subject: ChangedSubject, _ head: TreeHead, held: [TreeHead], on channel: ConnectionID, _ number: UInt32,
+    _ id: ConnectionID
+  ) {
+    links[id]?.intake.noteWanted(on: channel, 1)
+    wantedOn[subject] = id
+    links[id]?.intake.change(subject) {
+      $0.elsewhere = nil
+      $0.hasCome = false
+      $0.asked = now
+    }
+    let having = held.count { $0.length >= head.length }
+    links[id]?.intake.change(subject) { $0.state = .wanted(channel, head, having: having) }
+    // From now on it is waited for.
+    connections[channel]?.heard = now
+    switch subject {
+    case .journal: send(.wantRecords(WantedRecords(channel: number, head: head)), to: id)
+    case .file(let key):
+      for index in stringIndex[key].map({ all($0) }) ?? [] { takeFromOtherChannel(index, channel) }
+      beginAnew(key.file, on: channel)
+      send(.wantBytes(WantedBytes(channel: number, file: key.file, head: head, held: held)), to: id)
+    }
+  }
+
+  mutating func endWant(_ subject: ChangedSubject, on id: ConnectionID) {
+    guard case .wanted(let channel, _, _)? = links[id]?.intake[subject]?.state else { return }
+    links[id]?.intake.noteWanted(on: channel, -1)
+    let hasCome = links[id]?.intake[subject]?.hasCome ?? true
+    links[id]?.intake.change(subject) {
+      $0.state = .unchecked
+      $0.attempts = 0
+    }
+    release(subject, from: id)
+    // It came from its host, and may be yet to come from the peer.
+    if case .file(let key) = subject, !hasCome { withdraw(key, from: channel) }
+    dueLinks.insert(id)
+  }
+
+  /// It couldn't be had, or not be judged: again after a while. Where much is announced that can't be had it is given up
+  /// until the feed is told again from before it: what is behind it shall not wait for it.
+  mutating func failed(_ subject: ChangedSubject, on id: ConnectionID) {
+    guard let lack = links[id]?.intake[subject] else { return }
+    if case .wanted(let channel, _, _) = lack.state { links[id]?.intake.noteWanted(on: channel, -1) }
+    release(subject, from: id)
+    dueLinks.insert(id)
+    if isGivenUp(subject, of: links[id]?.intake.count ?? 0) { return links[id]?.intake.giveUp(subject) ?? () }
+    links[id]?.intake.change(subject) { $0.attempts += 1 }
+    let delay = Interval(nanoseconds: limits.peerPatience.nanoseconds << UInt64(min(lack.attempts, 5)))
+    later(subject, at: now + delay, on: id)
+  }
+
+  /// Files before journals: without its journal's records no file can be had, so that each would fail in its turn.
+  private func isGivenUp(_ subject: ChangedSubject, of count: Int) -> Bool {
+    switch subject {
+    case .file: 2 * count > limits.announcementsAhead
+    case .journal: count >= limits.announcementsAhead
+    }
+  }
+
+  /// One side of a channel refuses what the other sends, or what it asks for.
+  mutating func unsupplied(_ refusal: Refusal, on id: ConnectionID) {
+    guard let link = connections[id]?.channel?.link, let facts = connections[id]?.session?.facts else { return }
+    guard let file = refusal.file else {
+      // Another channel may go on with another sequence.
+      return cut(id, .other, "its records can't be had: \(refusal.text)")
+    }
+    givenUp(FileKey(host: facts.host, file: file), on: id, link)
+  }
+
+  /// Nothing more of it is taken on this channel.
+  func isWanted(_ file: FileKey, on id: ConnectionID) -> Bool {
+    guard let link = connections[id]?.channel?.link, case .wanted(id, _, _)? = links[link]?.intake[.file(file)]?.state
+    else { return false }
+    return true
+  }
+
+  mutating func givenUp(_ file: FileKey, on id: ConnectionID, _ link: ConnectionID) {
+    if isWanted(file, on: id) { failed(.file(file), on: link) }
+  }
+}
