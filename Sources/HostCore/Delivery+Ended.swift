@@ -22,7 +22,7 @@ struct EndedFiles {
   /// All pages so far end with this file; nil: none was read.
   var position: FileUUID?
   /// What of the page isn't known to be held, and the page's last file; nil: no page is behind it.
-  var page: [FileUUID: TreeHead] = [:]
+  var page: [FileUUID: KnownFile] = [:]
   var last: FileUUID?
   /// The server has answered about the page.
   var hasAnswered = false
@@ -54,8 +54,7 @@ extension Delivery {
     ended.phase = .asked
     ended.hasAnswered = false
     ended.last = answer.last
-    let heads = answer.files.map { ($0.row.file, TreeHead(length: $0.row.length, root: $0.row.root)) }
-    ended.page = Dictionary(heads, uniquingKeysWith: { first, _ in first })
+    ended.page = Dictionary(answer.files.map { ($0.row.file, $0.row) }, uniquingKeysWith: { first, _ in first })
     ask(aboutNext: ended.page.keys.sorted())
     turnEndedPage()
   }
@@ -79,18 +78,18 @@ extension Delivery {
   }
 
   func endedHeld(_ file: FileUUID, _ held: TreeHead) {
-    guard ended.page[file] == held else { return }
+    guard let row = ended.page[file], row.isDelivered(by: held) else { return }
     ended.page[file] = nil
-    noteLast(Delivered(server: name, file: file, length: held.length))
+    noteLast(Delivered(server: name, file: file, length: row.deliverable))
     turnEndedPage()
   }
 
   /// One that came into memory meanwhile: if it lives it is owed like any other.
   private func reviewEnded() {
     guard case .asked = ended.phase else { return }
-    for (uuid, head) in ended.page {
+    for (uuid, row) in ended.page {
       guard let file = files[uuid] else { continue }
-      if file.closed == nil || durable(file.id) >= head.length { ended.page[uuid] = nil }
+      if file.closed == nil || durable(file.id) >= row.deliverable { ended.page[uuid] = nil }
     }
     turnEndedPage()
   }
@@ -105,5 +104,12 @@ extension Delivery {
       ended.phase = .held
       noteEnded()
     }
+  }
+}
+
+extension KnownFile {
+  /// Before a gap that begins within the file nothing is left to compare: only its root at the end is known.
+  fileprivate func isDelivered(by held: TreeHead) -> Bool {
+    deliverable < length ? held.length >= deliverable : held.length == length && held.root == root
   }
 }

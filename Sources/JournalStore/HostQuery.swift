@@ -7,7 +7,7 @@ package enum HostQuery: Hashable, Sendable {
   /// Files of which a server speaks, also those that won't come back: a gap of theirs may be struck out.
   case files([FileUUID])
   /// Of so many files behind `after`, in the order of the uuids, those whose end is journaled and of which the server isn't
-  /// noted to have all. What a gap says isn't among them.
+  /// noted to have all but for what is in a gap.
   case ended(after: FileUUID?, server: String, examined: Int)
 }
 
@@ -110,6 +110,8 @@ extension HostJournalStore {
 extension KnownFile {
   /// Nobody journaled its end: it is on the disk, or held open, or looked for.
   package var isLiving: Bool { closed == nil }
+  /// The bytes of it that aren't in a gap.
+  package var deliverable: UInt64 { min(length, gapFrom ?? length) }
   /// An inode that a scan finds may be this file. One whose last link and writer were seen to go can't come back, nor can
   /// content that another came after.
   package var mayComeBack: Bool { closed == nil || closed == .vanished }
@@ -150,8 +152,8 @@ extension HostSnapshot where Self: ~Copyable {
       let examined = try files(after: after, count: count)
       for file in examined {
         do throws(StoreError) {
-          guard let row = try self.file(file), row.closed != nil, row.gapFrom == nil else { continue }
-          if try delivered(to: server, of: file) ?? 0 < row.length { try tell(row) }
+          guard let row = try self.file(file), row.closed != nil else { continue }
+          if try delivered(to: server, of: file) ?? 0 < row.deliverable { try tell(row) }
         } catch {
           guard case .corrupt = error else { throw error }
         }

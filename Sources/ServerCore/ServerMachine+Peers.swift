@@ -217,7 +217,7 @@ extension ServerMachine where H.Value == Digest {
       case .extend(let base):
         guard let facts = connections[channel]?.session?.facts else { return }
         if isWanted(FileKey(host: facts.host, file: base.file), on: channel) { receive(frame, on: channel) }
-      case .refusal(let refusal): unsupplied(refusal, on: channel)
+      case .refusal(let refusal): refused(refusal, on: channel, of: id)
       default: violated(id, "a frame that this side of a channel doesn't take")
       }
     } else if links[id]?.supplies[number] != nil {
@@ -225,6 +225,15 @@ extension ServerMachine where H.Value == Digest {
     } else {
       charge(1, to: id)
     }
+  }
+
+  private mutating func refused(_ refusal: Refusal, on channel: ConnectionID, of id: ConnectionID) {
+    if let facts = connections[channel]?.session?.facts, let file = refusal.file,
+      !isWanted(FileKey(host: facts.host, file: file), on: channel), !charge(1, to: id)
+    {
+      return
+    }
+    unsupplied(refusal, on: channel)
   }
 
   private mutating func channelClosed(_ end: ChannelEnd, on id: ConnectionID) {

@@ -36,8 +36,14 @@ extension ServerMachine where H.Value == Digest {
 
   /// The other side doesn't want it any more, however often it asked.
   mutating func fileWithdrawn(_ uuid: FileUUID, on id: ConnectionID, _ channel: UInt32) {
+    let waiting = links[id]?.supplies[channel]?.wantedFiles.count ?? 0
     links[id]?.supplies[channel]?.wantedFiles.removeAll { $0.file == uuid }
-    guard let file = links[id]?.supplies[channel]?.file, file.wanted.file == uuid else { return }
+    guard let supply = links[id]?.supplies[channel] else { return }
+    guard let file = supply.file, file.wanted.file == uuid else {
+      // It may have gone by while the last of it was on its way.
+      if supply.wantedFiles.count == waiting { charge(1, to: id) }
+      return
+    }
     if case .sending = file.work, file.sending == nil { return endFile(on: id, channel) }
     work(.withdrawn, on: id, channel)
   }

@@ -941,6 +941,10 @@ class Flooding(Attacked):
         body += frame("wantRecords", struct.pack(">IQ", 80, 5) + NOTHING)
         self.attack(self.flood(body))
 
+    def test_P6_refusals_of_what_was_not_sent(self):
+        refusals = b"".join(on_channel(0, refusal(os.urandom(16))) for _ in range(500))
+        self.attack(self.flood(refusals, self.open))
+
     def test_P6_wants_for_what_is_not_held(self):
         def want(number):
             return frame("wantBytes", wanted_bytes(0, os.urandom(16), 1 + number, NOTHING))

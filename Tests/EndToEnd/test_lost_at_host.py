@@ -135,6 +135,7 @@ class LostAtHost(unittest.TestCase):
         self.assertEqual([server.answer()["settled"] for server in (self.a, self.b)], [False, False])
         self.assertEqual(self.b.settled(1).returncode, 3, "settled while its peer is away")
         self.meet()
+        self.assertEqual(self.host.settled(30).returncode, 0, "doesn't wait until the gaps are filled")
         self.expect_healed()
         self.expect_settled()
 

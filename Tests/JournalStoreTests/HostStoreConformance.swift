@@ -227,9 +227,11 @@ import Testing
     let test = try HostStoreUnderTest(backend)
     var gap = closed(knownFile(6), .vanished)
     gap.gapFrom = gap.length - 1
+    var unread = closed(knownFile(7), .truncated)
+    unread.gapFrom = unread.length
     let rows = [
       knownFile(1), closed(knownFile(2), .deleted), closed(knownFile(3), .vanished), closed(knownFile(4), .truncated),
-      closed(knownFile(5), .deleted), gap,
+      closed(knownFile(5), .deleted), gap, unread,
     ]
     func lacked(_ server: String, after: FileUUID? = nil, examined: Int) throws -> (files: [FileUUID], last: FileUUID?)
     {
@@ -243,15 +245,16 @@ import Testing
         $0.delivered = [
           Delivered(server: "a", file: uuid(3), length: rows[2].length),
           Delivered(server: "a", file: uuid(4), length: rows[3].length - 1),
+          Delivered(server: "a", file: uuid(6), length: gap.length - 1),
           Delivered(server: "b", file: Delivered.ended, length: 1),
         ]
       })
     try test.reopen()
-    #expect(try lacked("a", examined: 9) == ([uuid(2), uuid(4), uuid(5)], nil))
+    #expect(try lacked("a", examined: 9) == ([uuid(2), uuid(4), uuid(5), uuid(7)], nil))
     #expect(try lacked("a", examined: 4) == ([uuid(2), uuid(4)], uuid(4)))
     #expect(try lacked("a", after: uuid(4), examined: 2) == ([uuid(5)], uuid(6)))
-    #expect(try lacked("a", after: uuid(6), examined: 2) == ([], nil))
-    #expect(try lacked("b", examined: 9).files == [uuid(2), uuid(3), uuid(4), uuid(5)])
+    #expect(try lacked("a", after: uuid(6), examined: 2) == ([uuid(7)], nil))
+    #expect(try lacked("b", examined: 9).files == (2...7).map { uuid($0) })
     #expect(try test.store.start(servers: ["a", "b"]).haveEnded == [false, true])
     #expect(try test.store.start(servers: ["a", "b"]).former == [])
     #expect(try test.store.start(servers: ["a"]).former == ["b"])
