@@ -17,8 +17,19 @@ struct PeerServer {
   var dialing = Dialing.idle
   var attempts: UInt64 = 0
   var lastError: String?
+  /// What it isn't known to hold of this server's feed, up to this number, and since when; as while it is away, of which
+  /// nobody knows what it lacks.
+  private(set) var lag: (number: UInt64, since: Instant)?
 
   init(name: String) { self.name = name }
+
+  /// The peer holds this server's feed up to a number, of `last`.
+  mutating func noteLag(holding held: UInt64, of last: UInt64, at now: Instant) {
+    if let known = lag, held >= known.number { lag = nil }
+    if held < last, lag == nil { lag = (last, now) }
+  }
+
+  mutating func noteAway(_ last: UInt64, at now: Instant) { lag = lag ?? (last, now) }
 }
 
 /// A connection to a peer.

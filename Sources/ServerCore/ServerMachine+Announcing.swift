@@ -18,6 +18,11 @@ extension ServerMachine where H.Value == Digest {
     dueLinks.insert(id)
   }
 
+  mutating func noteLag(_ id: ConnectionID) {
+    guard let link = links[id], peers[link.peer].link == id else { return }
+    peers[link.peer].noteLag(holding: link.feed.held, of: link.feed.last, at: now)
+  }
+
   mutating func announceNext(_ id: ConnectionID) {
     guard let reader = links[id]?.feed, reader.isBehind, !reader.isReading else { return }
     let count = min(FrameBounds.announcements, reader.room(limits))
@@ -35,6 +40,7 @@ extension ServerMachine where H.Value == Digest {
     let life = answer.feed?.epochs.last?.life ?? UUIDBytes(high: 0, low: 0)
     let isNews = !answer.changes.isEmpty || links[id]?.feed.last != last
     links[id]?.feed.last = last
+    noteLag(id)
     var changes = behindTheirJournals(answer.changes, on: id)[...]
     for change in changes { links[id]?.feed.announced(change) }
     while isNews {

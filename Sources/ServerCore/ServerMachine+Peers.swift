@@ -135,7 +135,10 @@ extension ServerMachine where H.Value == Digest {
     }
     dueLinks.remove(id)
     let isInUse = peers[link.peer].link == id
-    if isInUse { peers[link.peer].link = nil }
+    if isInUse {
+      peers[link.peer].link = nil
+      peers[link.peer].noteAway(link.feed.last, at: now)
+    }
     if peers[link.peer].link == nil, isInUse || link.isDialed { stopped(link, reason) }
     if link.hasGreeted { out.append(.report(.peerDisconnected(peers[link.peer].name, reason))) }
   }
@@ -178,7 +181,8 @@ extension ServerMachine where H.Value == Digest {
   private mutating func take(_ noted: Noted, on id: ConnectionID) {
     guard let feed = links[id]?.feed else { return }
     if noted.noted <= feed.noted, noted.held <= feed.held, !charge(1, to: id) { return }
-    if links[id]?.feed.take(noted) == false { violated(id, "more is noted than was announced") }
+    if links[id]?.feed.take(noted) == false { return violated(id, "more is noted than was announced") }
+    noteLag(id)
   }
 
   mutating func takeFromPeer(_ header: PayloadHeader, _ payload: PayloadID, on id: ConnectionID) {

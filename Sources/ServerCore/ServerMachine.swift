@@ -163,7 +163,10 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       commitNumber = number
       self.feed = feed
       noteChanges()
-      for index in peers.indices { peers[index].cursor = cursors[peers[index].name] }
+      for index in peers.indices {
+        peers[index].cursor = cursors[peers[index].name]
+        peers[index].noteAway(feed.last, at: now)
+      }
       start(journals: journals, left: left, totals: totals, counterMatches: counterMatches)
     case .tick: break
     case .repaired(let key, let outcome): repaired(key, outcome)
@@ -294,7 +297,7 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
         name: peer.name, isConnected: link != nil, lastError: peer.lastError,
         lacking: UInt64(link?.intake.count ?? 0) + (link?.intake.floor == nil ? 0 : 1)
           + (link?.intake.walk == nil ? 0 : 1) + ahead,
-        lackingThere: link.map { $0.feed.last - min($0.feed.last, $0.feed.held) } ?? 0,
+        lackingThere: link.map { $0.feed.last - min($0.feed.last, $0.feed.held) } ?? 0, behindSince: peer.lag?.since,
         digest: link?.intake.holdings, differs: link.map { differs($0) } ?? false)
     }
   }

@@ -30,6 +30,8 @@ package struct ServerStatus: Hashable, Sendable {
     /// Changes of the peer's that this server doesn't hold all of, as far as it knows, and of this server's the peer.
     package var lacking: UInt64
     package var lackingThere: UInt64
+    /// Since when the peer lacks the oldest of the latter, as far as this process knows, or was last connected.
+    package var behindSince: Instant?
     /// That of all that the peer holds, as it said last (M2).
     package var digest: HoldingsDigest?
     /// Each holds all that the other had announced, and their digests differ.

@@ -40,11 +40,12 @@ class Peers(unittest.TestCase):
         expect_equal(self.fleet, "logs-a", "logs-b", "logs-c")
         c.stop()
         self.assertNotEqual(a.settled(1).returncode, 0, "settled while a peer is away")
+        self.assertEqual({peer["name"]: peer["lagSeconds"] > 0 for peer in a.status()["peers"]}, {"logs-b": False, "logs-c": True})
         start(c)
         for server in (a, b, c):
             self.assertEqual(server.settled(60).returncode, 0)
             for peer in server.status()["peers"]:
-                self.assertTrue(peer["connected"], peer)
+                self.assertEqual((peer["connected"], peer["lagSeconds"]), (True, 0), peer)
 
     def test_M3_a_server_that_is_replaced_empty_gets_all_from_its_peer_while_hosts_are_off(self):
         a, b = self.fleet.servers("logs-a", "logs-b")

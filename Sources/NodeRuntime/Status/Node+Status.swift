@@ -210,6 +210,7 @@ extension Node: NodeControl {
         name: peer.name, address: section.address.description, connected: peer.isConnected, lastError: peer.lastError)
       shown.lagEvents = peer.lackingThere
       shown.lackingEvents = peer.lacking
+      shown.lagSeconds = peer.behindSince.map { seconds(Clocks.now() - $0) } ?? 0
       shown.equal = peer.isConnected ? peer.isEqual : nil
       shown.digest = peer.digest?.root.hex
       status.peers.append(shown)

@@ -103,11 +103,12 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     package var name: String
     package var address: String
     package var connected: Bool
-    /// Always 0, as `lagSeconds` is: announcements count changes, whose bytes and age nobody sums yet.
+    /// Always 0: announcements count changes, whose bytes nobody sums yet.
     package var lagBytes: UInt64 = 0
     /// Changes of this server's that the peer doesn't hold, and of the peer's that aren't held here.
     package var lagEvents: UInt64 = 0
     package var lackingEvents: UInt64 = 0
+    /// Age of the oldest change that the peer doesn't hold, or how long it has been away; 0 when it holds all.
     package var lagSeconds: Double = 0
     @Null package var lastError: String?
     /// That of all that the peer holds (M2), as it said last; null until it did.

@@ -39,6 +39,7 @@ enum StatusMetrics {
     page.gauge("peer_connected", "1 when connected", each { $0.connected ? 1 : 0 })
     page.gauge("peer_equal", "1 when both hold the same", each { $0.equal == true ? 1 : 0 })
     page.gauge("peer_lag_events", "Changes held here and not there", each { Double($0.lagEvents) })
+    page.gauge("peer_lag_seconds", "Age of the oldest of them, or how long it is away", each(\.lagSeconds))
     page.gauge("peer_lacking_events", "Changes held there and not here", each { Double($0.lackingEvents) })
   }
 
