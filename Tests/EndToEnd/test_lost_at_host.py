@@ -77,10 +77,13 @@ class LostAtHost(unittest.TestCase):
             self.assertEqual(server.settled(10).returncode, 0)
 
     def expect_settled(self, limit=10):
-        """No gap is left, and the host says so without `--allow-gaps`."""
+        """No gap is left, the servers lack nothing, and the host says so without `--allow-gaps`."""
         wait_for(lambda: not self.gaps(), "the host has no gap any more", limit)
         done = self.host.settled(limit)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        for server in (self.a, self.b):
+            if server.is_running():
+                self.assertEqual([host["lackingExtents"] for host in server.answer()["hosts"]], [0])
 
     def expect_unsettled(self, *words):
         done = self.host.settled(1)
@@ -133,6 +136,7 @@ class LostAtHost(unittest.TestCase):
         self.assertIn((len(FIRST), WHOLE, len(FIRST)), rows)
         self.assertEqual({row["durable"] == row["length"] for row in self.fleet.files("logs-a")}, {True})
         self.assertEqual([server.answer()["settled"] for server in (self.a, self.b)], [False, False])
+        self.assertEqual([server.answer()["hosts"][0]["lackingExtents"] for server in (self.a, self.b)], [0, 2])
         self.assertEqual(self.b.settled(1).returncode, 3, "settled while its peer is away")
         self.meet()
         self.assertEqual(self.host.settled(30).returncode, 0, "doesn't wait until the gaps are filled")

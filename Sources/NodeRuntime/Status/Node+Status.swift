@@ -175,7 +175,7 @@ extension Node: NodeControl {
       let lastSeen = host.lastSeen.map { (wall - (now - $0)).rfc3339 }
       return .init(
         name: host.name.text, connected: host.connections > 0, lastSeen: lastSeen,
-        files: Int(clamping: host.totals.files), bytes: host.totals.bytes)
+        files: Int(clamping: host.totals.files), bytes: host.totals.bytes, lackingExtents: host.totals.promises)
     }
     status.branches = seen.hosts.filter { $0.totals.branches > 0 }.map {
       .init(host: $0.name.text, count: Int(clamping: $0.totals.branches))

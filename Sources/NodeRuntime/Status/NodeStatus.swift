@@ -158,7 +158,12 @@ package struct NodeStatus: Codable, Sendable, Hashable {
     @Null package var lastSeen: String?
     package var files: Int
     package var bytes: UInt64
-    package init(name: String, connected: Bool, lastSeen: String?, files: Int, bytes: UInt64) {
+    /// Ranges of bytes that records which are held here promise, and that aren't held (yet).
+    package var lackingExtents: UInt64
+    package init(
+      name: String, connected: Bool, lastSeen: String?, files: Int, bytes: UInt64, lackingExtents: UInt64 = 0
+    ) {
+      self.lackingExtents = lackingExtents
       self.name = name
       self.connected = connected
       self.lastSeen = lastSeen

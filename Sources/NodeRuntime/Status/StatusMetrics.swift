@@ -56,6 +56,9 @@ enum StatusMetrics {
       status.equivocations.map { (label("host", $0.host), Double($0.count)) })
     page.gauge("host_files", "Files held of the host", each { Double($0.files) })
     page.gauge("host_bytes", "Bytes held of the host", each { Double($0.bytes) })
+    page.gauge(
+      "host_lacking_extents", "Ranges of bytes that its records promise and that aren't held",
+      each { Double($0.lackingExtents) })
   }
 
   private static func label(_ name: String, _ value: String) -> String {

@@ -60,12 +60,12 @@ enum StatusPage {
     let branches = Dictionary(status.branches.map { ($0.host, $0.count) }, uniquingKeysWith: +)
     let equivocations = Dictionary(status.equivocations.map { ($0.host, $0.count) }, uniquingKeysWith: +)
     return table(
-      ["Host", "", "Last seen", "#Files", "#Bytes", "#Branches", "#Equivocations"],
+      ["Host", "", "Last seen", "#Files", "#Bytes", "#Extents lacking", "#Branches", "#Equivocations"],
       status.hosts.prefix(listed).map { host in
         [
           "<td>\(text(host.name))", "<td>\(host.connected ? "connected" : "away")",
           "<td>\(text(host.lastSeen ?? "not since the start"))", "<td class=n>\(host.files)",
-          "<td class=n>\(host.bytes)", "<td class=n>\(branches[host.name] ?? 0)",
+          "<td class=n>\(host.bytes)", "<td class=n>\(host.lackingExtents)", "<td class=n>\(branches[host.name] ?? 0)",
           "<td class=n>\(equivocations[host.name] ?? 0)",
         ]
       })

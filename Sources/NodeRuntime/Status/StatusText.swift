@@ -63,10 +63,11 @@ package struct StatusText {
 
   private static func hosts(_ status: NodeStatus) -> [String] {
     guard !status.hosts.isEmpty else { return [] }
-    var table = TextTable("HOST", "STATE", "LAST SEEN", ">FILES", ">BYTES")
+    var table = TextTable("HOST", "STATE", "LAST SEEN", ">FILES", ">BYTES", ">EXTENTS LACKING")
     for host in status.hosts {
       table.add(
-        host.name, host.connected ? "connected" : "away", host.lastSeen ?? "-", "\(host.files)", "\(host.bytes)")
+        host.name, host.connected ? "connected" : "away", host.lastSeen ?? "-", "\(host.files)", "\(host.bytes)",
+        "\(host.lackingExtents)")
     }
     return table.lines
   }
