@@ -66,8 +66,8 @@ package struct Exhaustive {
         fail("no end after \(Self.longest) choices", schedule(to: last.state))
       }
       report.states = origins.count
-      report.histories = first.setting.lives.nodes.count
-      report.inputs = first.setting.lives.steps
+      report.histories = first.setting.servers.reduce(0) { $0 + $1.lives.nodes.count }
+      report.inputs = first.setting.servers.reduce(0) { $0 + $1.lives.steps }
       progress(report)
     }
     report.isComplete = next.isEmpty && report.failure == nil

@@ -6,85 +6,87 @@ import WireProtocol
 extension ExhaustiveWorld {
   /// One thing that may happen next.
   enum Choice: Hashable {
-    case connect, deliver, noticeEnd
-    case answer(Int)
+    case connect, deliver
+    case noticeEnd(server: Int)
+    case answer(server: Int, lane: Int)
     case askAgain, tick
     case breakLink
-    case crashServer(Crash)
+    case crashServer(Int, ExhaustiveServer.Crash)
   }
 
   /// What happens without a fault, in any order; time passes when there is nothing else.
   var steps: [Choice] {
-    if scope.disk == .first, let lane = Self.fileLanes.first(where: { !lanes[$0].isEmpty }) {
-      return [.answer(lane)]
-    }
+    if scope.disk == .first, let choice = fileWork { return [choice] }
     var choices: [Choice] = []
-    if isServing, link == nil { choices.append(.connect) }
+    if servers[0].isServing, link == nil { choices.append(.connect) }
     if link?.toServer.isEmpty == false { choices.append(.deliver) }
-    if !ended.isEmpty { choices.append(.noticeEnd) }
-    choices += busyLanes.map { .answer($0) }
+    for index in servers.indices {
+      if !servers[index].ended.isEmpty { choices.append(.noticeEnd(server: index)) }
+      choices += servers[index].busyLanes.map { .answer(server: index, lane: $0) }
+    }
     if choices.isEmpty, host.refused.contains(true) { return [.askAgain] }
-    if choices.isEmpty, !isAtEnd, setting.lives.nodes[life].deadline != nil { return [.tick] }
+    if choices.isEmpty, !isAtEnd, deadline != nil { return [.tick] }
     return choices
   }
 
-  private var busyLanes: [Int] { lanes.indices.filter { !lanes[$0].isEmpty } }
+  private var fileWork: Choice? {
+    for index in servers.indices {
+      if let lane = servers[index].busyLanes.first(where: ExhaustiveServer.fileLanes.contains) {
+        return .answer(server: index, lane: lane)
+      }
+    }
+    return nil
+  }
+
+  private var deadline: Instant? { servers.compactMap(\.node.deadline).min() }
 
   /// Faults: what of each kind is left.
   var strokes: [Choice] {
     var choices: [Choice] = []
     if faults.breaks > 0, link != nil { choices.append(.breakLink) }
-    if faults.crashes > 0 { choices += crashes.map { .crashServer($0) } }
+    guard faults.crashes > 0 else { return choices }
+    for index in servers.indices { choices += servers[index].crashes.map { .crashServer(index, $0) } }
     return choices
   }
 
-  private var crashes: [Crash] {
-    var crashes: [Crash] = []
-    // What is only read leaves nothing behind.
-    for done in 0..<(UInt8(1) << UInt8(Self.readingLane)) {
-      let isPossible = lanes.indices.allSatisfy { done & 1 << $0 == 0 || !lanes[$0].isEmpty }
-      guard isPossible else { continue }
-      crashes.append(Crash(power: nil, done: done))
-      // Where all is synced the power takes nothing that the process doesn't.
-      if done & ~1 != 0 || !disk.isSynced {
-        crashes += [Crash(power: .nothing, done: done), Crash(power: .torn, done: done)]
-      }
-    }
-    return crashes
-  }
-
-  /// The host knows everything to be held, and the server has nothing left to do.
-  var isAtEnd: Bool {
-    let contents = store.contents
-    return host.isSettled(journal) && setting.lives.nodes[life].isAtRest && contents.ranges.isEmpty
-      && contents.promises.isEmpty
-  }
+  /// The host knows everything to be held, and no server has anything left to do.
+  var isAtEnd: Bool { host.isSettled(journal) && servers.allSatisfy(\.isAtRest) }
 
   mutating func take(_ choice: Choice) {
     switch choice {
     case .connect: connect()
     case .deliver: deliver()
-    case .noticeEnd: input(.closed(ended.removeFirst()))
-    case .answer(let lane): answer(lane)
+    case .noticeEnd(let index): servers[index].noticeEnd()
+    case .answer(let index, let lane): servers[index].answer(lane)
     case .askAgain:
       let sending = host.retry(journal)
       link?.toServer += sending
-    case .tick:
-      now = max(now, setting.lives.nodes[life].deadline ?? now)
-      input(.tick)
+    case .tick: tick()
     case .breakLink: breakLink()
-    case .crashServer(let crash): crashServer(crash)
+    case .crashServer(let index, let crash): crashServer(index, crash)
     }
-    judge()
+    carry()
+    for index in servers.indices { servers[index].judge() }
+  }
+
+  /// Asked where nothing is left to do.
+  mutating func judgeEnd() {
+    guard isAtEnd else { return complain("nothing can happen any more, and not everything is held") }
+    for index in servers.indices { servers[index].judgeEnd() }
+  }
+
+  /// The clock of each server stands still until it has something to do.
+  private mutating func tick() {
+    let time = deadline
+    for index in servers.indices where servers[index].node.deadline == time { servers[index].tick() }
   }
 
   /// Before `hello` a connection is nothing to the server: both are one step.
   private mutating func connect() {
-    nextConnection += 1
-    let id = ConnectionID(nextConnection)
+    let id = servers[0].newConnection()
     link = Link(id: id)
-    input(.accepted(id, Peer(names: [journal.host.text], address: "10.0.0.1")))
-    input(.received(id, journal.hello))
+    servers[0].input(.accepted(id, Peer(names: [journal.host.text], address: "10.0.0.1")))
+    servers[0].input(.received(id, journal.hello))
   }
 
   private mutating func deliver() {
@@ -94,16 +96,13 @@ extension ExhaustiveWorld {
       if scope.mutant == .acknowledgeRecordsOnReceipt, case .records(let records) = frame {
         send(.recordsDurable(records.checkpoint), on: id)
       }
-      input(.received(id, frame))
+      servers[0].input(.received(id, frame))
     case .payload(let header, let bytes):
-      nextPayload += 1
-      let payload = PayloadID(nextPayload)
-      held[payload] = bytes
       if scope.mutant == .acknowledgeOnReceipt {
         let root = journal.root(of: header.file, at: header.end)
         send(.payloadDurable([DurablePrefix(file: header.file, length: header.end, root: root)]), on: id)
       }
-      input(.receivedPayload(id, header, payload))
+      servers[0].receive(header, bytes, on: id)
     }
   }
 
@@ -112,27 +111,17 @@ extension ExhaustiveWorld {
   func text(_ choice: Choice) -> String {
     switch choice {
     case .connect: "the host connects"
-    case .deliver: "the server hears: \(link?.toServer.first.map { Self.text($0) } ?? "")"
-    case .noticeEnd: "the server hears that an old connection ended"
-    case .answer(let lane): "done and answered: \(lanes[lane].first.map { Self.name($0.operation) } ?? "")"
+    case .deliver: "\(name(0)) hears: \(link?.toServer.first.map { Self.text($0) } ?? "")"
+    case .noticeEnd(let index): "\(name(index)) hears that an old connection ended"
+    case .answer(let index, let lane): "\(name(index)): done and answered: \(servers[index].text(lane))"
     case .askAgain: "the host asks again for what was refused"
     case .tick: "time passes"
     case .breakLink: "THE LINK IS CUT, or the host crashes"
-    case .crashServer(let crash): text(crash)
+    case .crashServer(let index, let crash): servers[index].text(crash)
     }
   }
 
-  private func text(_ crash: Crash) -> String {
-    let done = lanes.indices.filter { crash.done & 1 << $0 != 0 }
-      .compactMap { lanes[$0].first.map { Self.name($0.operation) } }
-    let place = crash.power == .torn ? "during" : "after"
-    let when = done.isEmpty ? "" : " \(place) \(done.joined(separator: " and ")), before the answer"
-    return switch crash.power {
-    case nil: "THE SERVER IS KILLED\(when)"
-    case .nothing: "THE SERVER'S POWER IS CUT\(when): nothing survives that wasn't synced"
-    case .torn: "THE SERVER'S POWER IS CUT\(when): half survives of what wasn't synced, garbage behind"
-    }
-  }
+  private func name(_ server: Int) -> String { servers.count == 1 ? "the server" : "server \(server)" }
 
   private static func text(_ sent: ExhaustiveHost.Sent) -> String {
     switch sent {
@@ -140,16 +129,6 @@ extension ExhaustiveWorld {
       "records \(records.first) ..< \(records.first + UInt64(records.encoded.count))"
     case .frame(let frame): String("\(frame)".prefix { $0 != "(" })
     case .payload(let header, _): "payload \(header.offset) ..< \(header.end) of \(header.file.text)"
-    }
-  }
-
-  private static func name(_ operation: Operation) -> String {
-    switch operation {
-    case .commit(let batch):
-      "commit of \(batch.records.count) runs, \(batch.strings.count) rows, \(batch.log.count) payloads"
-    case .write(let key, _, let from, let upTo, let sync):
-      "write \(from) ..< \(upTo)\(sync ? ", synced," : "") of \(key.key.file.text)"
-    default: String("\(operation)".prefix { $0 != "(" })
     }
   }
 }
