@@ -10,6 +10,12 @@ package struct ExhaustiveScope: Sendable {
   /// it, whichever this is.
   package enum Disk: String, Sendable, CaseIterable { case first, one, free }
 
+  /// Servers, each one every other's peer; the host reaches the first one only. 1 ... 3.
+  package var servers = 1
+  /// Machines whose fields are equal are one, whatever they were told; between several servers always.
+  package var merges = false
+  package var areMerged: Bool { merges || servers > 1 }
+  var isDisturbed: Bool { crashes > 0 || breaks > 0 }
   /// Records of files, after the one that opens the journal: births of two files, then bytes of one, of the other.
   /// 1 ... 4.
   package var records = 3
@@ -37,7 +43,7 @@ package struct ExhaustiveScope: Sendable {
     .acknowledgeOnReceipt, .acknowledgeRecordsOnReceipt, .acknowledgeBeforeSync, .writeWithoutSync,
     .forgetServerCommit, .forgetPromises, .trimEarly, .announceLate, .olderRow, .partialLoad, .countTwice, .skipRepair,
     .forgetLog,
-    .skipDirectorySync,
+    .skipDirectorySync, .cursorAhead, .noteAhead, .announceEarly, .loseSupply,
   ]
 
   /// Small enough for every boundary to be within a few bytes.

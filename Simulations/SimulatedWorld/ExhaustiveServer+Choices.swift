@@ -25,17 +25,17 @@ extension ExhaustiveServer {
 
   // MARK: Words for a schedule
 
-  func text(_ lane: Int) -> String { lanes[lane].first.map { Self.name($0.operation) } ?? "" }
+  func text(_ lane: Int) -> String { lanes[lane].first.map { Self.name($0) } ?? "" }
 
-  func text(_ crash: Crash) -> String {
+  func text(_ crash: Crash, _ name: String) -> String {
     let done = lanes.indices.filter { crash.done & 1 << $0 != 0 }
       .map { text($0) }
     let place = crash.power == .torn ? "during" : "after"
     let when = done.isEmpty ? "" : " \(place) \(done.joined(separator: " and ")), before the answer"
     return switch crash.power {
-    case nil: "THE SERVER IS KILLED\(when)"
-    case .nothing: "THE SERVER'S POWER IS CUT\(when): nothing survives that wasn't synced"
-    case .torn: "THE SERVER'S POWER IS CUT\(when): half survives of what wasn't synced, garbage behind"
+    case nil: "\(name) IS KILLED\(when)"
+    case .nothing: "THE POWER OF \(name) IS CUT\(when): nothing survives that wasn't synced"
+    case .torn: "THE POWER OF \(name) IS CUT\(when): half survives of what wasn't synced, garbage behind"
     }
   }
 

@@ -100,6 +100,13 @@ extension ExhaustiveServer {
     judgeTotals()
   }
 
+  /// Each byte comes to each server once; where connections end or servers crash, what was on its way comes again.
+  mutating func judgeSupplied(isFromHost: Bool) {
+    guard !scope.isDisturbed, !setting.peers.isEmpty else { return }
+    let lengths = isFromHost ? supplied.map { _ in 0 } : journal.files.map(\.bytes.count)
+    if supplied != lengths { complain("at the end: peers sent \(supplied) bytes of the files, and not \(lengths)") }
+  }
+
   /// K3: counted once, and known to the machine.
   private mutating func judgeTotals() {
     let counted = (try? InMemoryServerStore<SimulatedTree>(state: store.state).recount()) ?? [:]

@@ -13,21 +13,28 @@ struct ExhaustiveServer {
     let scope: ExhaustiveScope
     let limits: Limits
     let journal: ExhaustiveJournal
+    let name: String
+    /// All other servers.
+    let peers: [String]
     let lives: ServerLives
     /// What the commit that a machine asked for makes of a store.
     var commits: [CommitKey: (store: ExhaustiveStore, answer: ServerInput)] = [:]
 
     struct CommitKey: Hashable {
       var store: Digest128
-      var life: Int
+      var batch: Digest128
     }
 
-    init(_ scope: ExhaustiveScope, _ journal: ExhaustiveJournal, name: String) {
+    init(_ scope: ExhaustiveScope, _ journal: ExhaustiveJournal, name: String, peers: [String]) {
       self.scope = scope
       self.journal = journal
+      self.name = name
+      self.peers = peers
       limits = scope.limits
       let wall = WallTime(nanoseconds: 1_800_000_000_000_000_000)
-      lives = ServerLives(settings: ServerSettings(name: name, limits: limits, totalCredit: 1 << 20), wall: wall)
+      lives = ServerLives(
+        settings: ServerSettings(name: name, limits: limits, totalCredit: 1 << 20, peers: peers), wall: wall,
+        merges: scope.areMerged)
     }
   }
 
@@ -44,15 +51,16 @@ struct ExhaustiveServer {
     case free(StringKey, below: UInt64)
     case forget(StringKey)
     case load(ReadID, StoreQuery)
-  }
-  struct Job {
-    var operation: Operation
-    /// The machine that asked for it.
-    var life: Int
+    case computeRoot(RootID, StringKey, BytePath, length: UInt64)
+    case supply(ConnectionID, channel: UInt32, StringKey, BytePath, PayloadHeader)
   }
   /// What others are to hear, and hear once its effects are performed.
   enum Said {
     case frame(ConnectionID, Frame)
+    case payload(ConnectionID, PayloadHeader, [UInt8])
+    case dial(Int)
+    case awaitTaken(ConnectionID)
+    case cursor(PeerCursor)
     case close(ConnectionID, RefusalCode, String)
   }
   struct Crash: Hashable {
@@ -78,11 +86,12 @@ struct ExhaustiveServer {
   var node: ServerLives.Node { setting.lives.nodes[life] }
   var now = Instant(nanoseconds: 0)
   var isServing = false
-  /// The store's commits, the background sync, the two files, and what is read in the store.
-  var lanes: [[Job]] = Self.idle
-  private static var idle: [[Job]] { [[], [], [], [], []] }
+  /// The store's commits, the background sync, the two files, what is read in the store, and what is read for peers.
+  var lanes: [[Operation]] = Self.idle
+  private static var idle: [[Operation]] { [[], [], [], [], [], []] }
   static var fileLanes: Range<Int> { 2..<4 }
   static var readingLane: Int { 4 }
+  private static var peerLane: Int { 5 }
   var queues: [StringKey: ReceiveQueue<SimulatedTree>] = [:]
   var held: [PayloadID: [UInt8]] = [:]
   var nextPayload: UInt64 = 0
@@ -93,6 +102,8 @@ struct ExhaustiveServer {
   /// Connections of whose end it hasn't heard, and which it hasn't ended.
   var ended: [ConnectionID] = []
   var said: [Said] = []
+  /// Bytes of each file that peers sent it.
+  var supplied: [Int]
 
   var stated: Stated
   /// What an oracle has against it.
@@ -100,16 +111,19 @@ struct ExhaustiveServer {
 
   init(_ setting: Setting) throws(StoreError) {
     self.setting = setting
-    store = try ExhaustiveStore(InMemoryServerStore<SimulatedTree>.State(), leafSize: setting.limits.leafSize)
+    store = try ExhaustiveStore(
+      InMemoryServerStore<SimulatedTree>.State(), leafSize: setting.limits.leafSize, peers: setting.peers)
     mutations = ServerMutations(setting.scope.mutant)
     stated = Stated(lengths: setting.journal.files.map { _ in 0 })
+    supplied = setting.journal.files.map { _ in 0 }
     start()
   }
 
   mutating func complain(_ text: String) { complaint = complaint ?? text }
 
   /// The life stands for the machine, its clock and all that it ever said and asked for, in order; so that how much is
-  /// left of that says what is left of it and of what has been received.
+  /// left of that says what is left of it and of what has been received. Where machines are told apart by their fields,
+  /// it stands for these only.
   struct State: Hashable {
     var life: Int
     var store: Digest128
@@ -117,9 +131,29 @@ struct ExhaustiveServer {
     var left: [Int]
     var ended: [ConnectionID]
     var stated: Stated
+    var process: Process?
+  }
+  struct Process: Hashable {
+    var now: Instant
+    var isServing: Bool
+    var lanes: [[Operation]]
+    var queues: Digest128
+    var held: [PayloadID: [UInt8]]
+    var nextPayload: UInt64
+    var nextConnection: UInt64
+    var mutations: Digest128
+    var supplied: [Int]
   }
   var state: State {
-    State(life: life, store: store.digest, disk: disk, left: lanes.map(\.count), ended: ended, stated: stated)
+    State(
+      life: life, store: store.digest, disk: disk, left: lanes.map(\.count), ended: ended, stated: stated,
+      process: scope.areMerged ? process : nil)
+  }
+  private var process: Process {
+    Process(
+      now: now, isServing: isServing, lanes: lanes, queues: Reflection.digest(queues), held: held,
+      nextPayload: nextPayload, nextConnection: nextConnection, mutations: Reflection.digest(mutations),
+      supplied: supplied)
   }
 
   // MARK: Lives
@@ -127,10 +161,13 @@ struct ExhaustiveServer {
   private mutating func start() {
     let contents = store.contents
     let stored = InMemoryServerStore<SimulatedTree>(state: store.state)
+    var cursors: [String: FeedCursor] = [:]
+    for (peer, cursor) in zip(setting.peers, contents.told?.cursors ?? []) { cursors[peer] = cursor }
     input(
       .started(
         journals: contents.journals, left: (try? stored.leftUnfinished(promises: scope.limits.promiseWindow)) ?? [],
-        totals: mutations.totals(contents.totals), counterMatches: true, number: 0),
+        totals: mutations.totals(contents.totals), counterMatches: true, number: 0,
+        feed: contents.told?.feed ?? Feed(), cursors: cursors),
       isFirst: true)
   }
 
@@ -145,7 +182,7 @@ struct ExhaustiveServer {
     (life, now, isServing) = (0, Instant(nanoseconds: 0), false)
     (lanes, queues, held) = (Self.idle, [:], [:])
     (nextPayload, nextConnection) = (0, 0)
-    ended = []
+    (ended, said) = ([], [])
     mutations = ServerMutations(scope.mutant)
     start()
   }
@@ -167,8 +204,9 @@ struct ExhaustiveServer {
   // MARK: The machine
 
   mutating func input(_ input: ServerInput, isFirst: Bool = false) {
-    life = setting.lives.node(after: isFirst ? nil : life, input, at: now)
-    for effect in node.effects { take(effect) }
+    let answer = setting.lives.answer(after: isFirst ? nil : life, input, at: now)
+    life = answer.node
+    for effect in answer.effects { take(effect) }
   }
 
   mutating func tick() {
@@ -180,7 +218,7 @@ struct ExhaustiveServer {
     switch effect {
     case .repair(let row, let leftover): enqueue(.repair(row, leftover: leftover), about: row.key)
     case .serve: isServing = true
-    case .send(let id, let frame): said.append(.frame(id, frame))
+    case .send(let id, let frame): said.append(.frame(id, mutations.frame(frame)))
     case .close(let id, let code, let text):
       said.append(.close(id, code, text))
       // What is said of it from now on means nothing to a machine that doesn't know it any more.
@@ -204,7 +242,13 @@ struct ExhaustiveServer {
     case .load(let id, let query): enqueue(.load(id, query), in: Self.readingLane)
     case .forget(let key): enqueue(.forget(key), about: key)
     case .probe: complain("a host that says the same to all is compared beside what is held")
-    case .dial, .computeRoot, .supply, .awaitTaken, .settled: complain("a server without peers speaks to one")
+    case .dial(let peer): said.append(.dial(peer))
+    case .awaitTaken(let id): said.append(.awaitTaken(id))
+    case .computeRoot(let id, let key, let segment, let length):
+      enqueue(.computeRoot(id, key, segment.path, length: length), in: Self.peerLane)
+    case .supply(let id, let channel, let key, let segment, let header):
+      enqueue(.supply(id, channel: channel, key, segment.path, header), in: Self.peerLane)
+    case .settled: complain("nobody asked what is settled")
     case .pause, .resume: complain("a turn of records ends in so small a world")
     case .halt(let reason): complain("the server halts: \(reason)")
     case .link, .report: break
@@ -230,14 +274,14 @@ struct ExhaustiveServer {
   }
 
   private mutating func enqueue(_ operation: Operation, in lane: Int) {
-    lanes[lane].append(Job(operation: operation, life: life))
+    lanes[lane].append(operation)
     performUnanswered(lane)
   }
 
   /// What isn't answered takes no time, but waits behind what does.
   private mutating func performUnanswered(_ lane: Int) {
     while let first = lanes[lane].first {
-      switch first.operation {
+      switch first {
       case .admit(let payload, let key, let offset, let dropping):
         let bytes = held.removeValue(forKey: payload) ?? []
         queue(of: key) { $0.admit(bytes, offset: offset, dropping: dropping) }
@@ -267,9 +311,8 @@ struct ExhaustiveServer {
 
   @discardableResult
   private mutating func perform(_ lane: Int) -> ServerInput? {
-    guard let job = lanes[lane].first else { return nil }
-    if case .commit(let batch) = job.operation { return perform(batch, of: job.life) }
-    return perform(job.operation)
+    guard let operation = lanes[lane].first else { return nil }
+    return perform(operation)
   }
 
   private mutating func perform(_ operation: Operation) -> ServerInput? {
@@ -295,12 +338,51 @@ struct ExhaustiveServer {
       return .synced(targets.map { ServerInput.SyncedLength(key: $0.key, length: $0.length) }, .done)
     case .load(let id, let query):
       do throws(StoreError) {
-        var answer = mutations.answer(try store.state.answer(query, hasher: SimulatedTree.self))
+        var answer = mutations.answer(try read(query).answer(query, hasher: SimulatedTree.self))
         // Commits aren't numbered here: two states that differ in nothing else are one.
         answer.number = 0
         return .loaded(id, answer)
       } catch { return .unreadable(id, error) }
-    case .commit, .admit, .discard, .free, .forget: return nil
+    case .computeRoot(let id, let key, let path, let length):
+      return .rootComputed(id, root(of: key, path, length))
+    case .supply(let id, let channel, let key, let path, let header):
+      let bytes = readable(key, path, from: header.offset, header.length)
+      if let bytes, scope.mutant != .loseSupply {
+        said.append(.frame(id, .channel(channel)))
+        said.append(.payload(id, header, bytes))
+      }
+      return .supplied(id, channel: channel, end: header.end, isSent: bytes != nil)
+    case .commit(let batch): return perform(batch)
+    case .admit, .discard, .free, .forget: return nil
+    }
+  }
+
+  /// As the store is now.
+  private func read(_ query: StoreQuery) -> InMemoryServerStore<SimulatedTree>.State {
+    guard scope.mutant == .announceEarly, case .changes = query, case .commit(let batch)? = lanes[0].first else {
+      return store.state
+    }
+    let ahead = stored
+    return (try? ahead.commit(batch)) == nil ? store.state : ahead.snapshot()
+  }
+
+  private func root(of key: StringKey, _ path: BytePath, _ length: UInt64) -> Digest? {
+    let size = UInt64(setting.limits.leafSize)
+    let start = length / size * size
+    guard let leaves = try? stored.leaves(of: key, count: length / size),
+      let open = start == length ? [] : readable(key, path, from: start, Int(length - start))
+    else { return nil }
+    var tree = FileTree<SimulatedTree>(leafSize: setting.limits.leafSize, leaves: leaves)
+    tree.append(open.span.bytes)
+    return tree.root
+  }
+
+  /// Committed bytes, from memory, from the log or from the plain file.
+  private func readable(_ key: StringKey, _ path: BytePath, from offset: UInt64, _ count: Int) -> [UInt8]? {
+    try? (queues[key]?.queue ?? ByteQueue()).bytes(offset: offset, count: count) { offset, count in
+      try StoredBytes.read(offset..<(offset + UInt64(count)), log: store.log(of: key)) {
+        bytes(of: path, from: $0, $1) ?? []
+      }
     }
   }
 
@@ -345,8 +427,9 @@ struct ExhaustiveServer {
     return Array(file.cache[Int(offset)..<(Int(offset) + count)])
   }
 
-  private mutating func perform(_ batch: ServerBatch, of life: Int) -> ServerInput {
-    let key = Setting.CommitKey(store: store.digest, life: life)
+  private mutating func perform(_ batch: ServerBatch) -> ServerInput {
+    for cursor in batch.cursors { said.append(.cursor(cursor)) }
+    let key = Setting.CommitKey(store: store.digest, batch: Digest128(batch))
     if let known = setting.commits[key] {
       store = known.store
       return known.answer
@@ -354,6 +437,13 @@ struct ExhaustiveServer {
     let answer = commit(batch)
     setting.commits[key] = (store, answer)
     return answer
+  }
+
+  private var stored: InMemoryServerStore<SimulatedTree> {
+    let stored = InMemoryServerStore<SimulatedTree>(state: store.state)
+    // Its store is never put back: one life is enough.
+    if !setting.peers.isEmpty { stored.begin(UUIDBytes(high: 1, low: 1)) }
+    return stored
   }
 
   private mutating func commit(_ commit: ServerBatch) -> ServerInput {
@@ -364,10 +454,10 @@ struct ExhaustiveServer {
       batch.log = []
     }
     guard scope.mutant != .forgetServerCommit else { return .committed(nil) }
-    let stored = InMemoryServerStore<SimulatedTree>(state: store.state)
+    let stored = stored
     do throws(StoreError) {
       let totals = try stored.commit(batch)
-      store = try ExhaustiveStore(stored.snapshot(), leafSize: setting.limits.leafSize)
+      store = try ExhaustiveStore(stored.snapshot(), leafSize: setting.limits.leafSize, peers: setting.peers)
       return .committed(nil, totals)
     } catch {
       complain("the store: \(error)")

@@ -3,8 +3,8 @@ import JournalStore
 import ServerCore
 import WireProtocol
 
-/// A world so small that everything which can happen in it can be tried: one host, one server, two files. A value, but
-/// for the machines.
+/// A world so small that everything which can happen in it can be tried: one host, one to three servers, two files. A
+/// value, but for the machines.
 ///
 /// Time stands still while anything can be done.
 struct ExhaustiveWorld {
@@ -18,7 +18,10 @@ struct ExhaustiveWorld {
       guard let journal = ExhaustiveJournal(scope) else { return nil }
       self.scope = scope
       self.journal = journal
-      servers = [ExhaustiveServer.Setting(scope, journal, name: "logs0")]
+      let names = (0..<scope.servers).map { "logs\($0)" }
+      servers = names.map { name in
+        ExhaustiveServer.Setting(scope, journal, name: name, peers: names.filter { $0 != name })
+      }
     }
   }
 
@@ -39,6 +42,8 @@ struct ExhaustiveWorld {
   /// The host's, to the first server.
   var link: Link?
   var host: ExhaustiveHost
+  /// Between servers, one for each two of them that are connected.
+  var peerLinks: [ExhaustivePeerLink] = []
   var faults: Faults
   /// What an oracle has against what the servers do together.
   private var ownComplaint: String?
@@ -62,20 +67,25 @@ struct ExhaustiveWorld {
       var link: ConnectionID?
       var toServer: [ExhaustiveHost.Sent]
       var host: ExhaustiveHost
+      var peerLinks: [ExhaustivePeerLink]
       var faults: Faults
     }
     return Digest128(
       State(
-        servers: servers.map(\.state), link: link?.id, toServer: link?.toServer ?? [], host: host, faults: faults))
+        servers: servers.map(\.state), link: link?.id, toServer: link?.toServer ?? [], host: host,
+        peerLinks: peerLinks, faults: faults))
   }
 
   // MARK: Faults
 
   mutating func crashServer(_ index: Int, _ crash: ExhaustiveServer.Crash) {
     faults.crashes -= 1
-    link = nil
-    host = ExhaustiveHost(journal)
+    if index == 0 {
+      link = nil
+      host = ExhaustiveHost(journal)
+    }
     servers[index].crash(crash)
+    endPeerLinks(of: index)
   }
 
   /// What was on its way is lost; the host knows at once, the server whenever it hears.
@@ -92,17 +102,22 @@ struct ExhaustiveWorld {
   mutating func carry() {
     while let index = servers.firstIndex(where: { !$0.said.isEmpty }) {
       switch servers[index].said.removeFirst() {
-      case .frame(let id, let frame): send(frame, on: id)
+      case .frame(let id, let frame):
+        if index == 0, link?.id == id { sendToHost(frame) } else { send(.frame(frame), from: index, on: id) }
+      case .payload(let id, let header, let bytes): send(.payload(header, bytes), from: index, on: id)
+      case .dial(let peer): dial(peer, from: index)
+      case .awaitTaken(let id): if end(of: index, id) != nil { servers[index].input(.taken(id)) }
+      case .cursor(let cursor): judge(cursor, of: index)
       case .close(let id, let code, let text):
-        if link?.id == id { complain("an honest host is cut off: \(code), \(text)") }
+        if index == 0, link?.id == id { complain("an honest host is cut off: \(code), \(text)") }
+        close(id, code, text, by: index)
       }
     }
   }
 
   /// The host hears at once: all that it does about it is to send, and whether a frame is late on its way to the host or
   /// what follows from it on its way back is all the same to the server.
-  mutating func send(_ frame: Frame, on id: ConnectionID) {
-    guard link?.id == id else { return }
+  mutating func sendToHost(_ frame: Frame) {
     servers[0].judge(frame)
     var sending: [ExhaustiveHost.Sent] = []
     if let wrong = host.receive(frame, journal, sending: &sending) { complain(wrong) }

@@ -2,10 +2,11 @@ import ArgumentParser
 import Foundation
 import SimulatedWorld
 
-/// Everything that can happen in a world of one host, one server and two files.
+/// Everything that can happen in a world of one host, one to three servers and two files.
 struct ExhaustiveSearch: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "exhaustive", abstract: "Tries every interleaving of a small world, and every fault at every place.")
+  @Option(help: "Servers, each one every other's peer; the host reaches the first one only: 1 to 3.") var servers = 1
   @Option(help: "Records of files, after the one that opens the journal: 1 to 4.") var records = 3
   @Option(help: "How payload goes: log or bulk; both when not said.") var way: String?
   @Option(help: "Frames that a file's bytes come in: 1 to 3.") var frames = 1
@@ -17,11 +18,12 @@ struct ExhaustiveSearch: ParsableCommand {
   @Option(help: "Files that the server keeps in memory: 0 to 2.") var resident = 0
   @Option(help: "Under a planted bug, which is to be found.") var mutant: String?
   @Option(help: "Give up after so many states.") var states = 20_000_000
+  @Flag(help: "Take machines for one that differ in no field; several servers always are.") var merge = false
   @Flag(help: "Print a line for each depth.") var progress = false
 
   func validate() throws {
-    guard (1...4).contains(records), (1...4).contains(recordFrames), (1...3).contains(frames),
-      (0...1).contains(crashes), (0...2).contains(breaks), (0...2).contains(resident)
+    guard (1...3).contains(servers), (1...4).contains(records), (1...4).contains(recordFrames),
+      (1...3).contains(frames), (0...1).contains(crashes), (0...2).contains(breaks), (0...2).contains(resident)
     else {
       throw ValidationError("out of range: see --help")
     }
@@ -45,6 +47,7 @@ struct ExhaustiveSearch: ParsableCommand {
     for (breaks, recordFrames) in scopes {
       for way in ways ?? ExhaustiveScope.Way.allCases {
         var scope = ExhaustiveScope()
+        (scope.servers, scope.merges) = (servers, merge)
         (scope.records, scope.recordFrames, scope.way, scope.frames) = (records, recordFrames, way, frames)
         (scope.crashes, scope.breaks, scope.disk) = (crashes, breaks, disk)
         (scope.mostStates, scope.mutant, scope.resident) = (states, mutant, resident)
@@ -59,12 +62,14 @@ struct ExhaustiveSearch: ParsableCommand {
       if progress { printError("depth \(report.depth): \(report.states) states, \(report.transitions) transitions") }
     }
     let seconds = String(format: "%.1f s", Date().timeIntervalSince(begin))
+    let servers = scope.servers == 1 ? "1 server" : "\(scope.servers) servers"
+    let machines = scope.areMerged ? "states of machines" : "histories of the server"
     print(
-      "exhaustive: 1 host, 1 server, \(scope.records) records of 2 files in \(scope.recordFrames) frames, payload by "
+      "exhaustive: 1 host, \(servers), \(scope.records) records of 2 files in \(scope.recordFrames) frames, payload by "
         + "\(scope.way.rawValue) in \(scope.frames) frames, \(scope.crashes) server crashes, \(scope.breaks) ends of a "
-        + "connection, disk \(scope.disk.rawValue), \(scope.resident) files in memory: \(report.states) states, \(report.transitions) transitions, "
-        + "\(report.ends) ends, the farthest state after \(report.depth) choices; \(report.histories) histories of the "
-        + "server, \(report.inputs) inputs, \(seconds)")
+        + "connection, disk \(scope.disk.rawValue), \(scope.resident) files in memory: \(report.states) states, "
+        + "\(report.transitions) transitions, \(report.ends) ends, the farthest state after \(report.depth) choices; "
+        + "\(report.histories) \(machines), \(report.inputs) inputs, \(seconds)")
     guard let failure = report.failure else {
       print(report.isComplete ? "complete: no oracle objects" : "NOT COMPLETE: given up after \(report.states) states")
       return report.isComplete
