@@ -15,6 +15,8 @@ package struct ExhaustiveScope: Sendable {
   /// Machines whose fields are equal are one, whatever they were told; between several servers always.
   package var merges = false
   package var areMerged: Bool { merges || servers > 1 }
+  /// How often time passes though something else could be done. 0 ... 2.
+  package var ticks = 0
   var isDisturbed: Bool { crashes > 0 || breaks > 0 }
   /// Records of files, after the one that opens the journal: births of two files, then bytes of one, of the other.
   /// 1 ... 4.

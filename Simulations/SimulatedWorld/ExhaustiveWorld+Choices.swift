@@ -10,7 +10,7 @@ extension ExhaustiveWorld {
     case deliverToPeer(link: Int, end: Int)
     case noticeEnd(server: Int)
     case answer(server: Int, lane: Int)
-    case askAgain, tick
+    case askAgain, tick, tickEarly
     case breakLink
     case breakPeerLink(Int)
     case crashServer(Int, ExhaustiveServer.Crash)
@@ -44,6 +44,8 @@ extension ExhaustiveWorld {
     return choices + servers[index].busyLanes.map { .answer(server: index, lane: $0) }
   }
 
+  private static var noFaults: Faults { Faults(crashes: 0, breaks: 0, ticks: 0) }
+
   /// What happens at a server changes itself, and what comes behind on the links to others. If something is on its way to
   /// it from each of the others, then nothing that happens elsewhere adds to what may happen here next, or takes of it, or
   /// comes to another end before it than after it: all schedules but those that begin here differ from one that begins
@@ -51,7 +53,7 @@ extension ExhaustiveWorld {
   /// ask about one server each, or about an end. (What may happen here is a persistent set; nothing happens for ever.)
   /// With a fault left, which takes what is on its way and ends processes, that doesn't hold.
   private func isIndependent(_ index: Int) -> Bool {
-    guard servers.count > 1, faults.crashes == 0, faults.breaks == 0, servers[index].ended.isEmpty else { return false }
+    guard servers.count > 1, faults == Self.noFaults, servers[index].ended.isEmpty else { return false }
     let comers = peerLinks.filter { link in
       link.ends.allSatisfy(\.isOpen) && link.ends.contains { $0.server == index && !$0.coming.isEmpty }
     }
@@ -73,6 +75,7 @@ extension ExhaustiveWorld {
   var strokes: [Choice] {
     var choices: [Choice] = []
     if faults.breaks > 0, link != nil { choices.append(.breakLink) }
+    if faults.ticks > 0, deadline != nil, !isAtEnd { choices.append(.tickEarly) }
     if faults.breaks > 0 { choices += peerLinks.indices.map { .breakPeerLink($0) } }
     guard faults.crashes > 0 else { return choices }
     for index in servers.indices { choices += servers[index].crashes.map { .crashServer(index, $0) } }
@@ -95,6 +98,9 @@ extension ExhaustiveWorld {
       let sending = host.retry(journal)
       link?.toServer += sending
     case .tick: tick()
+    case .tickEarly:
+      faults.ticks -= 1
+      tick()
     case .breakLink: breakLink()
     case .breakPeerLink(let link): breakPeerLink(link)
     case .crashServer(let index, let crash): crashServer(index, crash)
@@ -154,6 +160,7 @@ extension ExhaustiveWorld {
     case .answer(let index, let lane): "\(name(index)): done and answered: \(servers[index].text(lane))"
     case .askAgain: "the host asks again for what was refused"
     case .tick: "time passes"
+    case .tickEarly: "TIME PASSES, and what is under way goes on"
     case .breakLink: "THE LINK IS CUT, or the host crashes"
     case .breakPeerLink(let link):
       "THE LINK IS CUT between \(peerLinks[link].ends.map { name($0.server) }.joined(separator: " and "))"

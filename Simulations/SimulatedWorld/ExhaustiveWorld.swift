@@ -32,6 +32,7 @@ struct ExhaustiveWorld {
   struct Faults: Hashable {
     var crashes: Int
     var breaks: Int
+    var ticks: Int
   }
 
   let setting: Setting
@@ -53,7 +54,7 @@ struct ExhaustiveWorld {
   init(_ setting: Setting) throws(StoreError) {
     self.setting = setting
     host = ExhaustiveHost(setting.journal)
-    faults = Faults(crashes: setting.scope.crashes, breaks: setting.scope.breaks)
+    faults = Faults(crashes: setting.scope.crashes, breaks: setting.scope.breaks, ticks: setting.scope.ticks)
     for server in setting.servers { servers.append(try ExhaustiveServer(server)) }
     carry()
   }

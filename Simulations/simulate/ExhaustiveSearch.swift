@@ -16,6 +16,7 @@ struct ExhaustiveSearch: ParsableCommand {
   @Option(help: "Work on plain files: first (before anything else), one (worker), free (each file by itself).")
   var disk = "first"
   @Option(help: "Files that the server keeps in memory: 0 to 2.") var resident = 0
+  @Option(help: "How often time passes though something else could be done: 0 to 2.") var ticks = 0
   @Option(help: "Under a planted bug, which is to be found.") var mutant: String?
   @Option(help: "Give up after so many states.") var states = 20_000_000
   @Flag(help: "Take machines for one that differ in no field; several servers always are.") var merge = false
@@ -23,7 +24,8 @@ struct ExhaustiveSearch: ParsableCommand {
 
   func validate() throws {
     guard (1...3).contains(servers), (1...4).contains(records), (1...4).contains(recordFrames),
-      (1...3).contains(frames), (0...1).contains(crashes), (0...2).contains(breaks), (0...2).contains(resident)
+      (1...3).contains(frames), (0...1).contains(crashes), (0...2).contains(breaks), (0...2).contains(resident),
+      (0...2).contains(ticks)
     else {
       throw ValidationError("out of range: see --help")
     }
@@ -47,7 +49,7 @@ struct ExhaustiveSearch: ParsableCommand {
     for (breaks, recordFrames) in scopes {
       for way in ways ?? ExhaustiveScope.Way.allCases {
         var scope = ExhaustiveScope()
-        (scope.servers, scope.merges) = (servers, merge)
+        (scope.servers, scope.merges, scope.ticks) = (servers, merge, ticks)
         (scope.records, scope.recordFrames, scope.way, scope.frames) = (records, recordFrames, way, frames)
         (scope.crashes, scope.breaks, scope.disk) = (crashes, breaks, disk)
         (scope.mostStates, scope.mutant, scope.resident) = (states, mutant, resident)
@@ -67,7 +69,7 @@ struct ExhaustiveSearch: ParsableCommand {
     print(
       "exhaustive: 1 host, \(servers), \(scope.records) records of 2 files in \(scope.recordFrames) frames, payload by "
         + "\(scope.way.rawValue) in \(scope.frames) frames, \(scope.crashes) server crashes, \(scope.breaks) ends of a "
-        + "connection, disk \(scope.disk.rawValue), \(scope.resident) files in memory: \(report.states) states, "
+        + "connection, \(scope.ticks) early ticks, disk \(scope.disk.rawValue), \(scope.resident) files in memory: \(report.states) states, "
         + "\(report.transitions) transitions, \(report.ends) ends, the farthest state after \(report.depth) choices; "
         + "\(report.histories) \(machines), \(report.inputs) inputs, \(seconds)")
     guard let failure = report.failure else {

@@ -26,6 +26,25 @@ import Testing
     #expect(try Exhaustive.search(scope(.log, mutant: mutant)).failure?.schedule.isEmpty == false)
   }
 
+  private func peers(mutant: Mutant? = nil) -> ExhaustiveScope {
+    var scope = ExhaustiveScope()
+    (scope.servers, scope.records, scope.resident) = (2, 1, 2)
+    (scope.crashes, scope.breaks, scope.mutant) = (0, 0, mutant)
+    return scope
+  }
+
+  /// The beginning only: the whole is `simulate exhaustive --servers 2`.
+  @Test func nothingIsWrongAsTwoServersBegin() throws {
+    var scope = peers()
+    scope.mostStates = 300
+    #expect(try Exhaustive.search(scope).failure?.complaint == nil)
+  }
+
+  @Test func whatIsAnnouncedBeforeItIsHeldIsFoundBetweenTwoServers() throws {
+    let report = try Exhaustive.search(peers(mutant: .announceEarly))
+    #expect(report.failure?.complaint.contains("announced, and not held") == true)
+  }
+
   @Test func bytesThatNoRowAnnouncedAreFoundK2() throws {
     #expect(try Exhaustive.search(scope(.bulk, mutant: .announceLate)).failure?.schedule.isEmpty == false)
   }
