@@ -15,6 +15,8 @@ package struct ExhaustiveScope: Sendable {
   /// Machines whose fields are equal are one, whatever they were told; between several servers always.
   package var merges = false
   package var areMerged: Bool { merges || servers > 1 }
+  /// The host connects when servers are done with greeting each other, which they do in one order only.
+  package var isGreeted = false
   /// How often time passes though something else could be done. 0 ... 2.
   package var ticks = 0
   var isDisturbed: Bool { crashes > 0 || breaks > 0 }

@@ -19,6 +19,7 @@ extension ExhaustiveWorld {
   /// What happens without a fault, in any order; time passes when there is nothing else.
   var steps: [Choice] {
     if scope.disk == .first, let choice = fileWork { return [choice] }
+    if scope.isGreeted, !host.isConnected, !areEqual || !servers.allSatisfy(\.busyLanes.isEmpty) { return greeting }
     var choices: [Choice] = []
     for index in servers.indices {
       let own = steps(of: index)
@@ -28,6 +29,12 @@ extension ExhaustiveWorld {
     if choices.isEmpty, host.refused.contains(true) { return [.askAgain] }
     if choices.isEmpty, !isAtEnd, deadline != nil { return [.tick] }
     return choices
+  }
+
+  /// One choice, while the host waits.
+  private var greeting: [Choice] {
+    let choices = servers.indices.flatMap { steps(of: $0) }
+    return [choices.first { $0 != .connect } ?? (deadline == nil ? .connect : .tick)]
   }
 
   /// What happens at one server.

@@ -19,6 +19,7 @@ struct ExhaustiveSearch: ParsableCommand {
   @Option(help: "How often time passes though something else could be done: 0 to 2.") var ticks = 0
   @Option(help: "Under a planted bug, which is to be found.") var mutant: String?
   @Option(help: "Give up after so many states.") var states = 20_000_000
+  @Flag(help: "Servers greet each other in one order, before the host connects.") var greeted = false
   @Flag(help: "Take machines for one that differ in no field; several servers always are.") var merge = false
   @Flag(help: "Print a line for each depth.") var progress = false
 
@@ -50,6 +51,7 @@ struct ExhaustiveSearch: ParsableCommand {
       for way in ways ?? ExhaustiveScope.Way.allCases {
         var scope = ExhaustiveScope()
         (scope.servers, scope.merges, scope.ticks) = (servers, merge, ticks)
+        scope.isGreeted = greeted
         (scope.records, scope.recordFrames, scope.way, scope.frames) = (records, recordFrames, way, frames)
         (scope.crashes, scope.breaks, scope.disk) = (crashes, breaks, disk)
         (scope.mostStates, scope.mutant, scope.resident) = (states, mutant, resident)
@@ -69,7 +71,8 @@ struct ExhaustiveSearch: ParsableCommand {
     print(
       "exhaustive: 1 host, \(servers), \(scope.records) records of 2 files in \(scope.recordFrames) frames, payload by "
         + "\(scope.way.rawValue) in \(scope.frames) frames, \(scope.crashes) server crashes, \(scope.breaks) ends of a "
-        + "connection, \(scope.ticks) early ticks, disk \(scope.disk.rawValue), \(scope.resident) files in memory: \(report.states) states, "
+        + "connection, \(scope.ticks) early ticks, "
+        + "\(scope.isGreeted ? "greeted, " : "")disk \(scope.disk.rawValue), \(scope.resident) files in memory: \(report.states) states, "
         + "\(report.transitions) transitions, \(report.ends) ends, the farthest state after \(report.depth) choices; "
         + "\(report.histories) \(machines), \(report.inputs) inputs, \(seconds)")
     guard let failure = report.failure else {
