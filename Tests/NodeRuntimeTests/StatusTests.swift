@@ -79,6 +79,21 @@ import Testing
     #expect(StatusText(status).text.hasPrefix("web1 (host): settled\n"))
   }
 
+  @Test func whatOnlyPeersCanBringIsSaid() {
+    var status = NodeStatus(name: "web1", roles: ["host"], settled: false)
+    status.servers = [.init(name: "logs-a", address: "h:1", connected: true, lackingFiles: 3)]
+    let line = "logs-a: hasn't all of 3 or more files that ended before it was named, or that it lost"
+    #expect(StatusText(status).text.hasPrefix("web1 (host): not settled\n"))
+    #expect(StatusText(status).text.contains("\n\(line)\n"))
+    #expect(status.objections == [line])
+    #expect(StatusPage.verdict(status).mood == "bad")
+    let lack = SettleResult.Unsettled(
+      server: "logs-a", file: nil, path: "files that ended", noted: 9, durable: 9, reason: "so", isElsewhere: true)
+    let result = SettleResult(reached: false, unsettled: [lack], status: status)
+    #expect(SettleVerdict(result, allowGaps: false).reasons == ["logs-a: files that ended: not durable (so)"])
+    #expect(SettleVerdict(result, allowGaps: true).isSettled)
+  }
+
   @Test func tablesAreAligned() {
     var table = TextTable("NAME", ">N", "END")
     table.add("a", "1", "x")

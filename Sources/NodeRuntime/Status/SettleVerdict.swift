@@ -63,7 +63,8 @@ extension SettleResult.Unsettled {
 }
 
 extension NodeStatus.Server {
-  fileprivate var lackingLine: String {
+  /// What only its peers can bring.
+  package var lackingLine: String {
     "\(name): hasn't all of \(lackingFiles) or more files that ended before it was named, or that it lost"
   }
 }

@@ -29,6 +29,9 @@ enum StatusMetrics {
     page.gauge("server_lag_bytes", "Journaled bytes not durable there", each { Double($0.lagBytes) })
     page.gauge("server_lag_events", "Records not durable there", each { Double($0.lagEvents) })
     page.gauge("server_lag_seconds", "Age of the oldest undelivered record or byte", each { $0.lagSeconds })
+    page.gauge(
+      "server_lacking_files", "Files that ended and that only its peers can bring it, so many at least",
+      each { Double($0.lackingFiles) })
     page.counter("server_refusals_total", "Refusals by this server since the start", each { Double($0.refusals) })
   }
 

@@ -32,6 +32,9 @@ enum StatusPage {
     if status.gapCount > 0 || status.waitingCount > 0 {
       return ("bad", "INCOMPLETE", "\(status.gapCount) gaps, \(status.waitingCount) files wait alone.")
     }
+    if status.servers.contains(where: { $0.lackingFiles > 0 }) {
+      return ("bad", "INCOMPLETE", "A server lacks files that ended, which only its peers can bring.")
+    }
     if down > 0 { return ("bad", "DOWN", "\(down) of \(status.servers.count) servers can't be reached.") }
     if !status.settled { return ("busy", "delivering", "On its way: not everything is durable everywhere yet.") }
     return ("good", "complete", "Nothing is missing.")
@@ -43,14 +46,14 @@ enum StatusPage {
 
   private static func servers(_ status: NodeStatus) -> String {
     table(
-      ["Server", "", "#Bytes behind", "#Records behind", "For", "Last error"],
+      ["Server", "", "#Bytes behind", "#Records behind", "#Ended files lacking", "For", "Last error"],
       status.servers.map { server in
-        let isGood = server.connected && server.lagBytes == 0 && server.lagEvents == 0
+        let isGood = server.connected && server.lagBytes == 0 && server.lagEvents == 0 && server.lackingFiles == 0
         let mood = !server.connected ? "bad" : isGood ? "good" : "busy"
         return [
           "<td>\(text(server.name))<br><small>\(text(server.address))</small>",
           "<td><span class=\"verdict \(mood)\">\(!server.connected ? "down" : isGood ? "complete" : "behind")</span>",
-          "<td class=n>\(server.lagBytes)", "<td class=n>\(server.lagEvents)",
+          "<td class=n>\(server.lagBytes)", "<td class=n>\(server.lagEvents)", "<td class=n>\(server.lackingFiles)",
           "<td>\(StatusText.duration(server.lagSeconds))", "<td>\(text(server.lastError ?? ""))",
         ]
       })

@@ -29,6 +29,7 @@ package struct StatusText {
     lines += status.equivocations.prefix(Self.listed).map {
       "\($0.host): \(Self.count($0.count, "sequence")) beside other records of the same journal, kept (inspect)"
     }
+    lines += status.servers.filter { $0.lackingFiles > 0 }.map(\.lackingLine)
     if status.gapCount > 0 { lines.append("\(Self.count(status.gapCount, "gap")):") }
     lines += status.gaps.prefix(Self.listed).map { "  \($0.line)" }
     if status.waitingCount > 0 { lines.append("\(Self.count(status.waitingCount, "file")) waiting alone:") }
