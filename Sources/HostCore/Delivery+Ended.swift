@@ -26,6 +26,12 @@ struct EndedFiles {
   var last: FileUUID?
   /// The server has answered about the page.
   var hasAnswered = false
+  /// Not before the journal is so long: the end of a file may have been decided, and not be in the store yet.
+  var journal: UInt64 = 0
+  /// Not before then: questions are paid for (P6).
+  var due = Instant(nanoseconds: 0)
+
+  static var pause: Interval { .milliseconds(100) }
 }
 
 extension Delivery {
@@ -37,16 +43,28 @@ extension Delivery {
     return ended.page.keys.sorted()
   }
 
-  /// A connection opened. Where nothing is known to be held it begins anew: what was found to be is noted by then.
+  /// A connection opened. Unless something was lost it goes on behind the pages that are held.
   func beginEnded(hasLost: Bool) {
-    if hasLost || !hasEndedFiles { ended = EndedFiles() }
+    guard hasLost || !hasEndedFiles else { return }
+    let position = hasLost ? nil : ended.position
+    ended = EndedFiles()
+    ended.position = position
+    ended.journal = journal.expectedLength
   }
 
-  /// Not before the store has forgotten what the server lost.
-  func readEnded() -> (HostQuery, ConnectionID)? {
-    guard case .toRead = ended.phase, isOpen, !isForgetting, let connection else { return nil }
+  func readEnded(at now: Instant) -> (HostQuery, ConnectionID)? {
+    guard let due = endedDue, due <= now, let connection else { return nil }
+    ended.due = now + EndedFiles.pause
     ended.phase = .beingRead(connection)
     return (.ended(after: ended.position, server: name, examined: max(1, limits.resumePage)), connection)
+  }
+
+  /// Nil while nothing is to be read, or something else has to happen first.
+  var endedDue: Instant? {
+    guard case .toRead = ended.phase, isOpen, !isForgetting,
+      journal.position.length >= min(ended.journal, journal.expectedLength)
+    else { return nil }
+    return ended.due
   }
 
   func endedRead(_ answer: HostAnswer, on id: ConnectionID) {

@@ -60,6 +60,8 @@ final class Delivery {
   /// doesn't: with its records back nobody could tell any more that its bytes are gone.
   private enum Forgetting { case done, unnoted, beingNoted }
   private var forgetting = Forgetting.done
+  /// The store's number since (`HostJournalStore.number`).
+  private var forgottenAt: UInt64 = 0
   private var isRecordNoteDirty = false
   private(set) var recordsMark: (length: UInt64, since: Instant)?
   /// The journal's length when the connection opened: files born later can't be known to the server by accident.
@@ -210,7 +212,9 @@ final class Delivery {
     case .backingOff(let until): until
     case .greeting, .verifying, .searching, .locating: lastHeard + limits.silence
     case .open:
-      min(lastHeard + limits.silence, lastSent + limits.heartbeat, retries.leastKey ?? lastSent + limits.heartbeat)
+      min(
+        lastHeard + limits.silence, lastSent + limits.heartbeat, retries.leastKey ?? lastSent + limits.heartbeat,
+        endedDue ?? lastSent + limits.heartbeat)
     }
   }
 
@@ -392,6 +396,7 @@ extension Delivery {
     noteRecords(head.length)
     markRecords(turn.now)
     if hasLess {
+      turn.hasLost = true
       forgetting = .unnoted
       lastNotes = []
       notedLife = nil
@@ -512,7 +517,7 @@ extension Delivery {
 
   /// What this server has of a row, as far as that is or will be noted.
   func noted(_ stored: StoredFile) -> UInt64 {
-    let noted = stored.delivered.indices.contains(index.value) ? stored.delivered[index.value] : 0
+    let noted = isForgetting ? 0 : stored.delivered.indices.contains(index.value) ? stored.delivered[index.value] : 0
     return max(noted, lastNotes.last { $0.file == stored.row.file }?.length ?? 0)
   }
 
@@ -534,6 +539,9 @@ extension Delivery {
   }
 
   var isForgetting: Bool { forgetting != .done }
+
+  /// What the store had noted of this server counts: it is from after the last time that the server lost something.
+  func trusts(_ number: UInt64) -> Bool { !isForgetting && number >= forgottenAt }
 
   func noteEnded() { isEndedNoteDirty = true }
 
@@ -567,6 +575,8 @@ extension Delivery {
 
   /// What was taken last is durable.
   func notesCommitted() {
-    if forgetting == .beingNoted { forgetting = .done }
+    guard forgetting == .beingNoted else { return }
+    forgetting = .done
+    forgottenAt = journal.number
   }
 }

@@ -13,7 +13,8 @@ extension Follower {
   /// What servers may lack of files that ended.
   func readEnded(_ turn: inout Turn) {
     for delivery in deliveries {
-      if let (query, connection) = delivery.readEnded() { read(query, for: .ended(delivery, connection), &turn) }
+      guard let (query, connection) = delivery.readEnded(at: turn.now) else { continue }
+      read(query, for: .ended(delivery, connection), &turn)
     }
   }
 

@@ -156,7 +156,7 @@ extension Follower {
     guard answer.number >= reading.atLeast else { return read(reading.query, for: reading.purpose, &turn) }
     switch reading.purpose {
     case .listing(let directory):
-      for file in answer.files { enter(file, &turn) }
+      for file in answer.files { enter(file, asOf: answer.number, &turn) }
       directory.held?.used.formUnion(answer.used)
       directory.held?.unreadable.merge(answer.unreadable) { first, _ in first }
       goOn(directory, &turn)
@@ -187,11 +187,13 @@ extension Follower {
   }
 
   /// A row becomes a file again, which nothing has been seen of.
-  private func enter(_ stored: StoredFile, _ turn: inout Turn) {
+  private func enter(_ stored: StoredFile, asOf number: UInt64, _ turn: inout Turn) {
     let row = stored.row
     guard row.mayComeBack, files[row.file] == nil, !files.isGone(row.file) else { return }
     let file = insert(row)
-    for (delivery, noted) in zip(deliveries, stored.delivered) { delivery.enter(file, noted: noted, at: turn.now) }
+    for (delivery, noted) in zip(deliveries, stored.delivered) {
+      delivery.enter(file, noted: delivery.trusts(number) ? noted : 0, at: turn.now)
+    }
     retire(file)
   }
 

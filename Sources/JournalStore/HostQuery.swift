@@ -128,6 +128,8 @@ package protocol HostSnapshot: ~Copyable {
   func living() throws(StoreError) -> [FileUUID]
   /// At most `count` files behind `file`, or from the first one on, in the order of the uuids.
   func files(after file: FileUUID?, count: Int) throws(StoreError) -> [FileUUID]
+  /// The gaps that are recorded and not healed.
+  func gaps() throws(StoreError) -> [StandingGap]
   /// Nil where the server had acknowledged nothing, or lost what it had.
   func delivered(to server: String, of file: FileUUID) throws(StoreError) -> UInt64?
 }
@@ -150,9 +152,15 @@ extension HostSnapshot where Self: ~Copyable {
       }
     case .ended(let after, let server, let count):
       let examined = try files(after: after, count: count)
+      var standing: Set<FileUUID>?
       for file in examined {
         do throws(StoreError) {
-          guard let row = try self.file(file), row.closed != nil else { continue }
+          guard var row = try self.file(file), row.closed != nil else { continue }
+          // A gap that was struck out stays in the row.
+          if row.gapFrom != nil {
+            if standing == nil { standing = Set(try gaps().compactMap(\.file)) }
+            if standing?.contains(file) == false { row.gapFrom = nil }
+          }
           if try delivered(to: server, of: file) ?? 0 < row.deliverable { try tell(row) }
         } catch {
           guard case .corrupt = error else { throw error }

@@ -22,7 +22,7 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
     fileprivate var leaves: [FileUUID: [Digest]] = [:]
     fileprivate var delivered: [String: [FileUUID: UInt64]] = [:]
     package fileprivate(set) var number: UInt64 = 0
-    fileprivate var gaps: [UInt64: StandingGap] = [:]
+    fileprivate var standing: [UInt64: StandingGap] = [:]
     package init() {}
   }
 
@@ -117,9 +117,7 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
   }
 
   package func gaps() throws(StoreError) -> [StandingGap] {
-    guarded.withLock { guarded in
-      guarded.state.gaps.values.sorted { $0.record < $1.record }
-    }
+    guarded.withLock { $0.state.gaps() }
   }
 }
 
@@ -128,6 +126,7 @@ extension InMemoryHostStore.State: HostSnapshot {
   package func files(having identity: InodeIdentity) -> [FileUUID] { (byIdentity[identity] ?? []).sorted() }
   package func files(lastAt path: BytePath) -> [FileUUID] { (byPath[path] ?? []).sorted() }
   package func living() -> [FileUUID] { alive.sorted() }
+  package func gaps() -> [StandingGap] { standing.values.sorted { $0.record < $1.record } }
   package func files(after file: FileUUID?, count: Int) -> [FileUUID] {
     Array(files.keys.filter { key in file.map { $0 < key } ?? true }.sorted().prefix(count))
   }
@@ -144,8 +143,8 @@ extension InMemoryHostStore.State: HostJournalView {
     for range in batch.leaves { leaves[range.file, default: []].extend(from: range.first, with: range.hashes) }
     for server in batch.forgotten { delivered[server] = nil }
     for row in batch.delivered { delivered[row.server, default: [:]][row.file] = row.length }
-    for gap in batch.gaps { gaps[gap.record] = gap }
-    for number in batch.healed { gaps[number] = nil }
+    for gap in batch.gaps { standing[gap.record] = gap }
+    for number in batch.healed { standing[number] = nil }
   }
 
   private mutating func put(_ row: KnownFile) {

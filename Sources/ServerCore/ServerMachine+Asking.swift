@@ -43,7 +43,8 @@ extension ServerMachine where H.Value == Digest {
       return false
     }
     let lack = links[id]?.intake[subject]
-    let now = Elsewhere(since: now, received: received(subject), ofLink: links[other]?.intake.received ?? 0)
+    let ofLink = links[other]?.intake.received ?? 0
+    let now = Elsewhere(since: now, received: received(subject, from: other), ofLink: ofLink)
     let patience = Interval(nanoseconds: Self.slowAfter.nanoseconds << min(lack?.takeovers ?? 0, 7))
     guard let before = lack?.elsewhere, now.since - before.since >= patience else {
       if lack?.elsewhere == nil { links[id]?.intake.change(subject) { $0.elsewhere = now } }
@@ -69,8 +70,10 @@ extension ServerMachine where H.Value == Digest {
     let gain = now.received.saturatingSubtracting(before.received)
     guard case .file = subject else { return gain > 0 ? .fair : .slow }
     let lack = links[id]?.intake[subject]
-    // The last of it is on its way to the disk here, or is asked for no more.
-    guard case .wanted(_, let head, _)? = lack?.state, now.received < head.length else { return .fair }
+    // It was refused behind something that came.
+    guard case .wanted(_, let head, _)? = lack?.state else { return gain > 0 ? .fair : .waiting }
+    // The last of it is on its way to the disk here.
+    guard now.received < head.length else { return .fair }
     let ofLink = now.ofLink.saturatingSubtracting(before.ofLink)
     if gain >= Self.leastProgress { return .fair }
     if ofLink < Self.leastProgress { return .slow }
@@ -79,11 +82,15 @@ extension ServerMachine where H.Value == Digest {
     return gain.saturatingMultiplied(by: 2 * channels) >= ofLink ? .fair : .slow
   }
 
-  /// Bytes of a file that are here, records of a journal that are held.
-  private func received(_ subject: ChangedSubject) -> UInt64 {
+  /// Records of a journal that are held, bytes here of the string that a peer is sending.
+  private func received(_ subject: ChangedSubject, from id: ConnectionID) -> UInt64 {
     switch subject {
-    case .journal(let journal): heads(of: journal).map(\.length).max() ?? 0
-    case .file(let key): stringIndex[key].map { all($0).map { strings[$0].received }.max() ?? 0 } ?? 0
+    case .journal(let journal): return heads(of: journal).map(\.length).max() ?? 0
+    case .file(let key):
+      guard let first = stringIndex[key] else { return 0 }
+      return all(first).filter { index in
+        strings[index].owner.flatMap { connections[$0]?.channel?.link } == id
+      }.map { strings[$0].received }.max() ?? 0
     }
   }
 

@@ -41,7 +41,10 @@ struct StatusCommand: ParsableCommand {
     while !verdict.isSettled, result.reached, ContinuousClock.now + pause < end {
       usleep(UInt32(pause / .microseconds(1)))
       pause = min(pause * 2, .seconds(5))
-      (result, verdict) = try settlement(configuration, max(0, (end - ContinuousClock.now) / .seconds(1)))
+      let again = try settlement(configuration, max(0, (end - ContinuousClock.now) / .seconds(1)))
+      // Out of time: what was missing before is said.
+      guard again.0.reached else { break }
+      (result, verdict) = again
     }
     var status = result.status
     status.settled = verdict.isSettled

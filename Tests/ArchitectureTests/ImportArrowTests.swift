@@ -19,7 +19,7 @@ struct ImportArrows {
     "LMDBStore": model + ["JournalStore", "CLMDB", "Glibc", "Synchronization"],
     "LinuxIO": model + ["DataPlane", "CLinux", "COpenSSL", "Glibc", "Synchronization"],
     "SecureTransport": ["JournalModel", "CLinux", "COpenSSL", "Glibc", "Synchronization"],
-    "SimulatedWorld": core + ["Synchronization"],
+    "SimulatedWorld": core + ["Swift", "Synchronization"],
   ]
 
   static func sources(of target: String) throws -> [(file: String, text: String)] {

@@ -242,6 +242,7 @@ import Testing
     _ = try test.store.commit(
       HostBatch {
         $0.files = rows
+        $0.gaps = [StandingGap(record: 4, file: uuid(6), upper: gap.length)]
         $0.delivered = [
           Delivered(server: "a", file: uuid(3), length: rows[2].length),
           Delivered(server: "a", file: uuid(4), length: rows[3].length - 1),
@@ -255,6 +256,9 @@ import Testing
     #expect(try lacked("a", after: uuid(4), examined: 2) == ([uuid(5)], uuid(6)))
     #expect(try lacked("a", after: uuid(6), examined: 2) == ([uuid(7)], nil))
     #expect(try lacked("b", examined: 9).files == (2...7).map { uuid($0) })
+    // A gap that was struck out stays in the row.
+    _ = try test.store.commit(HostBatch { $0.healed = [4] })
+    #expect(try lacked("a", after: uuid(5), examined: 9).files == [uuid(6), uuid(7)])
     #expect(try test.store.start(servers: ["a", "b"]).haveEnded == [false, true])
     #expect(try test.store.start(servers: ["a", "b"]).former == [])
     #expect(try test.store.start(servers: ["a"]).former == ["b"])
