@@ -116,7 +116,11 @@ package final class SimulatedHost {
   func isUnreadable(_ query: HostQuery) -> Bool { goesWrong(query, .failedLoad) }
 
   private func goesWrong(_ query: HostQuery, _ knob: Knobs.Name) -> Bool {
-    if case .files = query { return false }
+    // What servers give reason to ask draws nothing, else one would decide what befalls another's files (G3).
+    switch query {
+    case .files, .ended: return false
+    case .inodes: break
+    }
     return !world.isCalm && staleness.chance(world.plan.knobs[knob])
   }
 
