@@ -79,6 +79,7 @@ extension Oracle {
       }
       return "servers differ: " + texts.sorted().prefix(3).joined(separator: "; ")
     }
+    if let owed = owedBeside(damaged) { return owed }
     guard damaged.isEmpty else { return nil }
     for server in world.servers {
       guard let status = server.process?.status else { return "server \(server.index) isn't running" }
@@ -95,6 +96,21 @@ extension Oracle {
           return
             "server \(server.index) has the digest \(digest), and \(peer.name) says \(peer.digest.map { "\($0)" } ?? "none")"
         }
+      }
+    }
+    return nil
+  }
+
+  /// What rotted on one server others still get from a third one that has it all.
+  private func owedBeside(_ damaged: Set<FileKey>) -> String? {
+    for host in world.hosts where !damaged.isEmpty {
+      for known in ordered(host.index)
+      where damaged.contains(FileKey(host: host.name, file: known.file)) && known.isBorn && !known.isMixed {
+        guard world.servers.contains(where: { holdsAll(host, known, at: $0) }) else { continue }
+        let lacking = world.servers.first { server in
+          row(server, host, known).map { !isDamaged(server, $0) && Int($0.committed) < known.journaled } ?? true
+        }
+        if let lacking { return "server \(lacking.index) lacks some of \(known.file.text), which another one has" }
       }
     }
     return nil
