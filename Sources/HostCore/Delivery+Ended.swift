@@ -88,18 +88,25 @@ extension Delivery {
     return ended.page.keys.sorted()
   }
 
-  /// The server said what it holds of rows.
-  func endedAnswered(_ held: [HeldFile]) {
-    for file in held { for string in file.strings { endedHeld(file.file, string) } }
+  /// The server said what it holds of rows. Returns those of which nothing more is to be noted.
+  func endedAnswered(_ held: [HeldFile]) -> Set<FileUUID> {
+    var noted: Set<FileUUID> = []
+    for file in held {
+      for string in file.strings where endedHeld(file.file, string) { noted.insert(file.file) }
+    }
     if rowsToAsk.isEmpty { ended.hasAnswered = true }
     reviewEnded()
+    return noted
   }
 
-  func endedHeld(_ file: FileUUID, _ held: TreeHead) {
-    guard let row = ended.page[file], row.isDelivered(by: held) else { return }
+  /// True when all of the file is noted, and no gap of it.
+  @discardableResult
+  func endedHeld(_ file: FileUUID, _ held: TreeHead) -> Bool {
+    guard let row = ended.page[file], row.isDelivered(by: held) else { return false }
     ended.page[file] = nil
     noteLast(Delivered(server: name, file: file, length: row.deliverable))
     turnEndedPage()
+    return row.gapFrom == nil
   }
 
   /// One that came into memory meanwhile: if it lives it is owed like any other.

@@ -141,8 +141,8 @@ extension Delivery {
   private func rowsAnswered(_ answer: [HeldFile], _ turn: inout Turn) {
     let asked = Set(askedRows)
     askedRows = []
-    endedAnswered(answer)
-    for file in answer where asked.contains(file.file) {
+    let noted = endedAnswered(answer.filter { asked.contains($0.file) })
+    for file in answer where asked.contains(file.file) && !noted.contains(file.file) {
       for held in file.strings where held.length > 0 {
         hearOf(file.file, .durable(DurablePrefix(file: file.file, length: held.length, root: held.root)), &turn)
       }
@@ -196,7 +196,7 @@ extension Delivery {
       turn.touch(id)
       if strings.isEmpty { activate(file, cursor, from: 0, &turn) } else { examine(file, cursor, strings, &turn) }
     }
-    endedAnswered([])
+    _ = endedAnswered([])
     // Questions that its own acknowledgements called for, and that it denies.
     if unfounded > 0 { wasted(unfounded, &turn) }
   }
@@ -395,7 +395,7 @@ extension Delivery {
       switch word.content {
       case .durable(let held):
         let isNoted = stored.delivered.indices.contains(index.value) && stored.delivered[index.value] >= held.length
-        endedHeld(word.file, TreeHead(length: held.length, root: held.root))
+        if endedHeld(word.file, TreeHead(length: held.length, root: held.root)) { return }
         guard held.length == stored.row.length, held.root == stored.row.root, !isNoted else { return }
         noteLast(Delivered(server: name, file: word.file, length: held.length))
       case .refusal(let refusal):

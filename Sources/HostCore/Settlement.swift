@@ -79,20 +79,18 @@ struct Settlement {
   /// What a server still lacks beside the targets, nil when nothing: records, its word after a start, which is of all that
   /// the host has, and files that ended before it was named or that it lost.
   func lack(of delivery: Delivery) -> HostStatus.Lack? {
-    let waits: String
-    if delivery.durableRecords < head {
-      waits = "on its way"
-    } else if delivery.isVerifying {
-      waits = Self.unverified
-    } else if !delivery.hasEndedFiles {
-      waits = delivery.lackedEnded.map { Self.lacked($0.count) } ?? Self.unverified
-    } else {
-      return nil
+    var lack = HostStatus.Lack(
+      server: delivery.index, noted: head, durable: delivery.durableRecords, reason: "on its way")
+    if delivery.durableRecords >= head {
+      guard delivery.isVerifying || !delivery.hasEndedFiles else { return nil }
+      lack.reason = Self.unverified
+      if !delivery.isVerifying, let files = delivery.lackedEnded {
+        lack.reason = Self.lacked(files.count)
+        lack.isElsewhere = true
+      }
     }
-    return HostStatus.Lack(
-      server: delivery.index, noted: head, durable: delivery.durableRecords,
-      reason: delivery.isOpen ? waits : "no connection",
-      isElsewhere: delivery.durableRecords >= head && !delivery.isVerifying && delivery.lackedEnded != nil)
+    if !delivery.isOpen { lack.reason = "no connection" }
+    return lack
   }
 
   private static let unverified = "the server hasn't said yet that it still has it"

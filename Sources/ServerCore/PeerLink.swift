@@ -189,8 +189,9 @@ struct Lack {
   /// Nothing that is held promises its bytes yet: it is looked at when records about it are
   /// taken, and when they are committed.
   var awaitsRecords = false
-  /// Something of what was asked for last came.
-  var hasCome = false
+  /// Where the furthest frame ended that came of what was asked for last: what is repeated is no progress.
+  var reached: UInt64 = 0
+  var hasCome: Bool { reached > 0 }
   /// When it was asked for last.
   var asked: Instant?
   /// When another peer was found to be sending it.
@@ -206,10 +207,10 @@ struct Lack {
   }
 }
 
-/// How far what another peer sends had come, and all that came from that peer.
+/// How far what another peer sends had come (a journal: what is held of it), and all that came from that peer.
 struct Elsewhere {
   var since: Instant
-  var received: UInt64
+  var come: UInt64
   var ofLink: UInt64
 }
 
@@ -262,7 +263,7 @@ struct PeerIntake {
   var byJournal: [HostJournal: ConnectionID] = [:]
   var byHost: [HostName: ConnectionID] = [:]
   /// Bytes of payload that came and were wanted.
-  var received: UInt64 = 0
+  private(set) var received: UInt64 = 0
   /// What the peer was told last, and when.
   var told = Noted(noted: 0, held: 0)
   var toldAt = Instant(nanoseconds: 0)
@@ -305,6 +306,10 @@ struct PeerIntake {
     guard var lack = lacks.removeValue(forKey: subject) else { return }
     body(&lack)
     lacks[subject] = lack
+  }
+
+  mutating func noteReceived(_ header: PayloadHeader) {
+    received = received.saturatingAdding(UInt64(max(0, header.length)))
   }
 
   mutating func noteWanted(on channel: ConnectionID, _ change: Int) {

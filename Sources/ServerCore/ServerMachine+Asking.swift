@@ -37,23 +37,23 @@ extension ServerMachine where H.Value == Digest {
   /// others come first there is no reason, as long as they come.
   private mutating func comesElsewhere(_ subject: ChangedSubject, on id: ConnectionID) -> Bool {
     guard let other = supplier(of: subject), other != id, links[other] != nil else { return false }
-    let hasBegun = links[other]?.intake[subject]?.hasCome ?? true
-    if isSlow(other), !isSlow(id), !hasBegun {
+    if isSlow(other), !isSlow(id), links[other]?.intake[subject]?.hasCome == false {
       cancel(subject, on: other)
       return false
     }
     let lack = links[id]?.intake[subject]
-    let ofLink = links[other]?.intake.received ?? 0
-    let now = Elsewhere(since: now, received: received(subject, from: other), ofLink: ofLink)
     let patience = Interval(nanoseconds: Self.slowAfter.nanoseconds << min(lack?.takeovers ?? 0, 7))
-    guard let before = lack?.elsewhere, now.since - before.since >= patience else {
-      if lack?.elsewhere == nil { links[id]?.intake.change(subject) { $0.elsewhere = now } }
+    guard let before = lack?.elsewhere, now - before.since >= patience else {
+      if lack?.elsewhere == nil {
+        let present = progress(of: subject, on: other)
+        links[id]?.intake.change(subject) { $0.elsewhere = present }
+      }
       return true
     }
     links[id]?.intake.change(subject) { $0.elsewhere = nil }
-    switch pace(subject, on: other, hasBegun: hasBegun, from: before, to: now) {
+    switch pace(of: subject, on: other, since: before) {
     case .fair: return true
-    case .slow: links[other]?.wasSlow = self.now
+    case .slow: links[other]?.wasSlow = now
     case .waiting: break
     }
     links[id]?.intake.change(subject) { $0.takeovers += 1 }
@@ -61,37 +61,33 @@ extension ServerMachine where H.Value == Digest {
     return false
   }
 
+  private func progress(of subject: ChangedSubject, on id: ConnectionID) -> Elsewhere {
+    let intake = links[id]?.intake
+    let come =
+      switch subject {
+      case .journal(let journal): heads(of: journal).map(\.length).max() ?? 0
+      case .file: intake?[subject]?.reached ?? 0
+      }
+    return Elsewhere(since: now, come: come, ofLink: intake?.received ?? 0)
+  }
+
   private enum Pace { case fair, slow, waiting }
 
   /// How what is wanted of a link gets on. Its files come beside each other, one of each channel.
-  private func pace(
-    _ subject: ChangedSubject, on id: ConnectionID, hasBegun: Bool, from before: Elsewhere, to now: Elsewhere
-  ) -> Pace {
-    let gain = now.received.saturatingSubtracting(before.received)
+  private func pace(of subject: ChangedSubject, on id: ConnectionID, since before: Elsewhere) -> Pace {
+    let present = progress(of: subject, on: id)
+    let gain = present.come.saturatingSubtracting(before.come)
     guard case .file = subject else { return gain > 0 ? .fair : .slow }
-    let lack = links[id]?.intake[subject]
     // It was refused behind something that came.
-    guard case .wanted(_, let head, _)? = lack?.state else { return gain > 0 ? .fair : .waiting }
-    // The last of it is on its way to the disk here.
-    guard now.received < head.length else { return .fair }
-    let ofLink = now.ofLink.saturatingSubtracting(before.ofLink)
-    if gain >= Self.leastProgress { return .fair }
+    guard let lack = links[id]?.intake[subject], case .wanted(_, let head, _) = lack.state, let asked = lack.asked
+    else { return .waiting }
+    // Asked for anew since, or the last of it is on its way to the disk here.
+    if asked > before.since || lack.reached >= head.length || gain >= Self.leastProgress { return .fair }
+    let ofLink = present.ofLink.saturatingSubtracting(before.ofLink)
     if ofLink < Self.leastProgress { return .slow }
-    guard hasBegun else { return self.now - (lack?.asked ?? self.now) < Self.turnAfter ? .fair : .waiting }
+    guard lack.hasCome else { return now - asked < Self.turnAfter ? .fair : .waiting }
     let channels = UInt64(max(1, links[id]?.intake.wantedOn.count ?? 1))
     return gain.saturatingMultiplied(by: 2 * channels) >= ofLink ? .fair : .slow
-  }
-
-  /// Records of a journal that are held, bytes here of the string that a peer is sending.
-  private func received(_ subject: ChangedSubject, from id: ConnectionID) -> UInt64 {
-    switch subject {
-    case .journal(let journal): return heads(of: journal).map(\.length).max() ?? 0
-    case .file(let key):
-      guard let first = stringIndex[key] else { return 0 }
-      return all(first).filter { index in
-        strings[index].owner.flatMap { connections[$0]?.channel?.link } == id
-      }.map { strings[$0].received }.max() ?? 0
-    }
   }
 
   private func isSlow(_ id: ConnectionID) -> Bool { links[id]?.wasSlow.map { now - $0 < Self.slowFor } ?? false }
@@ -135,7 +131,7 @@ extension ServerMachine where H.Value == Digest {
     wantedOn[subject] = id
     links[id]?.intake.change(subject) {
       $0.elsewhere = nil
-      $0.hasCome = false
+      $0.reached = 0
       $0.asked = now
     }
     let having = held.count { $0.length >= head.length }

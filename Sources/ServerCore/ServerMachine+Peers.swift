@@ -137,7 +137,7 @@ extension ServerMachine where H.Value == Digest {
     let isInUse = peers[link.peer].link == id
     if isInUse {
       peers[link.peer].link = nil
-      peers[link.peer].noteAway(link.feed.last, at: now)
+      peers[link.peer].noteAway(feed.last, at: now)
     }
     if peers[link.peer].link == nil, isInUse || link.isDialed { stopped(link, reason) }
     if link.hasGreeted { out.append(.report(.peerDisconnected(peers[link.peer].name, reason))) }
@@ -209,8 +209,8 @@ extension ServerMachine where H.Value == Digest {
       charge(1, to: id)
       return
     }
-    links[id]?.intake.change(.file(key)) { $0.hasCome = true }
-    links[id]?.intake.received += UInt64(max(0, header.length))
+    links[id]?.intake.change(.file(key)) { $0.reached = max($0.reached, header.end) }
+    links[id]?.intake.noteReceived(header)
     receive(header, payload, on: channel)
   }
 

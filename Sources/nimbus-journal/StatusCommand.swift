@@ -39,7 +39,7 @@ struct StatusCommand: ParsableCommand {
     // All is delivered, but for a gap or a file that waits alone: a gap may be filled by the servers' peers, a file is tried
     // again.
     while !verdict.isSettled, result.reached, ContinuousClock.now + pause < end {
-      usleep(UInt32(pause / .microseconds(1)))
+      poll(nil, 0, Int32(pause / .milliseconds(1)))
       pause = min(pause * 2, .seconds(5))
       let again = try settlement(configuration, max(0, (end - ContinuousClock.now) / .seconds(1)))
       // Out of time: what was missing before is said.

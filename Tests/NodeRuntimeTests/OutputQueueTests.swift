@@ -57,6 +57,16 @@ import Testing
     #expect(sizes == [40_000, 100_000, 100_000, 100_000, 5])
   }
 
+  @Test func `what speaks of the next frame goes with it`() {
+    var queue = OutputQueue()
+    queue.append { $0 += frame(0, 65_500) }
+    queue.append(isFollowed: true) { $0 += frame(1, 100) }
+    queue.append { $0 += frame(2, 100_000) }
+    queue.append(frame(3, 100_000))
+    queue.truncate(to: 1)
+    #expect(queue.count == 165_600)
+  }
+
   @Test func `what is little stays whole`() {
     var queue = OutputQueue()
     queue.append(frame(0, 100_000))

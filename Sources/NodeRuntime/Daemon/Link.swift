@@ -132,7 +132,9 @@ final class Link {
     if hasConnected || isToPeer, isFull, case .pong = frame { return }
     if isToPeer, output.count > Self.peerOutputLimit { return end("the peer takes nothing") }
     let before = output.count
-    output.append { frame.encode(into: &$0) }
+    // What of the output is cut when it closes is cut before the channel's number.
+    let isFollowed = if case .channel = frame { true } else { false }
+    output.append(isFollowed: isFollowed) { frame.encode(into: &$0) }
     queued += UInt64(output.count - before)
     flush()
   }

@@ -16,12 +16,12 @@ struct OutputQueue {
 
   var isEmpty: Bool { count == 0 }
 
-  /// `encode` appends one frame, or several.
-  mutating func append(_ encode: (inout [UInt8]) -> Void) {
+  /// `encode` appends one frame, or several. `isFollowed`: the next one says nothing without them.
+  mutating func append(isFollowed: Bool = false, _ encode: (inout [UInt8]) -> Void) {
     let before = last.count
     encode(&last)
     count += last.count - before
-    if last.count >= Self.gathered { closePiece() }
+    if last.count >= Self.gathered, !isFollowed { closePiece() }
   }
 
   mutating func append(_ frame: [UInt8]) {
