@@ -72,7 +72,7 @@ struct ExhaustiveHost: Hashable {
       }
       refused[file] = true
     case .ping(let nonce): sending.append(.frame(.pong(nonce: nonce)))
-    case .credit, .pong: break
+    case .credit, .pong, .position: break
     case .journalAnswer: return "an answer that nobody asked for"
     case .goodbye(let code, let text): return "an honest host is sent away: \(code), \(text)"
     case .hello, .records, .journalQuery, .extendJournal, .resumeQuery, .extend, .payload:

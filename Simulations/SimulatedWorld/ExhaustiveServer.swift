@@ -218,6 +218,8 @@ struct ExhaustiveServer {
     switch effect {
     case .repair(let row, let leftover): enqueue(.repair(row, leftover: leftover), about: row.key)
     case .serve: isServing = true
+    // Its host asks no other store.
+    case .send(_, .position): break
     case .send(let id, let frame): said.append(.frame(id, mutations.frame(frame)))
     case .close(let id, let code, let text):
       said.append(.close(id, code, text))
@@ -456,9 +458,9 @@ struct ExhaustiveServer {
     guard scope.mutant != .forgetServerCommit else { return .committed(nil) }
     let stored = stored
     do throws(StoreError) {
-      let totals = try stored.commit(batch)
+      let done = try stored.commit(batch)
       store = try ExhaustiveStore(stored.snapshot(), leafSize: setting.limits.leafSize, peers: setting.peers)
-      return .committed(nil, totals)
+      return .committed(nil, done)
     } catch {
       complain("the store: \(error)")
       return .committed(error)

@@ -144,6 +144,8 @@ final class HostProcess: SimulatedProcess {
     }
   }
 
+  var connectedServers: [String] { machine.status.servers.filter(\.isConnected).map(\.name) }
+
   /// The same by file; complete when none is left out.
   var unsettledFiles: (files: [FileUUID], isComplete: Bool) {
     let status = machine.status
@@ -256,7 +258,9 @@ final class HostProcess: SimulatedProcess {
         once.tell { input(.rootComputed(connection, id, length: length, mutations.root(root, at: length))) }
       }
     case .halt(let reason): world.halted(node, reason)
-    case .settled(let token): settledTokens.insert(token)
+    case .settled(let token):
+      settledTokens.insert(token)
+      if token == World.settleToken { world.oracle.saysSettled(host) }
     case .report(let report): world.oracle.reported(host.index, report)
     }
   }

@@ -113,6 +113,10 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
   case forgetFormer
 
   // Between servers.
+  /// A server that was put back, or replaced, is taken for the one that acknowledged (P3).
+  case believePutBack
+  /// Where a server's feed is, is noted as it was when the connection began.
+  case noteFirstPosition
   /// How far a peer's feed is held is stored as far as it was announced (M3).
   case cursorAhead
   /// The peer is told so too.
@@ -155,6 +159,7 @@ package enum Mutant: String, Hashable, Sendable, CaseIterable {
     [
       .cursorAhead, .noteAhead, .announceEarly, .believeLostCursor, .coverByLength, .passOverChange, .announceLongest,
       .loseSupply, .staleTrie, .passOverParts, .passOverBucket, .askTwoPeers, .goOnRefused, .supplyFromBeginning,
+      .believePutBack, .noteFirstPosition,
     ].contains(self)
   }
   /// A gap: no seed is known that finds it. It is planted when it is named.

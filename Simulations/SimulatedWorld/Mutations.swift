@@ -39,6 +39,10 @@ struct HostMutations {
     case (.welcome(var welcome), .ignoreCredit):
       welcome.credit = .max / 2
       return .welcome(welcome)
+    case (.welcome(var welcome), .believePutBack):
+      welcome.isContinued = true
+      return .welcome(welcome)
+    case (.position, .noteFirstPosition): return nil
     case (.resumeAnswer(let held), .resumeFromHostOffset):
       return .resumeAnswer(held.map { advance($0, to: sent[server]?[$0.file] ?? 0) })
     default: return frame

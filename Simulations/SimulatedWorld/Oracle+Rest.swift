@@ -153,6 +153,22 @@ extension Oracle {
     }
   }
 
+  /// The host says that every server that it is connected to has all: at that moment, not when peers have brought it (G4).
+  func saysSettled(_ host: SimulatedHost) {
+    let connected = Set(host.process?.connectedServers ?? [])
+    for server in world.servers where host.configured.contains(server.index) && connected.contains(server.name) {
+      for known in ordered(host.index) where known.isBorn && !known.isMixed && known.inode?.isOverwritten != true {
+        let row = row(server, host, known)
+        if let row, isDamaged(server, row) { continue }
+        let owed = isLiving(known, host) ? known.journaled : min(known.journaled, known.owed)
+        let held = Int(row?.committed ?? 0)
+        if held < owed {
+          fail(.missing, "host \(host.index) says settled, server \(server.index): \(known.file.text) has \(held) of \(owed)")
+        }
+      }
+    }
+  }
+
   /// The host said so of this file on this server, though it may wait for ever.
   private func saysSettled(_ host: SimulatedHost, _ known: Followed, at server: SimulatedServer) -> Bool {
     host.process?.settledTokens.contains(World.settleToken) == true && host.configured.contains(server.index)

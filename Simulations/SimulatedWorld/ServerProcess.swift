@@ -45,7 +45,7 @@ final class ServerProcess: SimulatedProcess {
   init(server: SimulatedServer, world: World) {
     self.server = server
     var settings = server.settings
-    settings.life = UInt64(server.lives)
+    settings.jitterSeed = UInt64(server.lives)
     machine = ServerMachine(settings: settings, verifier: SimulatedSignatures())
     mutations = ServerMutations(world.mutant)
     let store = server.store
@@ -392,7 +392,7 @@ final class ServerProcess: SimulatedProcess {
     underWay = batch
     let server = server
     let complete = batch
-    var totals: [HostName: HostTotals] = [:]
+    var done = ServerCommitted()
     job(.commit, world.plan.knobs[.commitLatency]) { [self] () -> StoreError? in
       var batch = complete
       switch befalling {
@@ -414,7 +414,7 @@ final class ServerProcess: SimulatedProcess {
           batch.trims += batch.log.map { ServerBatch.Trim(key: $0.key, below: $0.offset + UInt64($0.bytes.count)) }
           batch.log = []
         }
-        totals = try server.store.commit(mutations.kept(batch))
+        done = try server.store.commit(mutations.kept(batch))
         world.oracle.committed(server, batch)
         return befalling == .failSync ? .failedSync("EIO") : nil
       } catch {
@@ -428,7 +428,7 @@ final class ServerProcess: SimulatedProcess {
       }
     } answer: { [self] error in
       underWay = nil
-      input(.committed(error, totals, number: server.store.number))
+      input(.committed(error, done, number: server.store.number))
     }
   }
 

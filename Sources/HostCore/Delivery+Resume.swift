@@ -29,7 +29,7 @@ extension Delivery {
   }
 
   /// A connection opened.
-  func begin(_ file: FollowedFile, forgetting: Bool, verifying: Bool, _ turn: inout Turn) {
+  func begin(_ file: FollowedFile, forgetting: Bool, _ turn: inout Turn) {
     let cursor = cursor(of: file)
     cursor.state = .unknown
     cursor.isInTurns = false
@@ -41,18 +41,12 @@ extension Delivery {
       noteDirty(file.id, cursor)
     }
     cursor.rewind()
-    if verifying, cursor.durable > 0, file.isCommitted, file.closed != .vanished {
-      verify(file.id)
-      // Its word is over.
-      turn.hasLost = true
-    }
     ask(file, cursor)
   }
 
   /// The file is gone for good.
   func forget(_ file: FollowedFile) {
     comparing[file.id] = nil
-    verified(file.id)
     if let cursor = cursors.removeValue(forKey: file.id) { noteLast(file, cursor) }
   }
 
@@ -95,10 +89,9 @@ extension Delivery {
     isDue = true
   }
 
-  /// Only files that the server lacks something of are asked about, or may lack after its start.
+  /// Only files that the server lacks something of are asked about.
   private func ask(_ file: FollowedFile, _ cursor: Cursor) {
-    let mayLack = file.closed != .vanished && cursor.durable < file.committedLength
-    guard file.isCommitted, mayLack || mustVerify(file.id) else { return }
+    guard file.isCommitted, file.closed != .vanished, cursor.durable < file.committedLength else { return }
     askAnew(file, cursor)
   }
 
@@ -192,7 +185,6 @@ extension Delivery {
       let strings = (held[file.uuid] ?? []).filter { $0.length > 0 }
       cursor.hasSeveral = strings.count > 1
       holds(atMost: strings.map(\.length).max() ?? 0, file, cursor, &turn)
-      verified(id)
       turn.touch(id)
       if strings.isEmpty { activate(file, cursor, from: 0, &turn) } else { examine(file, cursor, strings, &turn) }
     }

@@ -49,15 +49,16 @@ final class Delivery {
   private var claimedHeads: (verifying: Checkpoint, newest: Checkpoint)?
   /// The greatest length that this server ever acknowledged.
   private var notedRecords: UInt64 = 0
-  /// The server's life in which it said last what it holds of everything, and its present one. After a start it may be as
-  /// a backup had it, with all records and fewer bytes (P3).
-  private var notedLife: UInt64?
-  private var life: UInt64?
-  /// Files that it is asked about for that, though they were acknowledged.
-  private var unverified: Set<FileID> = []
-  private var isLifeNoteDirty = false
-  /// The server lost records, and what is noted of it from before may still stand in the store. Nothing is sent until it
-  /// doesn't: with its records back nobody could tell any more that its bytes are gone.
+  /// Where the server's feed was when it had acknowledged all that counts, and where it is on this connection. Where it
+  /// isn't the same feed any more, the server was replaced, or is as a backup had it, perhaps with all records by its
+  /// peers, and fewer bytes (P3).
+  private var position: FeedPosition?
+  private var told: FeedPosition?
+  private var notedPosition: FeedPosition?
+  /// The last frame said it.
+  private var wasTold = false
+  /// The server lost something, and what is noted of it from before may still stand in the store. Nothing is sent until it
+  /// doesn't.
   private enum Forgetting { case done, unnoted, beingNoted }
   private var forgetting = Forgetting.done
   /// The store's number since (`HostJournalStore.number`).
@@ -113,9 +114,11 @@ final class Delivery {
     jitter = settings.jitterSeed ^ (UInt64(index.value) &+ 1) &* 0x9E37_79B9_7F4A_7C15
   }
 
-  /// `noted`: the records that this server had acknowledged when that was last written down.
-  func start(noted: UInt64, life: UInt64?, hasEnded: Bool, _ turn: inout Turn) {
-    notedLife = life
+  /// `noted`: the records that this server had acknowledged when that was last written down, `position`: where its feed
+  /// was by then.
+  func start(noted: UInt64, position: FeedPosition?, hasEnded: Bool, _ turn: inout Turn) {
+    self.position = position
+    notedPosition = position
     if hasEnded { ended.phase = .held }
     notedRecords = min(noted, journal.position.length)
     durableRecords = notedRecords
@@ -147,7 +150,8 @@ final class Delivery {
     lastHeard = turn.now
     allowance.expectNothing()
     let hello = Hello(
-      oldest: 1, newest: 1, host: settings.host, journal: settings.journal, publicKey: settings.publicKey)
+      oldest: 1, newest: 1, host: settings.host, journal: settings.journal, publicKey: settings.publicKey,
+      position: position)
     send(.hello(hello), &turn)
   }
 
@@ -265,7 +269,10 @@ extension Delivery {
     guard connection == id else { return }
     lastHeard = turn.now
     guard mayCome(frame, turn) else { return cutFlood(&turn) }
+    if case .position = frame { wasTold = true } else { wasTold = false }
     switch (frame, phase) {
+    case (.position(let told), .verifying), (.position(let told), .searching), (.position(let told), .locating):
+      self.told = told
     case (.goodbye(let code, let text), _): cut("the server says goodbye: \(code): \(text)", &turn)
     case (.ping(let nonce), _): send(.pong(nonce: nonce), answers: 0, &turn)
     case (.welcome(let welcome), .greeting): welcomed(id, welcome, &turn)
@@ -286,6 +293,8 @@ extension Delivery {
   private func mayCome(_ frame: Frame, _ turn: Turn) -> Bool {
     switch frame {
     case .welcome, .goodbye: true
+    // Before another frame, which pays.
+    case .position: !wasTold
     case .recordsDurable(let head)
     where head.length > max(durableRecords, claimedHeads?.newest.length ?? 0) && head.length <= sentRecords: true
     case .payloadDurable(let held): allowance.takeAnswer(cost: 1 + held.count / 64, at: turn.now)
@@ -297,6 +306,7 @@ extension Delivery {
     // Any answer may have made room for a file that was put off.
     if !postponed.isEmpty || !short.isEmpty { isDue = true }
     switch frame {
+    case .position(let told): position = told
     case .pong: noteProgress()
     case .credit(let total):
       credit = max(credit, total)
@@ -319,6 +329,7 @@ extension Delivery {
       return cut("the server shows checkpoints of another journal", &turn)
     }
     credit = welcome.credit
+    told = welcome.position
     guard !welcome.heads.isEmpty else { return open(id, welcome, from: Self.nothing, &turn) }
     let heads = onJournal(welcome.heads.map { TreeHead(length: $0.length, root: $0.root) })
     guard !heads.isEmpty else { return search(id, welcome, &turn) }
@@ -389,49 +400,32 @@ extension Delivery {
     firstCredit = welcome.credit
     spent = 0
     let hasLess = head.length < notedRecords
+    let isAnother = position != nil && !welcome.isContinued
     // Where its records are others, this journal is the one that was set back.
     if hasLess, welcome.heads.isEmpty || isWhole {
       turn.report(.serverLost(index, records: head.length, acknowledged: notedRecords))
+    } else if isAnother {
+      turn.report(.serverPutBack(index))
     }
     noteRecords(head.length)
     markRecords(turn.now)
-    if hasLess {
-      turn.hasLost = true
-      forgetting = .unnoted
-      lastNotes = []
-      notedLife = nil
-      isEndedNoteDirty = false
-    }
-    beginEnded(hasLost: hasLess)
-    // A server that has lost records may have lost anything: only what it says now counts.
-    life = welcome.life
-    unverified = []
-    let isVerified = notedLife == life
-    for file in files.all { begin(file, forgetting: hasLess, verifying: !isVerified, &turn) }
-    noteIfVerified()
+    if hasLess || isAnother { lose(&turn) }
+    position = told
+    beginEnded(hasLost: hasLess || isAnother)
+    for file in files.all { begin(file, forgetting: hasLess || isAnother, &turn) }
     mustAskAboutGaps = true
     isDue = true
     turn.report(.serverUp(index, records: head.length))
     if !welcome.heads.isEmpty, !isWhole { turn.report(.journalBeside(index, from: head.length)) }
   }
 
-  // MARK: What it says after a start
-
-  /// It hasn't yet said of all that it had acknowledged that it still holds it.
-  var isVerifying: Bool { !unverified.isEmpty }
-
-  func verify(_ file: FileID) { unverified.insert(file) }
-  func mustVerify(_ file: FileID) -> Bool { unverified.contains(file) }
-
-  func verified(_ file: FileID) {
-    guard unverified.remove(file) != nil else { return }
-    noteIfVerified()
-  }
-
-  private func noteIfVerified() {
-    guard unverified.isEmpty, notedLife != life else { return }
-    notedLife = life
-    isLifeNoteDirty = true
+  /// It may have lost anything: only what it says now counts.
+  private func lose(_ turn: inout Turn) {
+    turn.hasLost = true
+    forgetting = .unnoted
+    lastNotes = []
+    notedPosition = nil
+    isEndedNoteDirty = false
   }
 
   // MARK: Records
@@ -527,8 +521,7 @@ extension Delivery {
   }
 
   var hasNotes: Bool {
-    forgetting == .unnoted || isRecordNoteDirty || isLifeNoteDirty || isEndedNoteDirty || !dirtyNotes.isEmpty
-      || !lastNotes.isEmpty
+    forgetting == .unnoted || isRecordNoteDirty || isEndedNoteDirty || !dirtyNotes.isEmpty || !lastNotes.isEmpty
   }
 
   /// The server's name, if nothing that the store has of it counts any more, also of files that aren't in memory.
@@ -545,6 +538,14 @@ extension Delivery {
 
   func noteEnded() { isEndedNoteDirty = true }
 
+  /// Never behind the notes that are taken with it: what was acknowledged since then would count for a store that was put
+  /// back to it.
+  func takePosition() -> ServerPosition? {
+    guard position != notedPosition, let position else { return nil }
+    notedPosition = position
+    return ServerPosition(server: name, position: position)
+  }
+
   /// At most `count` notes of what this server has acknowledged, for the store.
   func takeNotes(_ count: Int) -> [Delivered] {
     var notes = Array(lastNotes.prefix(count))
@@ -556,15 +557,11 @@ extension Delivery {
       if let file = files[id] { notes.append(Delivered(server: name, file: file.uuid, length: cursor.durable)) }
     }
     dirtyNotes.removeFirst(taken.count)
-    // Last, so that a journal's length, or a life, is never noted beside file lengths from before a loss.
+    // Last, so that a journal's length is never noted beside file lengths from before a loss.
     guard dirtyNotes.isEmpty, lastNotes.isEmpty else { return notes }
     if isRecordNoteDirty {
       isRecordNoteDirty = false
       notes.append(Delivered(server: name, file: Delivered.journal, length: notedRecords))
-    }
-    if isLifeNoteDirty, let notedLife {
-      isLifeNoteDirty = false
-      notes.append(Delivered(server: name, file: Delivered.life, length: notedLife))
     }
     if isEndedNoteDirty {
       isEndedNoteDirty = false

@@ -31,6 +31,7 @@ struct Gathered {
   private var gaps: [(index: Int, gap: OpenGap)] = []
   private var healed: [OpenGap] = []
   private(set) var notes: [Delivered] = []
+  private var positions: [ServerPosition] = []
   private var forgotten: [String] = []
   private var isSealed = false
 
@@ -96,8 +97,9 @@ struct Gathered {
     }
   }
 
-  mutating func take(_ notes: [Delivered], forgetting forgotten: [String]) {
+  mutating func take(_ notes: [Delivered], at positions: [ServerPosition], forgetting forgotten: [String]) {
     self.notes = notes
+    self.positions = positions
     self.forgotten = forgotten
   }
 
@@ -109,6 +111,7 @@ struct Gathered {
     batch.leaves = leaves
     batch.forgotten = forgotten
     batch.delivered = notes
+    batch.positions = positions
     for (index, gap) in gaps { gap.record = length.saturatingAdd(index) }
     batch.gaps = gaps.map { StandingGap(record: $0.gap.record, file: $0.gap.file, upper: $0.gap.upper) }
     batch.healed = healed.map(\.record)

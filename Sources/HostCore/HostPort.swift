@@ -134,6 +134,8 @@ package enum HostReport: Hashable, Sendable {
   /// It holds fewer records than it had acknowledged: what was delivered to it is asked about anew, and delivered again
   /// as far as it is still there.
   case serverLost(ServerIndex, records: UInt64, acknowledged: UInt64)
+  /// Its store isn't the one that acknowledged, or an earlier state of it: what was delivered is asked about anew.
+  case serverPutBack(ServerIndex)
   case serverDown(ServerIndex, reason: String)
   case refused(ServerIndex, FileUUID?, BytePath?, RefusalCode, String)
   case journalBlocked(String)

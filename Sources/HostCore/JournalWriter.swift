@@ -93,12 +93,14 @@ final class JournalWriter {
   /// The next commit is one that failed before.
   var isRetry: Bool { underWay != nil }
 
-  /// Commits what was gathered first, with `notes`, before which all that is noted of `forgotten` goes. Call only while
+  /// Commits what was gathered first, with `notes` and `positions`, before which all that is noted of `forgotten` goes. Call only while
   /// `hasWork`.
-  func commit(notes: [Delivered], forgetting forgotten: [String], _ turn: inout Turn) {
+  func commit(
+    notes: [Delivered], at positions: [ServerPosition], forgetting forgotten: [String], _ turn: inout Turn
+  ) {
     if underWay == nil {
       underWay = takeFirst()
-      underWay?.take(notes, forgetting: forgotten)
+      underWay?.take(notes, at: positions, forgetting: forgotten)
     }
     guard let underWay else { return }
     isCommitting = true

@@ -76,15 +76,15 @@ struct Settlement {
     if file.lastRecord < .max { head = max(head, file.lastRecord + 1) }
   }
 
-  /// What a server still lacks beside the targets, nil when nothing: records, its word after a start, which is of all that
-  /// the host has, and files that ended before it was named or that it lost.
+  /// What a server still lacks beside the targets, nil when nothing: records, and files that ended before it was named
+  /// or that it lost.
   func lack(of delivery: Delivery) -> HostStatus.Lack? {
     var lack = HostStatus.Lack(
       server: delivery.index, noted: head, durable: delivery.durableRecords, reason: "on its way")
     if delivery.durableRecords >= head {
-      guard delivery.isVerifying || !delivery.hasEndedFiles else { return nil }
+      guard !delivery.hasEndedFiles else { return nil }
       lack.reason = Self.unverified
-      if !delivery.isVerifying, let files = delivery.lackedEnded {
+      if let files = delivery.lackedEnded {
         lack.reason = Self.lacked(files.count)
         lack.isElsewhere = true
       }
@@ -113,11 +113,9 @@ struct Settlement {
       return here(follower.reads.isHung(file.id) ? "its file system doesn't answer" : file.unreadable ?? "being read")
     }
     let owed = min(length, file.gapStart)
-    guard let delivery = follower.deliveries.first(where: { $0.durable(file.id) < owed || $0.mustVerify(file.id) })
-    else { return nil }
-    let waits = delivery.mustVerify(file.id) ? unverified : "on its way"
+    guard let delivery = follower.deliveries.first(where: { $0.durable(file.id) < owed }) else { return nil }
     return HostStatus.Lack(
       server: delivery.index, noted: owed, durable: delivery.durable(file.id),
-      reason: delivery.cursors[file.id]?.trouble ?? (delivery.isOpen ? waits : "no connection"))
+      reason: delivery.cursors[file.id]?.trouble ?? (delivery.isOpen ? "on its way" : "no connection"))
   }
 }

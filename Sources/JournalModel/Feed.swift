@@ -31,6 +31,18 @@ package struct Change: Hashable, Sendable {
   }
 }
 
+/// How far a server's feed had come: by it a host tells whether the store that acknowledged something is still the one
+/// that it finds, or was put back to before that, or is another one.
+package struct FeedPosition: Hashable, Sendable {
+  package var life: UUIDBytes
+  /// The greatest number that had been given by then.
+  package var number: UInt64
+  package init(life: UUIDBytes, number: UInt64) {
+    self.life = life
+    self.number = number
+  }
+}
+
 /// How far a peer has a server's feed, as it was in that life.
 package struct FeedCursor: Hashable, Sendable {
   package var life: UUIDBytes
@@ -70,14 +82,26 @@ package struct Feed: Hashable, Sendable {
     self.last = last
   }
 
-  /// Whether all that had been given then is a part of this feed. That what is held is wouldn't do: of what had moved on
-  /// behind that, a store that is put back has the earlier state, at the earlier number.
-  package func contains(_ cursor: FeedCursor) -> Bool {
-    guard cursor.held <= cursor.seen, let index = epochs.firstIndex(where: { $0.life == cursor.life }) else {
-      return false
-    }
+  /// Where it is now. Nil while it has no epoch.
+  package var position: FeedPosition? { epochs.last.map { FeedPosition(life: $0.life, number: last) } }
+
+  /// Whether all that had been given then is a part of this feed.
+  package func contains(_ position: FeedPosition) -> Bool {
+    guard let index = epochs.firstIndex(where: { $0.life == position.life }) else { return false }
     let next = index + 1 < epochs.count ? epochs[index + 1].first : nil
-    return next.map { cursor.seen < $0 } ?? (cursor.seen <= last)
+    return next.map { position.number < $0 } ?? (position.number <= last)
+  }
+
+  /// The same. That what is held is wouldn't do: of what had moved on behind that, a store that is put back has the earlier
+  /// state, at the earlier number.
+  package func contains(_ cursor: FeedCursor) -> Bool {
+    cursor.held <= cursor.seen && contains(FeedPosition(life: cursor.life, number: cursor.seen))
+  }
+
+  /// A commit brought it there.
+  package mutating func advance(to position: FeedPosition) {
+    _ = begin(position.life)
+    last = max(last, position.number)
   }
 
   /// False if the last epoch is that life's already.

@@ -13,7 +13,7 @@ extension HostBatch {
         guard file.path.isStorable else { throw .failed("\(file.file) has a path that can't be stored") }
       }
     }
-    for server in forgotten + delivered.map(\.server) {
+    for server in forgotten + delivered.map(\.server) + positions.map(\.server) {
       guard (1...Delivered.longestServerName).contains(server.utf8.count), !server.utf8.contains(0) else {
         throw .failed("not a server name: \(server)")
       }

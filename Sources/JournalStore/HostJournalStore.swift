@@ -29,6 +29,8 @@ package protocol HostJournalStore: AnyObject, Sendable {
   func delivered(to server: String) throws(StoreError) -> [FileUUID: UInt64]
   /// The same of one file.
   func delivered(to server: String, of file: FileUUID) throws(StoreError) -> UInt64?
+  /// Where that server's feed was when it had acknowledged all of that at least. Nil: nothing is noted.
+  func position(of server: String) throws(StoreError) -> FeedPosition?
   /// Servers of which anything was ever noted, in the order of the bytes of their names.
   func notedServers() throws(StoreError) -> [String]
   /// A file's row.
@@ -74,13 +76,15 @@ package struct HostBatch: Hashable, Sendable {
   /// Servers that lost what they had: nothing that was noted of them before counts any more, for no file.
   package var forgotten: [String] = []
   package var delivered: [Delivered] = []
+  /// Where the servers' feeds were when they had acknowledged that at least.
+  package var positions: [ServerPosition] = []
   /// Gaps among `records`, and the numbers of earlier ones whose bytes turned up after all.
   package var gaps: [StandingGap] = []
   package var healed: [UInt64] = []
   package init() {}
   package var isEmpty: Bool {
-    records.isEmpty && files.isEmpty && leaves.isEmpty && forgotten.isEmpty && delivered.isEmpty && gaps.isEmpty
-      && healed.isEmpty
+    records.isEmpty && files.isEmpty && leaves.isEmpty && forgotten.isEmpty && delivered.isEmpty
+      && positions.isEmpty && gaps.isEmpty && healed.isEmpty
   }
 }
 
@@ -88,12 +92,9 @@ package struct Delivered: Hashable, Sendable {
   package static let longestServerName = 255
   /// In the place of a file: the journal itself, its length in records (the nil uuid of RFC 9562).
   package static let journal = FileUUID(UUIDBytes(high: 0, low: 0))
-  /// In the place of a file: the server's life in which it said last what it holds of all files that lived, in the place
-  /// of a length.
-  package static let life = FileUUID(UUIDBytes(high: 0, low: 1))
   /// In the place of a file: 1 in the place of a length when the server has all files whose end is journaled but for what
   /// gaps say, 0 when not any more. As long as the host delivers to it a file's end is journaled only when it has all.
-  package static let ended = FileUUID(UUIDBytes(high: 0, low: 2))
+  package static let ended = FileUUID(UUIDBytes(high: 0, low: 1))
   /// 1 ... 255 bytes without NUL.
   package var server: String
   package var file: FileUUID
@@ -102,6 +103,16 @@ package struct Delivered: Hashable, Sendable {
     self.server = server
     self.file = file
     self.length = length
+  }
+}
+
+/// Where a server's feed was. Unless it is a position of that server's feed still, nothing counts that was noted of it.
+package struct ServerPosition: Hashable, Sendable {
+  package var server: String
+  package var position: FeedPosition
+  package init(server: String, position: FeedPosition) {
+    self.server = server
+    self.position = position
   }
 }
 

@@ -59,8 +59,8 @@ package struct HostStart: Hashable, Sendable {
   package var number: UInt64
   /// Records that each server had acknowledged when last noted.
   package var noted: [UInt64]
-  /// Lives of the servers in which all of that was so.
-  package var lives: [UInt64?]
+  /// Where the servers' feeds were when all of that was so (`ServerPosition`).
+  package var positions: [FeedPosition?]
   package var gaps: [StandingGap]
   /// Of each server: it is noted to have all files whose end is journaled (`Delivered.ended`).
   package var haveEnded: [Bool]
@@ -69,7 +69,7 @@ package struct HostStart: Hashable, Sendable {
   package var former: [String]
   package init(
     files: [StoredFile] = [], journal: JournalPosition, number: UInt64 = 0, noted: [UInt64] = [],
-    lives: [UInt64?] = [], gaps: [StandingGap] = [], haveEnded: [Bool] = [], former: [String] = []
+    positions: [FeedPosition?] = [], gaps: [StandingGap] = [], haveEnded: [Bool] = [], former: [String] = []
   ) {
     self.haveEnded = haveEnded
     self.former = former
@@ -77,7 +77,7 @@ package struct HostStart: Hashable, Sendable {
     self.journal = journal
     self.number = number
     self.noted = noted
-    self.lives = lives
+    self.positions = positions
     self.gaps = gaps
   }
 }
@@ -86,12 +86,12 @@ extension HostJournalStore {
   package func start(servers: [String]) throws(StoreError) -> HostStart {
     let length = try length()
     var noted: [UInt64] = []
-    var lives: [UInt64?] = []
+    var positions: [FeedPosition?] = []
     var haveEnded: [Bool] = []
     for server in servers {
       haveEnded.append(try hasEnded(server))
       noted.append(try delivered(to: server, of: Delivered.journal) ?? 0)
-      lives.append(try delivered(to: server, of: Delivered.life))
+      positions.append(try position(of: server))
     }
     var former: [String] = []
     for server in try notedServers() where !servers.contains(server) {
@@ -99,7 +99,7 @@ extension HostJournalStore {
     }
     return HostStart(
       files: try living(servers: servers), journal: JournalPosition(length: length, root: try root(at: length)),
-      number: number, noted: noted, lives: lives, gaps: try gaps(), haveEnded: haveEnded, former: former)
+      number: number, noted: noted, positions: positions, gaps: try gaps(), haveEnded: haveEnded, former: former)
   }
 
   private func hasEnded(_ server: String) throws(StoreError) -> Bool {

@@ -21,6 +21,7 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
     fileprivate var byPath: [BytePath: Set<FileUUID>] = [:]
     fileprivate var leaves: [FileUUID: [Digest]] = [:]
     fileprivate var delivered: [String: [FileUUID: UInt64]] = [:]
+    fileprivate var positions: [String: FeedPosition] = [:]
     package fileprivate(set) var number: UInt64 = 0
     fileprivate var standing: [UInt64: StandingGap] = [:]
     package init() {}
@@ -98,6 +99,10 @@ package final class InMemoryHostStore<H: TreeHasher>: HostJournalStore where H.V
     guarded.withLock { $0.state.delivered(to: server, of: file) }
   }
 
+  package func position(of server: String) throws(StoreError) -> FeedPosition? {
+    guarded.withLock { $0.state.positions[server] }
+  }
+
   package func notedServers() throws(StoreError) -> [String] {
     guarded.withLock { $0.state.delivered.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } }
   }
@@ -141,8 +146,12 @@ extension InMemoryHostStore.State: HostJournalView {
     number += 1
     for file in batch.files { put(file) }
     for range in batch.leaves { leaves[range.file, default: []].extend(from: range.first, with: range.hashes) }
-    for server in batch.forgotten { delivered[server] = nil }
+    for server in batch.forgotten {
+      delivered[server] = nil
+      positions[server] = nil
+    }
     for row in batch.delivered { delivered[row.server, default: [:]][row.file] = row.length }
+    for row in batch.positions { positions[row.server] = row.position }
     for gap in batch.gaps { standing[gap.record] = gap }
     for number in batch.healed { standing[number] = nil }
   }

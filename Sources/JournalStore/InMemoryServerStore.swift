@@ -154,16 +154,19 @@ package final class InMemoryServerStore<H: TreeHasher>: ServerHoldingsStore wher
   }
 
   @discardableResult
-  package func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals] {
+  package func commit(_ batch: ServerBatch) throws(StoreError) -> ServerCommitted {
     try guarded.withLock { (guarded: inout Guarded) throws(StoreError) in
       try guarded.fault.checkUsable()
       try batch.check(in: guarded.state, hasher: H.self)
+      var hasChanged = false
       try guarded.fault.commit { () throws(StoreError) in
-        guarded.state.apply(batch, in: guarded.life)
+        hasChanged = guarded.state.apply(batch, in: guarded.life)
         if batch.foldsAnew { guarded.state.forgetTrie() }
         if batch.folded > 0 { try guarded.state.follow(batch.folded, H.self) }
       }
-      return guarded.state.totals.filter { $0.value != HostTotals() && batch.hosts.contains($0.key) }
+      return ServerCommitted(
+        totals: guarded.state.totals.filter { $0.value != HostTotals() && batch.hosts.contains($0.key) },
+        position: hasChanged ? guarded.state.changeFeed.position : nil)
     }
   }
 
@@ -314,7 +317,8 @@ extension InMemoryServerStore.State: ServerHoldingsView {
     return index < entries.count && entries[index].offset == offset ? entries[index].bytes : nil
   }
 
-  fileprivate mutating func apply(_ batch: ServerBatch, in life: UUIDBytes?) {
+  /// Whether the feed has changed.
+  fileprivate mutating func apply(_ batch: ServerBatch, in life: UUIDBytes?) -> Bool {
     let changed = batch.changes { strings[$0]?.committed ?? 0 }
     if let life, !changed.isEmpty { _ = changeFeed.begin(life) }
     for change in changed { note(change.subject) }
@@ -338,6 +342,7 @@ extension InMemoryServerStore.State: ServerHoldingsView {
     number += 1
     unfinished.formUnion(batch.unfinished)
     unfinished.subtract(batch.finished)
+    return !changed.isEmpty
   }
 
   private mutating func append(_ run: ServerBatch.RecordRun) {

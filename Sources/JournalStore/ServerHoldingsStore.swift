@@ -27,8 +27,7 @@ package protocol ServerHoldingsStore: AnyObject, Sendable {
   func logRanges() throws(StoreError) -> [LogRange]
   func logRanges(of key: StringKey) throws(StoreError) -> [LogRange]
   func logPayload(of key: StringKey, offset: UInt64) throws(StoreError) -> [UInt8]
-  /// Returns the totals that it changed, as they are now.
-  @discardableResult func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals]
+  @discardableResult func commit(_ batch: ServerBatch) throws(StoreError) -> ServerCommitted
   /// Of every host of which anything is held.
   func totals() throws(StoreError) -> [HostName: HostTotals]
   /// Grows with every commit, and never within a process otherwise: what an answer has of it tells how old it is.
@@ -45,6 +44,18 @@ package protocol ServerHoldingsStore: AnyObject, Sendable {
   func leaves(of key: StringKey, count: UInt64) throws(StoreError) -> [Digest]
   /// Files that the host ever recorded under this identity (D3).
   func files(host: HostName, identity: InodeIdentity) throws(StoreError) -> [FileUUID]
+}
+
+/// What a commit brought.
+package struct ServerCommitted: Hashable, Sendable {
+  /// Those that it changed, as they are now.
+  package var totals: [HostName: HostTotals]
+  /// Where the feed is now. Nil: nothing was added to it.
+  package var position: FeedPosition?
+  package init(totals: [HostName: HostTotals] = [:], position: FeedPosition? = nil) {
+    self.totals = totals
+    self.position = position
+  }
 }
 
 /// A sequence of a journal (M1).

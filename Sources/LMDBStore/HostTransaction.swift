@@ -3,8 +3,10 @@ import JournalStore
 import MerkleLog
 
 struct HostTables: Sendable {
-  static let names = ["records", "nodes", "files", "leaves", "delivered", "gaps", "living", "identities", "places"]
-  let meta, records, nodes, files, leaves, delivered, gaps, living, identities, places: Table
+  static let names = [
+    "records", "nodes", "files", "leaves", "delivered", "gaps", "living", "identities", "places", "positions",
+  ]
+  let meta, records, nodes, files, leaves, delivered, gaps, living, identities, places, positions: Table
 
   /// The tables in the order of `names`, the table of versions first.
   init(_ tables: [Table]) {
@@ -18,6 +20,7 @@ struct HostTables: Sendable {
     living = tables[7]
     identities = tables[8]
     places = tables[9]
+    positions = tables[10]
   }
 }
 
@@ -113,6 +116,9 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
       try transaction.put(range.hashes, from: range.first, prefix: encoded { $0.write(range.file) }, in: tables.leaves)
     }
     try put(batch.delivered, forgetting: batch.forgotten)
+    for row in batch.positions {
+      try transaction.put(encoded { $0.write(row.position) }, at: Self.key(row.server), in: tables.positions)
+    }
     for gap in batch.gaps {
       let subject = encoded {
         $0.write(optional: gap.file) { $0.write($1) }
@@ -242,6 +248,7 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
     for server in Set(forgotten).sorted() {
       let losses = try losses(of: server).saturatingAdding(1)
       try transaction.put(encoded { $0.write(losses) }, at: Self.lossKey(server), in: tables.meta)
+      try transaction.remove(Self.key(server), from: tables.positions)
     }
     var losses: [String: UInt64] = [:]
     for row in notes {
@@ -249,6 +256,14 @@ struct HostTransaction<H: TreeHasher>: ~Copyable where H.Value == Digest {
       let count = losses[row.server] ?? 0
       let note = encoded { $0.write(DeliveredRow(length: row.length, losses: count)) }
       try transaction.put(note, at: Self.key(row.server, row.file), in: tables.delivered)
+    }
+  }
+
+  static func key(_ server: String) -> [UInt8] { encoded { $0.write(name: server) } }
+
+  func position(of server: String) throws(StoreError) -> FeedPosition? {
+    try transaction.row(Self.key(server), in: tables.positions) { (reader: inout ByteReader) throws(DecodingFailure) in
+      try reader.readFeedPosition()
     }
   }
 

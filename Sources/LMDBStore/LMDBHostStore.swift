@@ -106,6 +106,10 @@ package final class LMDBHostStore<H: TreeHasher>: HostJournalStore where H.Value
     try begin(.reading).delivered(to: server, of: file)
   }
 
+  package func position(of server: String) throws(StoreError) -> FeedPosition? {
+    try begin(.reading).position(of: server)
+  }
+
   package func notedServers() throws(StoreError) -> [String] { try begin(.reading).notedServers() }
 
   package func file(_ file: FileUUID) throws(StoreError) -> KnownFile? { try begin(.reading).file(file) }

@@ -71,12 +71,12 @@ package final class LMDBServerStore<H: TreeHasher>: ServerHoldingsStore where H.
   package func totals() throws(StoreError) -> [HostName: HostTotals] { try begin(.reading).totals() }
 
   @discardableResult
-  package func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals] {
+  package func commit(_ batch: ServerBatch) throws(StoreError) -> ServerCommitted {
     let transaction = try begin(.writing)
     try batch.check(in: transaction, hasher: H.self)
-    let totals = try transaction.put(batch, in: life.withLock { $0 }, hasher: H.self)
+    let committed = try transaction.put(batch, in: life.withLock { $0 }, hasher: H.self)
     try transaction.commit(usesReserve: batch.addsNothing)
-    return totals
+    return committed
   }
 
   package func journals() throws(StoreError) -> [HeldJournal] { try begin(.reading).journals() }

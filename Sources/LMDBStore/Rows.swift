@@ -234,6 +234,11 @@ extension ByteWriter {
     }
   }
 
+  mutating func write(_ position: FeedPosition) {
+    write(position.life)
+    write(position.number)
+  }
+
   mutating func write(_ cursor: FeedCursor) {
     write(cursor.life)
     write(cursor.held)
@@ -275,6 +280,10 @@ extension ByteReader {
     var epochs: [Feed.Epoch] = []
     for _ in 0..<count { epochs.append(Feed.Epoch(life: try readLife(), first: try read())) }
     return epochs
+  }
+
+  mutating func readFeedPosition() throws(DecodingFailure) -> FeedPosition {
+    FeedPosition(life: try readLife(), number: try read())
   }
 
   mutating func readFeedCursor() throws(DecodingFailure) -> FeedCursor {

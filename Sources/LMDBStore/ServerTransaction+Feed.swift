@@ -41,11 +41,11 @@ extension ServerTransaction {
     return held
   }
 
-  /// Moves what a batch changes to the end of the feed.
+  /// Moves what a batch changes to the end of the feed, and returns where that is. Nil: it changes nothing.
   func give(
     numbersTo changes: [ServerBatch.Changed], in life: UUIDBytes?, _ held: inout HeldRows
-  ) throws(StoreError) {
-    guard !changes.isEmpty else { return }
+  ) throws(StoreError) -> FeedPosition? {
+    guard !changes.isEmpty else { return nil }
     var feed = try feed()
     if let life, feed.begin(life) { try put(feed.epochs) }
     for change in changes {
@@ -58,6 +58,7 @@ extension ServerTransaction {
         encoded { $0.write(change.subject) }, at: Self.key(ofChange: feed.last), in: tables.changes, .last)
     }
     try transaction.put(encoded { $0.write(feed.last) }, at: Self.lastKey, in: tables.meta)
+    return feed.position
   }
 
   private func put(_ epochs: [Feed.Epoch]) throws(StoreError) {

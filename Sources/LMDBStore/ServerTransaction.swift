@@ -59,17 +59,16 @@ struct ServerTransaction: ~Copyable {
     try transaction.put(encoded { $0.write(marks) }, at: Self.marksKey, in: tables.meta)
   }
 
-  /// Returns the totals of the batch's hosts.
   /// - Precondition: the batch was checked in this transaction.
   func put<H: TreeHasher>(
     _ batch: ServerBatch, in life: UUIDBytes?, hasher: H.Type
-  ) throws(StoreError) -> [HostName: HostTotals] where H.Value == Digest {
+  ) throws(StoreError) -> ServerCommitted where H.Value == Digest {
     // Before anything is changed: what can't be read is counted instead, and must not be counted twice.
     var totals: [HostName: HostTotals] = [:]
     for host in batch.hosts { totals[host] = try self.totals(of: host) }
     var held = try heldRows(before: batch)
     let changes = batch.changes { held.strings[$0]?.committed ?? 0 }
-    try give(numbersTo: changes, in: life, &held)
+    let position = try give(numbersTo: changes, in: life, &held)
     for run in batch.records {
       try StoreSubject.journal(run.after.key).refusing { () throws(StoreError) in try put(run, held) }
       totals[run.after.host, default: HostTotals()].count(run)
@@ -107,7 +106,7 @@ struct ServerTransaction: ~Copyable {
     for (host, totals) in totals {
       try transaction.put(encoded { $0.write(totals) }, at: Self.prefix(of: host), in: tables.totals)
     }
-    return totals
+    return ServerCommitted(totals: totals, position: position)
   }
 
   private func put(_ run: ServerBatch.RecordRun, _ held: HeldRows) throws(StoreError) {

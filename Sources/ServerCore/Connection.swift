@@ -50,6 +50,8 @@ struct Session {
   var told: TreeHead?
   /// It said with what it goes on.
   var hasExtended = false
+  /// Where the feed was when it was last told what is held.
+  var position: FeedPosition?
   var isAskingHeads = false
   var credit: CreditLine
   /// In the list of those that may get more credit at the end of this step.

@@ -89,7 +89,7 @@ extension ServerMachine where H.Value == Digest {
     case .goodbye(let code, let text): cut(id, code, "goodbye: \(text)")
     case .hello: violated(id, "a second hello")
     case .payload: violated(id, "a payload frame without its bytes")
-    case .welcome, .recordsDurable, .journalAnswer, .resumeAnswer, .payloadDurable, .credit, .refusal:
+    case .welcome, .recordsDurable, .journalAnswer, .resumeAnswer, .payloadDurable, .position, .credit, .refusal:
       violated(id, "a frame that only servers send")
     case .peerHello, .feed, .announce, .noted, .openChannel, .channel, .closeChannel, .wantRecords, .wantBytes,
       .askTrie, .trieParts, .trieBucket, .holdings:
@@ -151,8 +151,10 @@ extension ServerMachine where H.Value == Digest {
     connections[id]?.session = session
     if let holder = connections[id]?.peer.holder { callers[holder]?.strangers.removeAll { $0 == id } }
     heard(id)
+    connections[id]?.session?.position = feed.position
     let welcome = Welcome(
-      version: Self.protocolVersion, server: settings.name, life: settings.life, heads: heads, credit: credit.granted)
+      version: Self.protocolVersion, server: settings.name, position: feed.position,
+      isContinued: hello.position.map(feed.contains) ?? false, heads: heads, credit: credit.granted)
     send(.welcome(welcome), to: id)
     if id.isChannel { return }
     let records = heads.map(\.length).max() ?? 0
@@ -214,8 +216,19 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func send(_ frame: Frame, to id: ConnectionID) {
     if let channel = connections[id]?.channel { return send(frame, on: channel, to: id) }
+    if frame.saysWhatIsHeld { tellPosition(to: id) }
     connections[id]?.hasSent = true
     out.append(.send(id, frame))
+  }
+
+  /// A host that comes again shows it, and is told whether this is still the store that said so (P3): so what is held is
+  /// never said without it.
+  private mutating func tellPosition(to id: ConnectionID) {
+    guard let session = connections[id]?.session, let position = feed.position, position != session.position else {
+      return
+    }
+    connections[id]?.session?.position = position
+    out.append(.send(id, .position(position)))
   }
 
   /// A connection to a peer is always read: two sides that both stopped reading would hang. What comes on its channels is
@@ -245,5 +258,14 @@ extension ServerMachine where H.Value == Digest {
     }
     reviewChannels()
     heartbeatDue = connections.isEmpty ? nil : now + heartbeatPeriod
+  }
+}
+
+extension Frame {
+  fileprivate var saysWhatIsHeld: Bool {
+    switch self {
+    case .recordsDurable, .payloadDurable, .resumeAnswer, .journalAnswer: true
+    default: false
+    }
   }
 }

@@ -295,14 +295,16 @@ extension ServerMachine where H.Value == Digest {
 
   // MARK: The answer
 
-  mutating func committed(_ error: StoreError?, _ totals: [HostName: HostTotals]) {
+  mutating func committed(_ error: StoreError?, _ done: ServerCommitted) {
     guard let group = flight else { return }
     flight = nil
     switch error {
     case nil where group.isFold: followed()
     case .full where group.isFold, .failed where group.isFold: couldNotFollow()
     case nil:
-      note(totals)
+      note(done.totals)
+      // Before anything that it made durable is acknowledged.
+      if let position = done.position { feed.advance(to: position) }
       succeeded(group)
     case .corrupt(let text), .damaged(let text), .failedSync(let text): halt("the store: \(text)")
     case .refused(.string(let key), .alreadyExists): nameTaken(key, group)

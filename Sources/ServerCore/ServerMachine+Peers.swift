@@ -72,7 +72,7 @@ extension ServerMachine where H.Value == Digest {
     peers[index].attempts &+= 1
     peers[index].lastError = reason
     let chance = H.leaf(
-      "\(settings.name) \(peers[index].name) \(settings.life) \(peers[index].attempts)".utf8Span.span.bytes)
+      "\(settings.name) \(peers[index].name) \(settings.jitterSeed) \(peers[index].attempts)".utf8Span.span.bytes)
     peers[index].dialing = .waiting(until: now + limits.backoff(after: peers[index].attempts, chance: chance.words.0))
   }
 

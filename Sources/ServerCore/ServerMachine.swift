@@ -186,9 +186,9 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .created(let key, let outcome): created(key, outcome)
     case .written(let key, let upTo, let outcome): written(key, upTo: upTo, outcome)
     case .synced(let lengths, let outcome): synced(lengths, outcome)
-    case .committed(let error, let totals, let number):
+    case .committed(let error, let done, let number):
       commitNumber = max(commitNumber, number)
-      committed(error, totals)
+      committed(error, done)
     case .loaded(let id, let answer): loaded(id, answer)
     case .unreadable(let id, let error): unreadable(id, error)
     case .rootComputed(let id, let root): rootComputed(id, root)

@@ -64,8 +64,8 @@ package enum ServerInput: Hashable, Sendable {
   case created(StringKey, CreateOutcome)
   case written(StringKey, upTo: UInt64, DiskOutcome)
   case synced([SyncedLength], DiskOutcome)
-  /// With the totals that the commit changed, and the store's number since.
-  case committed(StoreError?, [HostName: HostTotals] = [:], number: UInt64 = 0)
+  /// With the store's number since.
+  case committed(StoreError?, ServerCommitted = ServerCommitted(), number: UInt64 = 0)
   case loaded(ReadID, StoreAnswer)
   case unreadable(ReadID, StoreError)
   /// Nil when the held bytes can't be read.
@@ -210,16 +210,16 @@ package struct ServerSettings: Sendable {
   package var limits: Limits
   /// Payload that may be on its way over all connections, in bytes.
   package var totalCredit: Int
-  /// This run's, another one at each start.
-  package var life: UInt64
+  /// Keeps servers that were started together from dialing together: another one at each start.
+  package var jitterSeed: UInt64
   /// Servers that this one synchronises with (W6).
   package var peers: [String]
   package init(
-    name: String, limits: Limits = Limits(), totalCredit: Int = 256 << 20, life: UInt64 = 0, peers: [String] = []
+    name: String, limits: Limits = Limits(), totalCredit: Int = 256 << 20, jitterSeed: UInt64 = 0, peers: [String] = []
   ) {
     self.name = name
     self.peers = peers
-    self.life = life
+    self.jitterSeed = jitterSeed
     self.limits = limits
     self.totalCredit = totalCredit
   }

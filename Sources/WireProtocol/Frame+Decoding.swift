@@ -42,6 +42,7 @@ extension Frame {
     case .trieParts: .trieParts(try reader.readDigests(count: TriePrefix.fanOut))
     case .trieBucket: .trieBucket(try TrieBucket(from: &reader))
     case .holdings: .holdings(try reader.readHoldingsDigest())
+    case .position: .position(try reader.readPosition())
     }
   }
 }
@@ -53,6 +54,7 @@ extension Hello {
     host = try reader.readHost()
     journal = try reader.readJournal()
     publicKey = try reader.readDigest()
+    position = try reader.readOptional { (reader) throws(DecodingFailure) in try reader.readPosition() }
     features = try reader.readFeatures()
     guard oldest <= newest else { throw reader.failure(.badValue("versions \(oldest) to \(newest)")) }
   }
@@ -62,7 +64,8 @@ extension Welcome {
   fileprivate init(from reader: inout ByteReader) throws(DecodingFailure) {
     version = try reader.read()
     server = try reader.readText(limit: FrameBounds.serverNameSize)
-    life = try reader.read()
+    position = try reader.readOptional { (reader) throws(DecodingFailure) in try reader.readPosition() }
+    isContinued = try reader.readFlag()
     heads = try reader.readList(limit: FrameBounds.sequencesPerJournal) { (reader) throws(DecodingFailure) in
       try reader.readCheckpoint()
     }
@@ -193,6 +196,10 @@ extension ByteReader {
     let head = try readHead()
     guard head.length > 0 else { throw start.failure(.badValue("a head of nothing")) }
     return head
+  }
+
+  fileprivate mutating func readPosition() throws(DecodingFailure) -> FeedPosition {
+    FeedPosition(life: try readUUID(), number: try read())
   }
 
   fileprivate mutating func readCursor() throws(DecodingFailure) -> FeedCursor {

@@ -35,6 +35,7 @@ extension Frame {
     case .trieParts: .trieParts
     case .trieBucket: .trieBucket
     case .holdings: .holdings
+    case .position: .position
     }
   }
 
@@ -131,6 +132,7 @@ extension Frame {
       writer.write(flag: bucket.isLast)
       writer.write(list: bucket.changes) { $1.write(to: &$0) }
     case .holdings(let digest): writer.write(digest)
+    case .position(let position): writer.write(position)
     }
   }
 }
@@ -174,6 +176,11 @@ extension Change {
 }
 
 extension ByteWriter {
+  fileprivate mutating func write(_ position: FeedPosition) {
+    write(position.life)
+    write(position.number)
+  }
+
   fileprivate mutating func write(_ cursor: FeedCursor) {
     write(cursor.life)
     write(cursor.held)
@@ -188,6 +195,7 @@ extension Hello {
     writer.write(host)
     writer.write(journal)
     writer.write(publicKey)
+    writer.write(optional: position) { $0.write($1) }
     writer.write(features: features)
   }
 }
@@ -196,7 +204,8 @@ extension Welcome {
   fileprivate func write(to writer: inout ByteWriter) {
     writer.write(version)
     writer.write(text: server, limit: FrameBounds.serverNameSize)
-    writer.write(life)
+    writer.write(optional: position) { $0.write($1) }
+    writer.write(flag: isContinued)
     precondition(heads.count <= FrameBounds.sequencesPerJournal)
     writer.write(list: heads) { $0.write($1) }
     writer.write(credit)

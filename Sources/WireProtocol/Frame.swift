@@ -24,6 +24,8 @@ package enum Frame: Hashable, Sendable {
   case payload(PayloadHeader)
   /// What the server durably holds of each file, whoever supplied it.
   case payloadDurable([DurablePrefix])
+  /// Where the server's feed is: what it tells of itself from here on may be so since then.
+  case position(FeedPosition)
   /// All payload bytes that the host may send on this connection since it began. Never shrinks.
   case credit(total: UInt64)
   case refusal(Refusal)
@@ -57,16 +59,20 @@ package struct Hello: Hashable, Sendable {
   package var host: HostName
   package var journal: JournalID
   package var publicKey: Digest
+  /// Where the server's feed was when it last told this host what it holds; nil: it never did.
+  package var position: FeedPosition?
   /// Names of optional features that the host offers; at most 64 of at most 64 bytes.
   package var features: [String]
   package init(
-    oldest: UInt16, newest: UInt16, host: HostName, journal: JournalID, publicKey: Digest, features: [String] = []
+    oldest: UInt16, newest: UInt16, host: HostName, journal: JournalID, publicKey: Digest,
+    position: FeedPosition? = nil, features: [String] = []
   ) {
     self.oldest = oldest
     self.newest = newest
     self.host = host
     self.journal = journal
     self.publicKey = publicKey
+    self.position = position
     self.features = features
   }
 }
@@ -74,8 +80,10 @@ package struct Hello: Hashable, Sendable {
 package struct Welcome: Hashable, Sendable {
   package var version: UInt16
   package var server: String
-  /// Another one after each start of the server: what it had acknowledged before, a backup put back may have taken.
-  package var life: UInt64
+  /// Where the server's feed is; nil: it holds nothing of anybody.
+  package var position: FeedPosition?
+  /// The position that the host showed is one of this feed: all that was acknowledged up to there is still held.
+  package var isContinued: Bool
   /// The host's own checkpoint over all records of each sequence of its journal that the server durably holds (J6); none
   /// when it holds nothing. Where there is one, records go on from it; the host says so where they don't, or where there
   /// are several.
@@ -84,11 +92,13 @@ package struct Welcome: Hashable, Sendable {
   package var credit: UInt64
   package var features: [String]
   package init(
-    version: UInt16, server: String, life: UInt64 = 0, heads: [Checkpoint], credit: UInt64, features: [String] = []
+    version: UInt16, server: String, position: FeedPosition? = nil, isContinued: Bool = false, heads: [Checkpoint],
+    credit: UInt64, features: [String] = []
   ) {
     self.version = version
     self.server = server
-    self.life = life
+    self.position = position
+    self.isContinued = isContinued
     self.heads = heads
     self.credit = credit
     self.features = features

@@ -32,16 +32,17 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
   case trieParts = 28
   case trieBucket = 29
   case holdings = 30
+  case position = 31
 
   /// The least and the greatest body, in bytes, that a frame of this type can have. A frame outside is refused by its
   /// header, before anything of it is held.
   package func bodySizes(_ limits: Limits) -> ClosedRange<Int> {
     let features = 4 + FrameBounds.features * (4 + FrameBounds.featureSize)
     switch self {
-    case .hello: return 61...(56 + HostName.maximumByteCount + features)
+    case .hello: return 62...(81 + HostName.maximumByteCount + features)
     case .welcome:
       return
-        30...(26 + FrameBounds.serverNameSize + FrameBounds.sequencesPerJournal * Checkpoint.maximumByteCount
+        24...(44 + FrameBounds.serverNameSize + FrameBounds.sequencesPerJournal * Checkpoint.maximumByteCount
         + features)
     case .records: return 142...Self.recordsBodySize(limits)
     case .recordsDurable: return 126...Checkpoint.maximumByteCount
@@ -69,6 +70,7 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     case .trieParts: return TriePrefix.fanOut * Digest.byteCount...TriePrefix.fanOut * Digest.byteCount
     case .trieBucket: return 5...(5 + FrameBounds.announcements * Self.changeSize)
     case .holdings: return 40...40
+    case .position: return 24...24
     }
   }
 
@@ -78,12 +80,13 @@ package enum FrameType: UInt8, Hashable, Sendable, CaseIterable {
     switch (self, side) {
     case (.hello, .host), (.welcome, .server), (.peerHello, .host), (.peerHello, .peer): isFirst
     case (.goodbye, .peer): true
-    case (.hello, .peer), (.resumeQuery, .peer), (.resumeAnswer, .peer): false
+    case (.hello, .peer), (.resumeQuery, .peer), (.resumeAnswer, .peer), (.position, .peer): false
     case (_, .peer): !isFirst
     case (.goodbye, .server), (.refusal, .server): true
     case (.records, .host), (.journalQuery, .host), (.extendJournal, .host), (.resumeQuery, .host), (.extend, .host),
       (.payload, .host), (.goodbye, .host), (.recordsDurable, .server), (.journalAnswer, .server),
-      (.resumeAnswer, .server), (.payloadDurable, .server), (.credit, .server), (.ping, _), (.pong, _):
+      (.resumeAnswer, .server), (.payloadDurable, .server), (.position, .server), (.credit, .server),
+      (.ping, _), (.pong, _):
       !isFirst
     default: false
     }

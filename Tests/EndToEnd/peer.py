@@ -20,7 +20,8 @@ TYPES = {
     for number, name in enumerate(
         "hello welcome records recordsDurable resumeQuery resumeAnswer payload payloadDurable credit refusal ping pong "
         "goodbye extend journalQuery journalAnswer extendJournal peerHello feed announce noted openChannel channel "
-        "closeChannel wantRecords wantBytes askTrie trieParts trieBucket holdings".split(),
+        "closeChannel wantRecords wantBytes askTrie trieParts trieBucket holdings "
+        "position".split(),
         start=1,
     )
 }
@@ -162,7 +163,9 @@ class Peer(Connection):
     @staticmethod
     def heads(welcome):
         """The checkpoints that it shows, as (length, root), and where they end."""
-        at = 2 + 4 + struct.unpack(">I", welcome[2:6])[0] + 8
+        # Version, counted name, optional position, is it continued.
+        at = 2 + 4 + struct.unpack(">I", welcome[2:6])[0]
+        at += 1 + 24 * welcome[at] + 1
         (count,) = struct.unpack(">I", welcome[at : at + 4])
         at += 4
         heads = []
@@ -180,7 +183,7 @@ class Peer(Connection):
 
     def hello_frame(self):
         named = counted(self.host) + self.journal + self.public
-        return frame("hello", struct.pack(">HH", 1, 1) + named + struct.pack(">I", 0))
+        return frame("hello", struct.pack(">HH", 1, 1) + named + struct.pack(">BI", 0, 0))
 
     def hello(self):
         self.send_raw(self.hello_frame())

@@ -156,7 +156,7 @@ class Rig:
         return lambda: all(process.poll() is not None for process in self.processes)
 
     def welcome(self):
-        return frame("welcome", struct.pack(">H", 1) + counted(b"liar") + struct.pack(">QIQI", 0, 0, 32 << 20, 0))
+        return frame("welcome", struct.pack(">H", 1) + counted(b"liar") + struct.pack(">BBIQI", 0, 0, 0, 32 << 20, 0))
 
     def lie(self, body=b"", options="w", **more):
         self.lie_ends = time.time() + self.chosen.seconds
@@ -543,6 +543,17 @@ def answers_that_nobody_asked_for(rig):
     return rig.lie(frame("resumeAnswer", struct.pack(">I", 1_000) + row * 1_000))
 
 
+def positions(rig):
+    """Each before a frame that says nothing new."""
+    head = b"\x01" + counted(b"web1") + os.urandom(16) + struct.pack(">Q", 0) + bytes(96)
+    return rig.lie(
+        b"".join(
+            frame("position", os.urandom(16) + struct.pack(">Q", number)) + frame("recordsDurable", head)
+            for number in range(10_000)
+        )
+    )
+
+
 def key_updates_of_a_server(rig):
     return rig.lie(options="wu")
 
@@ -557,7 +568,7 @@ HOSTS = [
 STRANGERS = [silent_sockets, garbage, half_handshakes, handshakes_with_a_foreign_certificate]
 SERVERS = [
     credit_frames, pings_of_a_server, pongs_of_a_server, acknowledgements, long_acknowledgements, refusals,
-    refusals_of_the_journal, answers_that_nobody_asked_for, key_updates_of_a_server,
+    refusals_of_the_journal, answers_that_nobody_asked_for, positions, key_updates_of_a_server,
 ]
 # Nothing in them breaks a rule or brings nothing, or not in so short a time: they are served, in their turn, and needn't
 # be reported.

@@ -1082,12 +1082,12 @@ class Disorder(Attacked):
             "records": struct.pack(">QI", 0, 1) + counted(host.opened()) + checkpoint,
         }
         servers = {
-            "welcome": struct.pack(">HIQIQI", 1, 0, 0, 0, 0, 0), "recordsDurable": checkpoint, "credit": bytes(8),
-            "resumeAnswer": bytes(4), "payloadDurable": bytes(4), "journalAnswer": bytes(4),
+            "welcome": struct.pack(">HIBBIQI", 1, 0, 0, 0, 0, 0, 0), "recordsDurable": checkpoint, "credit": bytes(8),
+            "resumeAnswer": bytes(4), "payloadDurable": bytes(4), "journalAnswer": bytes(4), "position": bytes(24),
             "refusal": b"\x00" + struct.pack(">HQI", 0, 0, 0),
         }
         garbage = [
-            b"\xff" * 64, struct.pack(">IB", 0xFFFFFFFF, 20), struct.pack(">IB", 8, 31) + bytes(8),
+            b"\xff" * 64, struct.pack(">IB", 0xFFFFFFFF, 20), struct.pack(">IB", 8, 32) + bytes(8),
             struct.pack(">IB", 28, 20) + b"\xff" * 28, struct.pack(">IB", 0, 18), b"GET / HTTP/1.1\r\n\r\n",
             frame("announce", bytes(24) + struct.pack(">I", 257)), frame("peerHello", bytes(14)),
         ]
@@ -1147,7 +1147,7 @@ class Disorder(Attacked):
                     lambda peer, channel: peer.on(0, frame("records", struct.pack(">QI", 0, 1) + counted(b"x" * 20)
                                                            + script.checkpoint(1, NOTHING))),
                     lambda peer, channel: peer.on(0, payload(file, 0, b"lie!\n")),
-                    lambda peer, channel: peer.on(channel, frame("welcome", struct.pack(">HIQIQI", 1, 0, 0, 0, 0, 0))),
+                    lambda peer, channel: peer.on(channel, frame("welcome", struct.pack(">HIBBIQI", 1, 0, 0, 0, 0, 0, 0))),
                     lambda peer, channel: peer.on(channel, frame("recordsDurable", script.checkpoint(1, NOTHING))),
                     lambda peer, channel: peer.on(channel, payload(file, 0, b"lie!\n") * 50),
                     lambda peer, channel: peer.on(channel, payload(os.urandom(16), 0, b"x" * 262_144) * 50),

@@ -85,13 +85,31 @@ import WireProtocol
 
   @Test func `a server that lost everything has none of them`() throws {
     let host = try ended()
-    a.life += 1
     a.loseAll()
     a.hangUp()
     host.give(.disconnected(ServerIndex(0), host.connection(to: 0), reason: "gone"))
     host.pass(.seconds(2))
     #expect(!isSettled(host, 1))
     #expect(host.status.servers[0].lackedEnded.isEmpty == false)
+  }
+
+  /// It has all records again, by its peers, before the host comes.
+  @Test func `a server that was put back and has all records has none of them until it says so`() throws {
+    let host = try ended(3)
+    #expect(isSettled(host, 1))
+    let held = a.files
+    for uuid in a.files.keys where a.files[uuid]?.bytes.starts(with: "of file".utf8) == true { a.files[uuid] = nil }
+    a.putBack()
+    host.cut(0)
+    host.pass(.seconds(2))
+    #expect(!isSettled(host, 2))
+    #expect(!host.status.servers[0].lackedEnded.isEmpty)
+    #expect(host.reports.count { $0 == .serverPutBack(ServerIndex(0)) } == 1)
+    // Nor does the next process count what was noted.
+    let second = try FakeHost(files, servers: [a], after: host)
+    #expect(!isSettled(second, 1))
+    a.files = held
+    #expect(isSettled(second, 2))
   }
 
   @Test func `what can't be read is read with the next scan`() throws {

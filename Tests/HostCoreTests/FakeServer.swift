@@ -31,8 +31,7 @@ final class FakeServer {
 
   // How it behaves.
   var isUp = true
-  /// Another one after each start.
-  var life: UInt64 = 1
+  private(set) var feed = Feed()
   var isSilent = false
   var acknowledges = true
   var creditStep: UInt64 = 1 << 20
@@ -53,6 +52,7 @@ final class FakeServer {
   init(_ name: String, leafSize: Int) {
     self.name = name
     self.leafSize = leafSize
+    putBack()
   }
 
   func accept(_ id: ConnectionID) {
@@ -71,8 +71,15 @@ final class FakeServer {
 
   func hangUp() { connection = nil }
 
+  /// Its store is another one, or an earlier state of it.
+  func putBack() {
+    let stores = (feed.epochs.first?.life.low ?? 0) + 1
+    feed = Feed(epochs: [Feed.Epoch(life: UUIDBytes(high: 0, low: stores), first: 1)])
+  }
+
   /// As one whose disk was replaced.
   func loseAll() {
+    putBack()
     records = []
     bodies = []
     files = [:]
@@ -85,6 +92,12 @@ final class FakeServer {
   }
 
   private func say(_ frame: Frame) {
+    switch frame {
+    case .recordsDurable, .payloadDurable:
+      feed.last += 1
+      if let position = feed.position { outbox.append(.position(position)) }
+    default: break
+    }
     guard let lies else { return outbox.append(frame) }
     if let frame = lies(frame) { outbox.append(frame) }
   }
@@ -94,7 +107,10 @@ final class FakeServer {
     case .hello(let hello):
       self.hello = hello
       let heads = [foreign.isEmpty ? nil : checkpoint(foreign), lastCheckpoint].compactMap { $0 }
-      say(.welcome(Welcome(version: 1, server: name, life: life, heads: heads, credit: credit)))
+      let welcome = Welcome(
+        version: 1, server: name, position: feed.position, isContinued: hello.position.map(feed.contains) ?? false,
+        heads: heads, credit: credit)
+      say(.welcome(welcome))
     case .journalQuery(let length):
       journalQueries += 1
       let history = foreign.isEmpty ? records : foreign

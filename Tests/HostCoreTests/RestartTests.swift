@@ -384,7 +384,7 @@ import WireProtocol
   }
 
   /// Its store and log root were put back together: it has all records, and fewer bytes than it had acknowledged.
-  @Test(arguments: [0, 3]) func aServerThatLostBytesAndNoRecordsIsAskedAfterItsStartP3(left: Int) throws {
+  @Test(arguments: [0, 3]) func aServerThatWasPutBackAndHasAllRecordsIsAskedAboutAllP3(left: Int) throws {
     files.create("/log/a.log", "one two")
     files.create("/log/b.log", "other")
     let host = try FakeHost(files, servers: servers)
@@ -394,7 +394,7 @@ import WireProtocol
     b.files[uuid]?.durable = left
     // It hasn't said yet that it still has them.
     b.lies = { if case .resumeAnswer = $0 { nil } else { $0 } }
-    b.life += 1
+    b.putBack()
     host.cut(1)
     host.pass(.seconds(1))
     host.give(.settle(token: 1))
@@ -402,23 +402,52 @@ import WireProtocol
     #expect(host.settled.isEmpty && !host.status.isSettled)
     let lacking = host.status.settlements[0]
     #expect(lacking.unsettled.map(\.lack.server) == [ServerIndex(1), ServerIndex(1)])
-    #expect(lacking.journal.map(\.server) == [ServerIndex(1)])
+    #expect(host.reports.count { $0 == .serverPutBack(ServerIndex(1)) } == 1)
     b.lies = nil
     host.cut(1)
     host.pass(.seconds(60))
     #expect(host.settled == [1] && host.status.isSettled)
     expectBoth("/log/a.log", ["one two"])
-    // Asked once in each life, also by the next process.
+    // Asked once, also by the next process.
     let questions = b.questions.count
     host.cut(1)
     host.pass(.seconds(60))
     let second = try FakeHost(files, servers: servers, after: host)
     second.pass(.seconds(5))
     #expect(b.questions.count == questions && second.status.isSettled)
-    b.life += 1
+    b.putBack()
     second.cut(1)
     second.pass(.seconds(60))
     #expect(b.questions.count == questions + 1 && second.status.isSettled)
+  }
+
+  /// The server was put back to before the last acknowledgement that was noted, in the pause of the host.
+  @Test func aPositionIsNotedWithWhatWasAcknowledgedP3() throws {
+    files.create("/log/a.log", "one two")
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(3))
+    #expect(host.store.noted(b) == b.feed.position)
+    files.append("/log/a.log", " three")
+    host.pass(.seconds(1))
+    let noted = try #require(host.store.noted(b))
+    b.putBack()
+    let second = try FakeHost(files, servers: servers, after: host)
+    second.pass(.seconds(3))
+    #expect(noted.number > 1 && !b.feed.contains(noted))
+    #expect(second.reports.contains(.serverPutBack(ServerIndex(1))))
+    #expect(second.store.noted(b) == b.feed.position)
+  }
+
+  /// Where a feed is is said before something else, and twice in a row it says nothing.
+  @Test func positionsAloneAreAFloodP6() throws {
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.seconds(1))
+    let connection = try #require(host.connection(to: 0))
+    let position = FeedPosition(life: UUIDBytes(high: 1, low: 1), number: 1)
+    host.give(.received(connection, .position(position)))
+    #expect(host.connection(to: 0) == connection)
+    host.give(.received(connection, .position(position)))
+    #expect(host.connection(to: 0) != connection)
   }
 
   /// What was struck off by the word of a server is owed again when that server turns out to have lost it.
@@ -481,7 +510,7 @@ import WireProtocol
     host.pass(.milliseconds(900))
     #expect(host.settled == [1])
     let records = host.status.journalLength
-    #expect(host.notedWhenSettled == [[1, 1, records, 7].sorted(), [1, 1, records, 7].sorted()])
+    #expect(host.notedWhenSettled == [[1, records, 7].sorted(), [1, records, 7].sorted()])
     // Nothing is new: no commit is waited for.
     let commits = host.effects.count { if case .commit = $0 { true } else { false } }
     host.give(.settle(token: 2))
@@ -583,4 +612,8 @@ import WireProtocol
     #expect(status.filesFollowed == 1 && status.filesOpen == 1)
     #expect(!status.isSettled)
   }
+}
+
+extension InMemoryHostStore {
+  fileprivate func noted(_ server: FakeServer) -> FeedPosition? { try? position(of: server.name) }
 }

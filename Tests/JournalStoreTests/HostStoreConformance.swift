@@ -204,7 +204,9 @@ import Testing
       HostBatch {
         $0.files = (1...3).map { knownFile($0) }
         $0.delivered = notes
+        $0.positions = ["a", "b"].map { ServerPosition(server: $0, position: position(7)) }
       })
+    #expect(try test.store.start(servers: ["a", "b"]).positions == [position(7), position(7)])
     _ = try test.store.commit(
       HostBatch {
         $0.forgotten = ["a"]
@@ -218,6 +220,16 @@ import Testing
     #expect(try test.store.delivered(to: "a", of: uuid(2)) == 4)
     _ = try test.store.commit(HostBatch { $0.delivered = [notes[0]] })
     #expect(try test.store.delivered(to: "a") == [uuid(1): 9, uuid(2): 4])
+    #expect(try test.store.start(servers: ["a", "b", "c"]).positions == [nil, position(7), nil])
+    _ = try test.store.commit(
+      HostBatch {
+        $0.forgotten = ["b"]
+        $0.positions = [ServerPosition(server: "b", position: position(8))]
+      })
+    try test.reopen()
+    #expect(try test.store.position(of: "b") == position(8))
+    let unnamed = HostBatch { $0.positions = [ServerPosition(server: "", position: position(1))] }
+    expect(.failed) { () throws(StoreError) in _ = try test.store.commit(unnamed) }
     expect(.failed) { () throws(StoreError) in _ = try test.store.commit(HostBatch { $0.forgotten = [""] }) }
   }
 
@@ -455,4 +467,8 @@ import Testing
     #expect(try store.records(from: 0, count: 9, bytes: .max) == [record(1), record(2)])
     #expect(try old.records(from: 0, count: 9, bytes: .max) == [record(1), record(3)])
   }
+}
+
+private func position(_ number: UInt64) -> FeedPosition {
+  FeedPosition(life: UUIDBytes(high: 3, low: 4), number: number)
 }

@@ -221,6 +221,35 @@ import Testing
     #expect(epochs.first?.life == life(2) && epochs.last?.life == life(UInt64(Feed.mostEpochs) + 1))
   }
 
+  @Test(arguments: Backend.allCases) func `P3: a commit says where the feed is, if it added to it`(
+    _ backend: Backend
+  ) throws {
+    let test = try ServerStoreUnderTest(backend)
+    let key = stringKey(try host("web1"), 1)
+    let batch = ServerBatch { $0.strings = [storedString(key, committed: 1)] }
+    #expect(try test.store.commit(batch).position == nil, "no life has begun")
+    try start(test, 1)
+    test.store.begin(life(2))
+    let position = try test.store.commit(ServerBatch { $0.strings = [storedString(key, committed: 2)] }).position
+    #expect(position == FeedPosition(life: life(2), number: 2))
+    #expect(try test.store.feed().position == position)
+    #expect(try test.store.commit(ServerBatch { $0.finished = [key] }).position == nil)
+  }
+
+  @Test func `P3: a position fits as long as all that was given by then is there`() {
+    var feed = Feed(epochs: [.init(life: life(1), first: 5), .init(life: life(2), first: 8)], last: 9)
+    func fits(_ number: UInt64, of life: UInt64) -> Bool {
+      feed.contains(FeedPosition(life: self.life(life), number: number))
+    }
+    #expect(feed.position == FeedPosition(life: life(2), number: 9))
+    #expect(fits(7, of: 1) && !fits(8, of: 1) && fits(9, of: 2) && !fits(10, of: 2) && !fits(1, of: 3))
+    feed.advance(to: FeedPosition(life: life(2), number: 10))
+    feed.advance(to: FeedPosition(life: life(3), number: 12))
+    #expect(feed.epochs.last == .init(life: life(3), first: 11) && feed.last == 12)
+    #expect(fits(10, of: 2) && !fits(11, of: 2) && fits(12, of: 3))
+    #expect(Feed(last: 4).position == nil)
+  }
+
   @Test func `M3: a cursor fits within its life`() {
     let feed = Feed(
       epochs: [.init(life: life(1), first: 5), .init(life: life(2), first: 8), .init(life: life(3), first: 8)], last: 9)

@@ -92,6 +92,10 @@ private struct HostHistory {
       let hashes = (first..<(first + number(1..<4))).map { digest(UInt64($0) + (odd ? 100 : 0)) }
       batch.leaves.append(LeafRange(file: uuid(file), first: UInt64(first), hashes: hashes))
     }
+    if chance(of: 4) {
+      let position = FeedPosition(life: UUIDBytes(high: 0, low: UInt64(number(0..<9))), number: UInt64(number(0..<99)))
+      batch.positions.append(ServerPosition(server: Self.servers[number(0..<3)], position: position))
+    }
     if chance(of: 6) { batch.forgotten = [Self.servers[number(0..<3)]] }
     if chance(of: 4) {
       let length = UInt64(number(0..<2))

@@ -75,6 +75,8 @@ private enum Vectors {
   static let pathKey =
     "7765623100a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf686863020533c0fff0f1f2f3"
     + "f4f576f778f9fafbfcfdfeff"
+  static let position = "f0f1f2f3f4f54ef7b8f9fafbfcfdfeff0000000000000100"
+  static let positionKey = "6c6f67312e6578616d706c6500"
   static let deliveredKey = "6c6f67312e6578616d706c65000f0e0d0c0b0a89088706050403020100"
 }
 
@@ -109,6 +111,8 @@ private enum Vectors {
       gapFrom: 65_536)
     #expect(encoded { $0.write(known) }.hex == Vectors.knownFile)
     #expect(encoded { $0.write(optional: Optional(file)) { $0.write($1) } }.hex == Vectors.gap)
+    let life = UUIDBytes(high: 0xf0f1_f2f3_f4f5_4ef7, low: 0xb8f9_fafb_fcfd_feff)
+    #expect(encoded { $0.write(FeedPosition(life: life, number: 256)) }.hex == Vectors.position)
     #expect(encoded { $0.write(DeliveredRow(length: 69_632, losses: 2)) }.hex == Vectors.delivered)
     let sequence = SequenceKey(journal: HostJournal(host: key.key.host, journal: journal), sequence: 3)
     let held = HeldJournal(
@@ -221,6 +225,7 @@ private enum Vectors {
     #expect(ServerTransaction.prefix(of: key.key.host).hex == "7765623100")
     #expect(ServerTransaction.identityKey(key.key, identity).hex == Vectors.identityKey)
     #expect(HostTransaction<CheapHash>.key("log1.example", file).hex == Vectors.deliveredKey)
+    #expect(HostTransaction<CheapHash>.key("log1.example").hex == Vectors.positionKey)
     #expect(HostTransaction<CheapHash>.key(identity, file).hex == Vectors.ownIdentityKey)
     #expect(HostTransaction<CheapHash>.key(place: root, file).hex == Vectors.placeKey)
     #expect(HostTransaction<CheapHash>.lossKey("log1.example").hex == Vectors.lossKey)

@@ -1,4 +1,5 @@
 import JournalModel
+import JournalStore
 import Testing
 import WireProtocol
 
@@ -48,6 +49,39 @@ import WireProtocol
     #expect(second.refusals == [] && world.problems == [])
   }
 
+  /// A host shows the last one that it was told, and everything that it was told is of before that.
+  @Test func `P3 what is held is never stated ahead of where the feed is`() throws {
+    let world = FakeWorld.empty()
+    let (one, _) = twins(smallLimits())
+    let client = ready(world, one)
+    for file in 0..<4 {
+      client.payload(file, 0..<20)
+      client.settle()
+    }
+    client.send(.resumeQuery(one.files.map(\.uuid)))
+    client.settle()
+    var told: [FeedPosition?] = []
+    for (frame, next) in zip(client.frames, client.frames.dropFirst()) {
+      guard case .position(let position) = frame else { continue }
+      told.append(position)
+      switch next {
+      case .recordsDurable, .payloadDurable, .resumeAnswer: break
+      default: Issue.record("\(next) needs no position")
+      }
+    }
+    #expect(told.last == (try world.store.feed().position) && told.count >= 4)
+    for (index, position) in told.enumerated() {
+      let again = FakeHost.showing(position, of: one, to: world)
+      #expect(again?.isContinued == true, "\(index)")
+    }
+    let last = try #require(told.last.flatMap { $0 })
+    let ahead = FeedPosition(life: last.life, number: last.number + 1)
+    #expect(FakeHost.showing(ahead, of: one, to: world)?.isContinued == false)
+    let other = FeedPosition(life: UUIDBytes(high: 7, low: 7), number: 1)
+    #expect(FakeHost.showing(other, of: one, to: world)?.isContinued == false)
+    #expect(FakeHost.showing(nil, of: one, to: world)?.isContinued == false)
+  }
+
   @Test func `W1 a commit is one acknowledgement for each connection`() {
     // One that is loaded anew is compared first, and committed later.
     var limits = smallLimits()
@@ -92,5 +126,17 @@ import WireProtocol
     let heads = client.frames.compactMap { if case .recordsDurable(let head) = $0 { head } else { nil } }
     #expect(heads.last == host.checkpoint(at: UInt64(host.records.count)))
     #expect(heads.count == 2)
+  }
+}
+
+extension FakeHost {
+  /// What a server says to a host that shows this.
+  fileprivate static func showing(_ position: FeedPosition?, of host: FakeHost, to world: FakeWorld) -> Welcome? {
+    let client = ScriptedClient(world, host, hello: false)
+    guard case .hello(var hello) = host.hello else { return nil }
+    hello.position = position
+    client.send(.hello(hello))
+    client.settle()
+    return client.frames.lazy.compactMap { if case .welcome(let welcome) = $0 { welcome } else { nil } }.first
   }
 }

@@ -117,9 +117,9 @@ final class FakeWorld {
 
   func start(counterMatches: Bool = true) {
     do {
-      settings.life = generator.next()
+      settings.jitterSeed = generator.next()
       machine = ServerMachine(settings: settings, verifier: FakeVerifier())
-      store.begin(UUIDBytes(high: settings.life, low: 1))
+      store.begin(UUIDBytes(high: settings.jitterSeed, low: 1))
       var cursors: [String: FeedCursor] = [:]
       for peer in settings.peers { cursors[peer] = try store.cursor(of: peer) }
       try feed(
@@ -550,8 +550,8 @@ final class FakeWorld {
         batch.log.append(ServerBatch.LogPayload(key: range.key, offset: range.offset, bytes: bytes))
       }
       do throws(StoreError) {
-        let totals = try commit(batch)
-        feed(.committed(nil, totals, number: store.number))
+        let done = try commit(batch)
+        feed(.committed(nil, done, number: store.number))
       } catch { feed(.committed(error)) }
     case .load(let id, let query):
       read(id, query)
@@ -609,7 +609,7 @@ final class FakeWorld {
     return bytes.map { $0[...] }
   }
 
-  private func commit(_ batch: ServerBatch) throws(StoreError) -> [HostName: HostTotals] {
+  private func commit(_ batch: ServerBatch) throws(StoreError) -> ServerCommitted {
     commits += 1
     rowsOfLastCommit = batch.strings.count + batch.records.reduce(0) { $0 + $1.encoded.count }
     mostRowsOfACommit = max(mostRowsOfACommit, rowsOfLastCommit)
@@ -625,9 +625,9 @@ final class FakeWorld {
     if isFaulty(.commitFull) { throw .full("MDB_MAP_FULL") }
     if isFaulty(.commitFails) { throw .failed("EIO") }
     // P2: a string commits without the log only what is synced in its plain file.
-    let totals: [HostName: HostTotals]
+    let done: ServerCommitted
     do throws(StoreError) {
-      totals = try store.commit(batch)
+      done = try store.commit(batch)
     } catch {
       if case .refused(_, .alreadyExists) = error {
         namesRefused += 1
@@ -637,7 +637,7 @@ final class FakeWorld {
       throw error
     }
     for row in batch.strings { judge(row) }
-    return totals
+    return done
   }
 
   private func repair(_ row: StoredString, leftover: UInt64?) -> RepairOutcome {

@@ -67,7 +67,7 @@ import WireProtocol
     }
   }
 
-  @Test("An unknown type is refused by its header", arguments: [0, 31, 255] as [UInt8])
+  @Test("An unknown type is refused by its header", arguments: [0, 32, 255] as [UInt8])
   func unknownType(type: UInt8) {
     #expect(decodeAll([0, 0, 0, 0, type]).error == .unknownType(type, at: 0))
   }
@@ -96,13 +96,15 @@ import WireProtocol
     let strings = Array(repeating: TreeHead(length: 1, root: Samples.root), count: FrameBounds.stringsPerFile)
     let record = [UInt8](repeating: 1, count: Record.maximumByteCount / limits.recordsPerFrame)
     let lastRecord = record + [UInt8](repeating: 1, count: Record.maximumByteCount % limits.recordsPerFrame)
+    let position = FeedPosition(life: Samples.journal.bytes, number: 1)
     let frames: [Frame] = [
       .hello(
         Hello(
-          oldest: 1, newest: 1, host: longName, journal: Samples.journal, publicKey: Samples.key, features: features)),
+          oldest: 1, newest: 1, host: longName, journal: Samples.journal, publicKey: Samples.key, position: position,
+          features: features)),
       .welcome(
         Welcome(
-          version: 1, server: String(repeating: "s", count: 253),
+          version: 1, server: String(repeating: "s", count: 253), position: position,
           heads: Array(repeating: checkpoint, count: FrameBounds.sequencesPerJournal), credit: 1, features: features)),
       .journalAnswer(Array(repeating: TreeHead(length: 1, root: Samples.root), count: FrameBounds.heads)),
       .records(
@@ -179,9 +181,10 @@ import WireProtocol
         .records, .journalQuery, .extendJournal, .resumeQuery, .extend, .payload, .ping, .pong, .goodbye,
       ],
       .server: [
-        .recordsDurable, .journalAnswer, .resumeAnswer, .payloadDurable, .credit, .refusal, .ping, .pong, .goodbye,
+        .recordsDurable, .journalAnswer, .resumeAnswer, .payloadDurable, .position, .credit, .refusal, .ping, .pong,
+        .goodbye,
       ],
-      .peer: Set(FrameType.allCases).subtracting([.hello, .peerHello, .resumeQuery, .resumeAnswer]),
+      .peer: Set(FrameType.allCases).subtracting([.hello, .peerHello, .resumeQuery, .resumeAnswer, .position]),
     ]
     let greetings: [FrameSender: [UInt8]] = [
       .host: try #require([UInt8](hex: FrameVectors.hello)), .server: try #require([UInt8](hex: FrameVectors.welcome)),

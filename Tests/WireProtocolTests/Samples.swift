@@ -30,7 +30,10 @@ enum Samples {
       (
         FrameVectors.hello,
         .frame(
-          .hello(Hello(oldest: 1, newest: 1, host: host, journal: journal, publicKey: key, features: ["zstd"])))
+          .hello(
+            Hello(
+              oldest: 1, newest: 1, host: host, journal: journal, publicKey: key, position: position, features: ["zstd"]
+            )))
       ),
       (FrameVectors.welcomeNew, .frame(.welcome(welcome([])))),
       (FrameVectors.welcome, .frame(.welcome(welcome([checkpoint])))),
@@ -73,6 +76,7 @@ enum Samples {
     ] + peerFrames
 
   private static let life = UUIDBytes(high: 0xf0f1_f2f3_f4f5_4ef7, low: 0xb8f9_fafb_fcfd_feff)
+  private static let position = FeedPosition(life: life, number: 256)
   private static let peerFrames: [(hex: String, frame: DecodedFrame)] = [
     (
       FrameVectors.peerHello,
@@ -137,6 +141,7 @@ enum Samples {
             ], isLast: true)))
     ),
     (FrameVectors.trieBucketMore, .frame(.trieBucket(TrieBucket(changes: [], isLast: false)))),
+    (FrameVectors.position, .frame(.position(position))),
     (FrameVectors.holdings, .frame(.holdings(HoldingsDigest(root: root, end: 257)))),
   ]
 
@@ -146,7 +151,9 @@ enum Samples {
   }
 
   private static func welcome(_ heads: [Checkpoint]) -> Welcome {
-    Welcome(version: 1, server: "logs-a", life: 0x0123_4567_89ab_cdef, heads: heads, credit: 33_554_432)
+    Welcome(
+      version: 1, server: "logs-a", position: heads.isEmpty ? nil : position, isContinued: !heads.isEmpty, heads: heads,
+      credit: 33_554_432)
   }
 
   private static let records = Records(

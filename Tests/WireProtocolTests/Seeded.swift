@@ -56,6 +56,10 @@ extension Seeded {
   private mutating func some() -> TreeHead { TreeHead(length: 1 + length() / 2, root: digest()) }
   private mutating func head() -> TreeHead { TreeHead(length: length(), root: digest()) }
 
+  private mutating func position() -> FeedPosition? {
+    chance(1, in: 2) ? FeedPosition(life: uuid(), number: next()) : nil
+  }
+
   private mutating func cursor() -> FeedCursor? {
     chance(1, in: 2) ? FeedCursor(life: uuid(), held: next(), seen: next()) : nil
   }
@@ -77,12 +81,12 @@ extension Seeded {
         .hello(
           Hello(
             oldest: 1, newest: UInt16(number(1...9)), host: Samples.host, journal: JournalID(uuid()),
-            publicKey: digest(), features: features())))
+            publicKey: digest(), position: position(), features: features())))
     case 1:
       .frame(
         .welcome(
           Welcome(
-            version: UInt16(number(0...9)), server: text(), life: next(),
+            version: UInt16(number(0...9)), server: text(), position: position(), isContinued: chance(1, in: 2),
             heads: (0..<number(0...3)).map { _ in checkpoint() },
             credit: length(), features: features())))
     case 2:

@@ -113,7 +113,7 @@ extension Node {
     let driver = ServerDriver(
       settings: ServerSettings(
         name: configuration.node.name.text, limits: limits, totalCredit: section.credit,
-        life: counter.life.high ^ counter.life.low, peers: section.peers.map(\.name.text)),
+        jitterSeed: counter.life.high ^ counter.life.low, peers: section.peers.map(\.name.text)),
       verifier: CertificateVerifier(keys: keys), store: store, counter: counter, files: files,
       tls: { [keys] (side) throws(TransportError) in try keys.context(side) },
       peers: section.peers.map { .init(name: $0.name.text, address: $0.address) },

@@ -129,6 +129,12 @@ extension HostReport {
           + "host still has is delivered to it again, what it hasn't only other servers have",
         of: .peer(Self.name(server, servers)),
         ["server": Self.name(server, servers), "records": "\(records)", "acknowledged": "\(acknowledged)"])
+    case .serverPutBack(let server):
+      ReportEvent(
+        .notice, "server put back",
+        "a server's store isn't the one that acknowledged what this host delivered, or an earlier state of it, put back "
+          + "from a backup: all of it is asked about anew, and what is missing is delivered again as far as it is still here",
+        of: .peer(Self.name(server, servers)), ["server": Self.name(server, servers)])
     case .serverDown(let server, let why):
       ReportEvent(
         .warning, "server down", "no connection to a server, tried again for ever",

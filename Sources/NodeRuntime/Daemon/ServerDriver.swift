@@ -257,8 +257,7 @@ final class ServerDriver: @unchecked Sendable {
           key: $0.key, offset: $0.offset, bytes: files.queued($0.key, offset: $0.offset, length: $0.length))
       }
       do throws(StoreError) {
-        let totals = try store.commit(batch)
-        return .committed(nil, totals, number: store.number)
+        return .committed(nil, try store.commit(batch), number: store.number)
       } catch { return .committed(error) }
     }
   }
