@@ -25,6 +25,8 @@ final class HostProcess: SimulatedProcess {
   /// Names older than this one stood before the process began.
   private(set) var firstEra = 0
   private(set) var settledTokens: Set<UInt64> = []
+  /// What is owed for a token, by file.
+  private var owed: [UInt64: [FileUUID: Int]] = [:]
   /// How often each server had lost something when it was last met.
   private var setbacksSeen: [Int: Int] = [:]
   private var wasAskedAgain = false
@@ -128,12 +130,28 @@ final class HostProcess: SimulatedProcess {
   var hintCounts: WatchQueue.Counts { watches.counts }
   func isWatching(_ directory: BytePath) -> Bool { watches.isWatched(directory) }
 
+  /// Asks what is settled of all that is journaled.
+  func ask(_ token: UInt64) {
+    run { [self] in
+      owed[token] = world.oracle.owed(by: host)
+      input(.settle(token: token))
+    }
+  }
+
+  /// It learned of what the server lost.
+  func hasMet(_ server: SimulatedServer) -> Bool { setbacksSeen[server.index] == server.setbacks }
+
+  /// And took it in.
+  func knows(_ server: SimulatedServer) -> Bool {
+    hasMet(server) && machine.status.servers.contains { $0.name == server.name && $0.isConnected }
+  }
+
   /// Asks once more when it has met every server since that server last lost anything: what it says before, it says by
   /// the word of servers that had not lost it yet.
   func askAgain(_ token: UInt64) {
-    guard !wasAskedAgain, servers.allSatisfy({ setbacksSeen[$0] == world.servers[$0].setbacks }) else { return }
+    guard !wasAskedAgain, servers.allSatisfy({ hasMet(world.servers[$0]) }) else { return }
     wasAskedAgain = true
-    run { [self] in input(.settle(token: token)) }
+    ask(token)
   }
 
   /// What a settlement still waits for, in the host's own words.
@@ -143,8 +161,6 @@ final class HostProcess: SimulatedProcess {
         + settlement.unsettled.map { "\($0.file.text) \($0.lack.reason)" }
     }
   }
-
-  var connectedServers: [String] { machine.status.servers.filter(\.isConnected).map(\.name) }
 
   /// The same by file; complete when none is left out.
   var unsettledFiles: (files: [FileUUID], isComplete: Bool) {
@@ -260,7 +276,7 @@ final class HostProcess: SimulatedProcess {
     case .halt(let reason): world.halted(node, reason)
     case .settled(let token):
       settledTokens.insert(token)
-      if token == World.settleToken { world.oracle.saysSettled(host) }
+      if let owed = owed.removeValue(forKey: token) { world.oracle.saysSettled(host, owed) }
     case .report(let report): world.oracle.reported(host.index, report)
     }
   }

@@ -153,17 +153,30 @@ extension Oracle {
     }
   }
 
-  /// The host says that every server that it is connected to has all: at that moment, not when peers have brought it (G4).
-  func saysSettled(_ host: SimulatedHost) {
-    let connected = Set(host.process?.connectedServers ?? [])
-    for server in world.servers where host.configured.contains(server.index) && connected.contains(server.name) {
-      for known in ordered(host.index) where known.isBorn && !known.isMixed && known.inode?.isOverwritten != true {
+  /// What is journaled of each file, and not in a gap.
+  func owed(by host: SimulatedHost) -> [FileUUID: Int] {
+    var owed: [FileUUID: Int] = [:]
+    for known in ordered(host.index) where known.isBorn {
+      owed[known.file] = isLiving(known, host) ? known.journaled : min(known.journaled, known.owed)
+    }
+    return owed
+  }
+
+  /// Every server has what was owed when the host was asked: at the moment when it says so, not when peers have brought it
+  /// (G4). Of a server that lost something since it was met it can't know.
+  func saysSettled(_ host: SimulatedHost, _ asked: [FileUUID: Int]) {
+    let owed = owed(by: host)
+    for server in world.servers where host.configured.contains(server.index) && host.process?.knows(server) == true {
+      for known in ordered(host.index) where !known.isMixed && known.inode?.isOverwritten != true {
+        guard let asked = asked[known.file], let owed = owed[known.file] else { continue }
         let row = row(server, host, known)
         if let row, isDamaged(server, row) { continue }
-        let owed = isLiving(known, host) ? known.journaled : min(known.journaled, known.owed)
         let held = Int(row?.committed ?? 0)
-        if held < owed {
-          fail(.missing, "host \(host.index) says settled, server \(server.index): \(known.file.text) has \(held) of \(owed)")
+        if held < min(asked, owed) {
+          fail(
+            .missing,
+            "host \(host.index) says settled, server \(server.index): \(known.file.text) has \(held) of \(min(asked, owed))"
+          )
         }
       }
     }

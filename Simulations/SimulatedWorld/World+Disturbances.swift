@@ -69,7 +69,7 @@ extension World {
       replaceEmpty(server)
       mark(.replacedEmpty)
       count("server replaced empty")
-      kernel.after(pause) { [self] in start(.server(server)) }
+      startAgain(server, after: pause)
     case .boundaries(let host, let server, let duration):
       if areLinked(host, server) { network.boundaries(host: host, server: server, duration: duration) }
     case .dribble(let host, let server, let duration):
@@ -144,7 +144,21 @@ extension World {
       mark(.restored)
       count("store restored from a backup")
     }
-    kernel.after(pause) { [self] in start(.server(server)) }
+    startAgain(server, after: pause)
+  }
+
+  /// A server that lost something comes back, and hosts are asked what is settled then, while it gets what it lacks.
+  private func startAgain(_ server: Int, after pause: UInt64) {
+    kernel.after(pause) { [self] in
+      start(.server(server))
+      for delay in [50_000_000, 400_000_000, 2_000_000_000] as [UInt64] {
+        kernel.after(delay) { [self] in
+          guard !isHealed else { return }
+          lastToken += 1
+          for host in hosts { host.process?.ask(lastToken) }
+        }
+      }
+    }
   }
 
   private func disk(_ node: Node) -> SimulatedDisk {

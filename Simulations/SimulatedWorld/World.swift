@@ -148,6 +148,8 @@ package final class World {
   private static let mostEvents: UInt64 = 20_000_000
   static let settleToken: UInt64 = 1
   private static let secondToken: UInt64 = 3
+  /// Of those under load.
+  var lastToken: UInt64 = 1_000
   private var isAskedTwice: Bool { servers.contains { $0.setbacks > 0 } }
 
   private var isSettled: Bool {
@@ -201,7 +203,7 @@ package final class World {
       hosts[index].process = process
       if hosts[index].lives > 1 { mark(.hostRestarted) }
       process.start()
-      if isHealed { process.input(.settle(token: Self.settleToken)) }
+      if isHealed { process.ask(Self.settleToken) }
     case .server(let index):
       guard servers.indices.contains(index), servers[index].process == nil else { return }
       servers[index].lives += 1
@@ -291,7 +293,7 @@ package final class World {
       }
       hosts[index].process?.resume()
       if let process = hosts[index].process {
-        process.run { process.input(.settle(token: Self.settleToken)) }
+        process.ask(Self.settleToken)
       } else {
         start(.host(index))
       }

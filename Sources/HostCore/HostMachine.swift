@@ -236,7 +236,9 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   /// Nothing that a server lost meanwhile is announced: it is reviewed anew, by the last clean scan.
   private mutating func takeBackWhatIsReached() {
     let scanned = follower.scan.lastClean
-    settlements += (announcedByCommit + reached).map { Settlement(token: $0.token, afterScan: scanned - min(scanned, 1)) }
+    settlements += (announcedByCommit + reached).map {
+      Settlement(token: $0.token, afterScan: scanned - min(scanned, 1))
+    }
     announcedByCommit = []
     reached = []
   }
