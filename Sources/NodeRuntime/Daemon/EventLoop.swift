@@ -25,7 +25,12 @@ final class EventLoop: @unchecked Sendable {
 
   private let epoll: Epoll
   private let wakeup: Wakeup
-  private let posted = Mutex<[@Sendable () -> Void]>([])
+  private struct Posted: Sendable {
+    var bodies: [@Sendable () -> Void] = []
+    /// The loop looks here only once it is woken.
+    var isAsleep = false
+  }
+  private let posted = Mutex(Posted())
   /// Of what was posted, what had no time yet.
   private var taken = Fifo<@Sendable () -> Void>()
   private var deferred: [() -> Void] = []
@@ -45,20 +50,21 @@ final class EventLoop: @unchecked Sendable {
   init() throws(SystemError) {
     epoll = try Epoll()
     wakeup = try Wakeup()
-    try watch(wakeup.number, for: .read) { [unowned self] in takePosted() }
+    try watch(wakeup.number, for: .read) { [unowned self] in wakeup.clear() }
   }
 
   deinit { scratch.deallocate() }
 
   // MARK: From any thread
 
-  /// Runs `body` on the loop's thread.
+  /// Runs `body` on the loop's thread. While that is awake it costs no system call.
   func post(_ body: @escaping @Sendable () -> Void) {
-    let wasEmpty = posted.withLock { queue in
-      queue.append(body)
-      return queue.count == 1
+    let wasAsleep = posted.withLock { posted in
+      posted.bodies.append(body)
+      defer { posted.isAsleep = false }
+      return posted.isAsleep
     }
-    if wasEmpty { wakeup.signal() }
+    if wasAsleep { wakeup.signal() }
   }
 
   // MARK: On the loop's thread
@@ -108,11 +114,17 @@ final class EventLoop: @unchecked Sendable {
       runDeferred()
       if isStopped { return }
       let due = [deadline(), timers.leastKey].compactMap { $0 }.min()
+      takePosted(fallingAsleep: !hasWork)
       let timeout = hasWork ? Interval(nanoseconds: 0) : due.map { $0 - Clocks.now() }
-      try epoll.wait(timeout: timeout) { token, _ in handlers[Int32(token)]?() }
+      try epoll.wait(timeout: timeout) { token, _ in
+        handlers[Int32(token)]?()
+        runDeferred()
+      }
+      takePosted(fallingAsleep: false)
       let now = Clocks.now()
       runTimers(now)
       if let due = deadline(), due <= now { onDeadline() }
+      runDeferred()
       runAtMost(Self.share, taken.count) { taken.popFirst() }
       runAtMost(Self.share, turns.count) { turns.popFirst() }
       runAtMost(Self.handshakeShare, handshakes.count) { handshakes.popFirst() }
@@ -122,6 +134,7 @@ final class EventLoop: @unchecked Sendable {
   private var hasWork: Bool { !deferred.isEmpty || !taken.isEmpty || !turns.isEmpty || !handshakes.isEmpty }
 
   private func runDeferred() {
+    if deferred.isEmpty { return }
     let batch = deferred
     deferred = []
     for body in batch { body() }
@@ -133,6 +146,7 @@ final class EventLoop: @unchecked Sendable {
     let end = Clocks.now() + share
     for _ in 0..<count {
       next()?()
+      runDeferred()
       if Clocks.now() >= end { return }
     }
   }
@@ -141,11 +155,12 @@ final class EventLoop: @unchecked Sendable {
     while let (_, entry) = timers.pop(if: { $0 <= now }) { entry.timer?.run() }
   }
 
-  private func takePosted() {
-    wakeup.clear()
-    let batch = posted.withLock { queue in
-      defer { queue = [] }
-      return queue
+  /// Falls asleep only if nothing was posted.
+  private func takePosted(fallingAsleep: Bool) {
+    let batch = posted.withLock { posted in
+      defer { posted.bodies = [] }
+      posted.isAsleep = fallingAsleep && posted.bodies.isEmpty
+      return posted.bodies
     }
     for body in batch { taken.append(body) }
   }

@@ -48,6 +48,7 @@ final class Link {
   private var queued: UInt64 = 0
   private var sent: UInt64 = 0
   private var marks: [(at: UInt64, run: () -> Void)] = []
+  private var isFlushAwaited = false
   private var isTurnAwaited = false
   private var isPaused = false
   /// Whether the last frame was large: the next one probably is.
@@ -63,6 +64,8 @@ final class Link {
   private static let outputLimit = 512 << 10
   /// To a peer, which is always read and answered: windows let no honest one come near that.
   private static let peerOutputLimit = 32 << 20
+  /// Queued bytes that don't wait for others to be written with them.
+  private static let gathered = 64 << 10
   /// What is written at once before others have their turn.
   private static let writeLimit = 1 << 20
   /// Payload of several records.
@@ -136,7 +139,7 @@ final class Link {
     let isFollowed = if case .channel = frame { true } else { false }
     output.append(isFollowed: isFollowed) { frame.encode(into: &$0) }
     queued += UInt64(output.count - before)
-    flush()
+    flushSoon()
   }
 
   /// Sends a payload frame with its bytes; `taken` runs when the socket took its last byte.
@@ -145,7 +148,7 @@ final class Link {
     output.append(frame)
     queued += UInt64(frame.count)
     marks.append((queued, taken))
-    flush()
+    flushSoon()
   }
 
   /// Runs when the socket took all that was sent so far.
@@ -301,6 +304,17 @@ final class Link {
     loop.defer { [weak self] in
       guard let self, phase == .open else { return }
       onEvent(self, .heard)
+    }
+  }
+
+  /// With what else follows from the same input: few TLS records, each a write here and a wake-up there.
+  private func flushSoon() {
+    if output.count >= Self.gathered { return flush() }
+    guard !isFlushAwaited else { return }
+    isFlushAwaited = true
+    loop.defer { [weak self] in
+      self?.isFlushAwaited = false
+      self?.flush()
     }
   }
 

@@ -65,6 +65,8 @@ final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
     /// Threads that wait for work, and whether the one that holds the lock will look for some.
     var idle = 0
     var isLooking = false
+    /// How many of those that wait are to be woken, once nobody holds the lock that they wake up to.
+    var toWake = 0
     var isStopping = false
   }
 
@@ -92,7 +94,7 @@ final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
   /// The same for something long, which is called again for each of its parts, when all others have had their turn.
   /// Nothing with its key runs before it is done.
   func submitParts(_ lane: Lane, _ key: Key, _ work: @escaping Part) {
-    state.withLock { state in
+    withTurns { state in
       state.lanes[lane, default: LaneState()].waiting += 1
       guard state.queues[key] == nil else {
         state.queues[key]?.append((lane, work))
@@ -107,7 +109,7 @@ final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
   /// Calls hung what has been running for `limit`, and says what hangs. What isn't asked for hangs unnoticed, and keeps
   /// the rest of its lane waiting.
   func review(at now: Instant, limit: Interval) -> [Hung] {
-    state.withLock { state in
+    withTurns { state in
       var found: [Lane: Hung] = [:]
       for (ticket, work) in state.running where now - work.since >= limit {
         if !work.isHung {
@@ -147,6 +149,17 @@ final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
     state.wakeAll()
   }
 
+  /// Whoever changes turns wakes whom they need.
+  private func withTurns<Result>(_ body: (inout State) -> Result) -> Result {
+    let (result, toWake) = state.withLock { state in
+      defer { state.toWake = 0 }
+      let result = body(&state)
+      return (result, state.toWake)
+    }
+    for _ in 0..<toWake { state.wakeOne() }
+    return result
+  }
+
   // MARK: Turns, under the lock
 
   private func makeReady(_ key: Key, in lane: Lane, _ state: inout State) {
@@ -167,7 +180,7 @@ final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
     if needed <= 0 {
       return
     } else if needed <= state.idle {
-      self.state.wakeOne()
+      state.toWake += 1
     } else if !startThread(), state.idle == 0, state.running.isEmpty {
       preconditionFailure("the machine gives no thread at all")
     }
@@ -243,7 +256,11 @@ final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
   private func awaitWork(after done: (Assignment, hasMore: Bool)?) -> Assignment? {
     var done = done
     var isIdle = false
+    var toWake = 0
+    defer { for _ in 0..<toWake { state.wakeOne() } }
     return state.waiting { state -> Assignment?? in
+      // With the lock given back; who finds nothing leaves no turn behind.
+      defer { (toWake, state.toWake) = (toWake + state.toWake, 0) }
       if let (last, hasMore) = done {
         done = nil
         state.isLooking = true
