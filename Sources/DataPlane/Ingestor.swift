@@ -23,6 +23,9 @@ package struct Ingestor<H: TreeHasher> where H.Value == Digest {
   /// How often bytes that change while they are read are read again before the answer is `.failed`.
   private static var attempts: Int { 3 }
 
+  /// How many bytes the last `ingest` appended, if one read gave them all: they stand at the beginning of its `scratch`.
+  package private(set) var readAtOnce: Int?
+
   package init(limits: Limits) {
     leafSize = limits.leafSize
     tailSize = limits.tailSize
@@ -40,6 +43,7 @@ package struct Ingestor<H: TreeHasher> where H.Value == Digest {
     scratch: UnsafeMutableRawBufferPointer, storedLeaves: (UInt64) throws -> [Digest]
   ) -> IngestAnswer {
     precondition(scratch.count > 0 && limit > 0)
+    readAtOnce = nil
     do {
       if let doubt = try stand(at: from, root: root, source: source, storedLeaves: storedLeaves) { return doubt }
       for _ in 0..<Self.attempts {
@@ -119,6 +123,7 @@ package struct Ingestor<H: TreeHasher> where H.Value == Digest {
     let length = new.tree.length
     guard length > from else { return IngestAnswer(.unchanged, new.facts) }
 
+    if new.reads == 1 { readAtOnce = Int(length - from) }
     let last = new.recent
     let root = new.tree.root
     standing = Standing(tree: new.tree, root: root, tail: H.digest(last.span.bytes), tailCount: last.count)
@@ -146,6 +151,7 @@ package struct Ingestor<H: TreeHasher> where H.Value == Digest {
     let known: Standing
     let tailSize: Int
     var leaves: [Digest] = []
+    private(set) var reads = 0
     private(set) var facts = SourceFacts(size: 0, modified: WallTime(nanoseconds: 0))
     /// The last bytes before the tree's length, at most `tailSize`; nil until the known ones have been read again.
     private var tail: [UInt8]?
@@ -168,6 +174,7 @@ package struct Ingestor<H: TreeHasher> where H.Value == Digest {
         let trust = try compare(source, piece)
         guard trust == .same else { return trust }
         guard count > 0 else { break }
+        reads += 1
         tree.append(piece.bytes) { leaves.append($1) }
         tail = Array((recent + piece.suffix(tailSize)).suffix(tailSize))
         left -= count

@@ -50,6 +50,8 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   }
   private let state: Monitor<State>
   private let ingestors = Monitor(RecentIngestors(atMost: 16_384))
+  /// What was read of growing files: it is sent right after.
+  private let read = Monitor(RecentBytes<FileID>(limit: 1 << 20, mostOfOne: 16 << 10))
   private let watches = Monitor(WatchTable())
   private let limits: Limits
   private let storedLeaves: StoredLeaves
@@ -340,9 +342,11 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
   ) -> IngestAnswer {
     var ingestor = ingestors.withLock { $0.take(id) } ?? Ingestor(limits: limits)
     var answer = scratch.withBuffer { buffer in
-      ingestor.ingest(
+      let answer = ingestor.ingest(
         source, file: file.file, from: from, root: root, limit: limit, scratch: buffer,
         storedLeaves: { try storedLeaves(file.file, $0) })
+      if let count = ingestor.readAtOnce { read.withLock { $0.note(buffer.prefix(count), of: id, at: from) } }
+      return answer
     }
     // Of what was let go of meanwhile nothing is kept.
     if state.withLock({ $0.files[id] === file }) { ingestors.withLock { $0.put(ingestor, id) } }
@@ -379,6 +383,11 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
     guard case .some((let file, .open(let source))) = descriptor(id) else { return nil }
     return try? Ingestor<SHA256Tree>.root(
       at: length, of: source, limits: limits, storedLeaves: { try storedLeaves(file.file, $0) })
+  }
+
+  /// Journaled bytes that are in memory yet, behind those that go before them; nil if they aren't.
+  package func readAtOnce(_ id: FileID, offset: UInt64, length: Int, behind head: [UInt8]) -> [UInt8]? {
+    read.withLock { $0.bytes(of: id, at: offset, count: length) }.map { head + $0 }
   }
 
   package func read(_ id: FileID, offset: UInt64, length: Int) throws(PayloadUnavailable) -> [UInt8] {

@@ -37,6 +37,34 @@ import Testing
     }
   }
 
+  @Test func `What was just read is sent without reading it again`() throws {
+    let acts = try LinuxFiles()
+    let path = acts.root.appending(Array("a.log".utf8))
+    let plane = LinuxHostFiles(limits: smallLimits, descriptorLimit: 8) { _, _ in [] }
+    try acts.create(path)
+    let bytes = pattern(40)
+    guard case .entries(let entries, _) = plane.list(acts.root, names: nil).outcome else {
+      return #expect(Bool(false))
+    }
+    let facts = try #require(entries.first?.facts)
+    plane.attach(FileID(1), file: FileUUID(UUIDBytes(high: 1, low: 1)), inode: facts.inode, path: path)
+    var (from, root) = (UInt64(0), SHA256Tree.empty)
+    for end in [25, 40] {
+      try acts.append(path, Array(bytes[Int(from)..<end]))
+      guard case .appended(let appended) = plane.ingest(FileID(1), from: from, root: root, limit: 100).outcome else {
+        return #expect(Bool(false))
+      }
+      (from, root) = (appended.length, appended.root)
+    }
+    #expect(plane.readAtOnce(FileID(1), offset: 3, length: 37, behind: [7]) == [7] + bytes[3...])
+    #expect(plane.readAtOnce(FileID(1), offset: 3, length: 38, behind: []) == nil)
+    #expect(plane.readAtOnce(FileID(2), offset: 3, length: 1, behind: []) == nil)
+    // What changes in place meanwhile isn't what was journaled.
+    try acts.truncate(path, to: 0)
+    try acts.append(path, pattern(40, 9))
+    #expect(plane.readAtOnce(FileID(1), offset: 0, length: 40, behind: []) == bytes)
+  }
+
   @Test func `A FIFO under a log's name is listed as what it is and never opened for reading`() throws {
     let acts = try LinuxFiles()
     let path = acts.root.appending(Array("a.log".utf8))

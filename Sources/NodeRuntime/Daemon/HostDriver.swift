@@ -41,6 +41,13 @@ final class HostDriver: @unchecked Sendable {
     var behind: [(after: Int, send: () -> Void)] = []
   }
   private var orders: [ConnectionID: Order] = [:]
+  /// The records of the last commit, and the checkpoint behind them once one was signed: most are sent right after.
+  private struct Latest {
+    var records: [[UInt8]]
+    var position: JournalPosition
+    var checkpoint: Checkpoint?
+  }
+  private var latest: Latest?
   /// Reads on behalf of a server, and what the machine is told when one takes too long.
   private var reads: [UInt64: (since: Instant, file: FileID, connection: ConnectionID)] = [:]
   private var lastRead: UInt64 = 0
@@ -244,11 +251,17 @@ final class HostDriver: @unchecked Sendable {
   }
 
   private func commit(_ batch: HostBatch) {
-    ask(.hostCommit, .hostCommit) { [store] in
+    workers.submit(.hostCommit, .hostCommit) { [loop, store] in
+      let (answer, latest): (HostInput, Latest?)
       do throws(StoreError) {
         let position = try store.commit(batch)
-        return .committed(position, number: store.number)
-      } catch { return .commitFailed(error) }
+        answer = .committed(position, number: store.number)
+        latest = Latest(records: batch.records, position: position)
+      } catch { (answer, latest) = (.commitFailed(error), nil) }
+      loop.post { [weak self] in
+        if let latest, !latest.records.isEmpty { self?.latest = latest }
+        self?.take(answer)
+      }
     }
   }
 
@@ -260,10 +273,15 @@ final class HostDriver: @unchecked Sendable {
     }
   }
 
-  /// Reads and signs on a worker, with the key of the connection's payload: what is sent later stays behind it (W1).
+  /// Those of the last commit at once, others read and signed on a worker. What is sent later stays behind them (W1).
   private func sendRecords(_ connection: ConnectionID, _ range: Range<UInt64>) {
     let limits = machine.settings.limits
-    orders[connection, default: Order()].recordsAsked += 1
+    let order = orders[connection] ?? Order()
+    orders[connection] = order
+    orders[connection]?.recordsAsked += 1
+    if order.recordsSent == order.recordsAsked, let frame = latestFrame(range) {
+      return send(.success([frame]), on: connection)
+    }
     workers.submit(.journal, .connection(connection)) { [loop, identity, key, store] in
       // As many frames as the bounds of one ask for, each with a checkpoint of its own (J2).
       let frames = Result {
@@ -271,15 +289,26 @@ final class HostDriver: @unchecked Sendable {
           first: range.lowerBound,
           encoded: try store.records(from: range.lowerBound, count: range.count, bytes: .max), limits: limits
         ) { length in
-          var checkpoint = Checkpoint(
-            host: identity.host, journal: identity.journal, length: length, root: try store.root(at: length),
-            signature: [])
-          checkpoint.signature = try key.sign(checkpoint.signedBytes)
-          return checkpoint
+          try key.checkpoint(identity, TreeHead(length: length, root: try store.root(at: length)))
         }
       }
       loop.post { [weak self] in self?.send(frames, on: connection) }
     }
+  }
+
+  /// Nil unless it is all of the last commit, and one frame.
+  private func latestFrame(_ range: Range<UInt64>) -> Frame? {
+    guard var latest, range.upperBound == latest.position.length, range.count == latest.records.count else {
+      return nil
+    }
+    let head = TreeHead(length: latest.position.length, root: latest.position.root)
+    guard let checkpoint = latest.checkpoint ?? (try? key.checkpoint(identity, head)) else { return nil }
+    latest.checkpoint = checkpoint
+    self.latest = latest
+    let frames = Records.frames(
+      first: range.lowerBound, encoded: latest.records, limits: machine.settings.limits
+    ) { _ in checkpoint }
+    return frames.count == 1 ? frames[0] : nil
   }
 
   private func send(_ frames: Result<[Frame], any Error>, on connection: ConnectionID) {
@@ -343,21 +372,28 @@ final class HostDriver: @unchecked Sendable {
 
   private func sendPayload(_ connection: ConnectionID, _ id: FileID, _ header: PayloadHeader) {
     let after = orders[connection]?.recordsAsked ?? 0
+    let head = Frame.payload(header).encoded()
+    if let frame = files.readAtOnce(id, offset: header.offset, length: header.length, behind: head) {
+      return send(header, .success(frame), of: id, on: connection, after: after)
+    }
     read(id, for: connection) { [files] in
       let frame: Result<[UInt8], PayloadUnavailable>
       do throws(PayloadUnavailable) {
-        let head = Frame.payload(header).encoded()
         frame = .success(try files.read(id, offset: header.offset, length: header.length, behind: head))
       } catch { frame = .failure(error) }
       return frame
     } answer: { driver, frame in
-      guard driver.links[connection] != nil else { return }
-      guard driver.orders[connection]?.recordsSent ?? 0 < after else {
-        return driver.send(header, frame, of: id, on: connection)
-      }
-      driver.orders[connection]?.behind.append(
-        (after, { [weak driver] in driver?.send(header, frame, of: id, on: connection) }))
+      driver.send(header, frame, of: id, on: connection, after: after)
     }
+  }
+
+  private func send(
+    _ header: PayloadHeader, _ frame: Result<[UInt8], PayloadUnavailable>, of id: FileID, on connection: ConnectionID,
+    after: Int
+  ) {
+    guard links[connection] != nil else { return }
+    guard orders[connection]?.recordsSent ?? 0 < after else { return send(header, frame, of: id, on: connection) }
+    orders[connection]?.behind.append((after, { [weak self] in self?.send(header, frame, of: id, on: connection) }))
   }
 
   private func send(
@@ -372,6 +408,15 @@ final class HostDriver: @unchecked Sendable {
     case .failure(let error):
       take(.payloadUnavailable(connection, id, offset: header.offset, reason: error.reason))
     }
+  }
+}
+
+extension JournalKey {
+  fileprivate func checkpoint(_ identity: JournalIdentity, _ head: TreeHead) throws -> Checkpoint {
+    var checkpoint = Checkpoint(
+      host: identity.host, journal: identity.journal, length: head.length, root: head.root, signature: [])
+    checkpoint.signature = try sign(checkpoint.signedBytes)
+    return checkpoint
   }
 }
 
