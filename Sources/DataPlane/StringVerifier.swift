@@ -56,10 +56,15 @@ package struct StringVerifier<H: TreeHasher> where H.Value == Digest {
     return VerifyAnswer(upTo: met.length, root: metRoot, met: metPromises, leaves: leaves, failedAt: failedAt)
   }
 
+  /// Whether the tree is at hand there: nothing has to be read for it.
+  package func stands(at from: UInt64, root: Digest) -> Bool {
+    standing.map { $0.tree.length == from && $0.root == root } ?? false
+  }
+
   private func tree(
     at from: UInt64, root: Digest, storedLeaves: (UInt64) throws -> [Digest], held: (UInt64, Int) throws -> [UInt8]
   ) throws -> FileTree<H> {
-    if let standing, standing.tree.length == from, standing.root == root { return standing.tree }
+    if let standing, stands(at: from, root: root) { return standing.tree }
     let whole = from / UInt64(leafSize)
     let open = Int(from % UInt64(leafSize))
     var tree = FileTree<H>(leafSize: leafSize, leaves: try storedLeaves(whole))

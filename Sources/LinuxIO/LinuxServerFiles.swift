@@ -14,6 +14,8 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
   private struct State {
     var frames: [PayloadID: [UInt8]] = [:]
     var strings: [StringKey: HeldString] = [:]
+    /// Of what was freed, hence committed: a peer that is told of it asks for it at once.
+    var freed = RecentBytes<StringKey>(limit: 1 << 20, mostOfOne: LinuxServerFiles.little)
   }
   private let state = Monitor(State())
   private let limits: Limits
@@ -23,6 +25,8 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
   private let direct = DirectWrites()
   /// One at a time: a link is compared with what stands there, then replaced.
   let linking = Monitor(())
+  /// Bytes that are hashed in about ten microseconds.
+  private static let little = 16 << 10
   /// From this many on, files are synced by one `syncfs` instead of one by one (P2).
   private static let manyFiles = 17
 
@@ -121,17 +125,49 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
     return head + bytes
   }
 
+  /// The same of what is in memory; nil if it isn't.
+  package func readAtOnce(_ key: StringKey, offset: UInt64, count: Int, behind head: [UInt8]) -> [UInt8]? {
+    let (known, freed) = state.withLock { ($0.strings[key], $0.freed.bytes(of: key, at: offset, count: count)) }
+    if let freed { return head + freed }
+    guard count <= Self.little else { return nil }
+    return known?.state.withLock { $0.queue.bytes(offset..<offset.saturatingAdding(UInt64(count))) }.map { head + $0 }
+  }
+
   package func verify(
     _ key: StringKey, in segment: Segment, from: UInt64, root: Digest, promises: [Promise]
   ) -> VerifyAnswer {
     let string = string(key)
     return string.verifier.withLock { verifier in
-      verifier.verify(
-        file: key.key.file, from: from, root: root, promises: promises,
-        received: { range in string.state.withLock { $0.queue.pieces(range) } },
-        storedLeaves: { try storedLeaves(segment.holder(of: key, at: from), $0) },
-        held: { offset, count in try heldBytes(string, segment, offset: offset, count: count) })
+      verify(string, &verifier, in: segment, from: from, root: root, promises: promises)
     }
+  }
+
+  /// The same where it is done in microseconds: nothing has to be read for it, and little to be hashed. Nil where it isn't.
+  package func verifyAtOnce(
+    _ key: StringKey, in segment: Segment, from: UInt64, root: Digest, promises: [Promise]
+  ) -> VerifyAnswer? {
+    guard let end = promises.last?.length, end.saturatingSubtracting(from) <= Self.little else { return nil }
+    let string = string(key)
+    return string.verifier.withLock { verifier in
+      guard verifier.stands(at: from, root: root) else { return nil }
+      return verify(string, &verifier, in: segment, from: from, root: root, promises: promises)
+    }
+  }
+
+  private func verify(
+    _ string: HeldString, _ verifier: inout StringVerifier<SHA256Tree>, in segment: Segment, from: UInt64, root: Digest,
+    promises: [Promise]
+  ) -> VerifyAnswer {
+    verifier.verify(
+      file: string.key.key.file, from: from, root: root, promises: promises,
+      received: { range in string.state.withLock { $0.queue.pieces(range) } },
+      storedLeaves: { try storedLeaves(segment.holder(of: string.key, at: from), $0) },
+      held: { offset, count in try heldBytes(string, segment, offset: offset, count: count) })
+  }
+
+  /// Whether few received bytes of it are in memory: moving or freeing them takes microseconds.
+  package func holdsLittle(_ key: StringKey) -> Bool {
+    state.withLock { $0.strings[key] }?.state.withLock { $0.queue.byteCount <= Self.little } ?? true
   }
 
   package func discard(_ key: StringKey, from: UInt64) { string(key).state.withLock { $0.queue.discard(from: from) } }
@@ -144,10 +180,15 @@ package final class LinuxServerFiles: ServerDataPlane, Sendable {
   }
 
   package func free(_ key: StringKey, below: UInt64) {
-    string(key).state.withLock { state in
+    let (start, freed) = string(key).state.withLock { state in
+      let start = state.queue.start
+      let isLittle = start < below && below - start <= UInt64(Self.little)
+      let freed = isLittle ? state.queue.bytes(start..<below) : nil
       state.queue.free(below: below)
       state.floor = max(state.floor, below)
+      return (start, freed)
     }
+    if let freed { state.withLock { $0.freed.note(freed, of: key, at: start) } }
   }
 
   package func forget(_ key: StringKey) { state.withLock { _ = $0.strings.removeValue(forKey: key) } }

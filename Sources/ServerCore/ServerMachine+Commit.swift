@@ -368,8 +368,7 @@ extension ServerMachine where H.Value == Digest {
     guard let end = done.end else { return }
     let bytes = end - strings[index].committed
     strings[index].isPayloadInFlight = false
-    strings[index].row.committed = end
-    strings[index].row.root = done.row.root
+    strings[index].commit(upTo: end, done.row.root)
     strings[index].points.removeAll { $0.end <= end }
     strings[index].promises.removeThrough(end)
     strings[index].reported = nil

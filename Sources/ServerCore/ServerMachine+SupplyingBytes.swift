@@ -12,7 +12,10 @@ extension ServerMachine where H.Value == Digest {
         guard let wanted = links[id]?.supplies[channel]?.wantedFiles.popFirst() else { return }
         links[id]?.supplies[channel]?.file = FileSupply(wanted: wanted)
         let key = FileKey(host: supply.journal.host, file: wanted.file)
-        return read(.rows([key]), for: .supplyFile(id, channel: channel))
+        guard let first = stringIndex[key] else { return read(.rows([key]), for: .supplyFile(id, channel: channel)) }
+        strings[first].isRecent = true
+        choose(among: all(first).map { strings[$0].row }, on: id, channel)
+        continue
       }
       guard case .sending(let row, let next) = file.work, file.sending == nil else { return }
       if sendBytes(of: file, row, from: next, supply, on: id, channel) { return }
@@ -56,15 +59,7 @@ extension ServerMachine where H.Value == Digest {
     switch file.work {
     case .reading:
       let rows = answer.files.flatMap { file in [file.row].compactMap { $0 } + file.branches.map(\.row) }
-        .filter { $0.committed > 0 }
-      links[id]?.supplies[channel]?.file?.rows = rows
-      let head = file.wanted.head
-      let distinct = rows.filter { $0.isDistinct && $0.committed >= head.length }
-      if let exact = distinct.first(where: { $0.head == head }) {
-        join(exact, on: id, channel)
-      } else {
-        choose(distinct, on: id, channel)
-      }
+      choose(among: rows, on: id, channel)
     case .withdrawn: endFile(on: id, channel)
     case .choosing, .joining, .sending: break
     }
@@ -75,6 +70,18 @@ extension ServerMachine where H.Value == Digest {
     case .reading: refuseFile(on: id, channel)
     case .withdrawn: endFile(on: id, channel)
     case .choosing, .joining, .sending, nil: break
+    }
+  }
+
+  private mutating func choose(among rows: [StoredString], on id: ConnectionID, _ channel: UInt32) {
+    guard let head = links[id]?.supplies[channel]?.file?.wanted.head else { return }
+    let rows = rows.filter { $0.committed > 0 }
+    links[id]?.supplies[channel]?.file?.rows = rows
+    let distinct = rows.filter { $0.isDistinct && $0.committed >= head.length }
+    if let exact = distinct.first(where: { $0.head == head }) {
+      join(exact, on: id, channel)
+    } else {
+      choose(distinct, on: id, channel)
     }
   }
 
@@ -105,6 +112,9 @@ extension ServerMachine where H.Value == Digest {
   }
 
   private mutating func askRoot(of row: StoredString, _ length: UInt64, on id: ConnectionID, _ channel: UInt32) {
+    if let index = index(of: row.key), let root = strings[index].formerRoot(at: length) {
+      return supplyRoot(root, on: id, channel)
+    }
     let rows = links[id]?.supplies[channel]?.file?.rows ?? []
     guard let holder = row.holder(of: length - 1, among: rows)?.row else { return refuseFile(on: id, channel) }
     ask(holder.key, holder.segment, length, for: .supply(id, channel: channel))

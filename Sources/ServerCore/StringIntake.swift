@@ -79,6 +79,8 @@ struct StringIntake {
   /// It was being made when the process started: an empty file of the row's name is its own.
   var adopts = false
   var promises: PromiseWindow
+  /// What was committed before, the last one last: who asks for what came since has one of these.
+  private var former: [TreeHead] = []
   /// Of string 0: promises about its file that no commit has made durable.
   var newPromises: [Promise] = []
 
@@ -152,6 +154,18 @@ struct StringIntake {
     attempted = row.committed
     syncedUpTo = row.synced
   }
+
+  private static var mostFormer: Int { 4 }
+
+  mutating func commit(upTo end: UInt64, _ root: Digest) {
+    if former.count == Self.mostFormer { former.removeFirst() }
+    former.append(row.head)
+    row.committed = end
+    row.root = root
+  }
+
+  /// The root of its first `length` bytes, if it was just as long not long ago.
+  func formerRoot(at length: UInt64) -> Digest? { former.last { $0.length == length }?.root }
 
   var committed: UInt64 { row.committed }
   var isVerifying: Bool { !verifying.isEmpty }

@@ -58,6 +58,37 @@ import Testing
     }
     #expect((1..<80).contains(refused))
   }
+
+  @Test(arguments: 1...12) func `What is remembered of commits is what the store says (M3, J2)`(seed: UInt64) throws {
+    var history = try ServerHistory(seed: seed)
+    let test = try ServerStoreUnderTest(.memory)
+    var recent = RecentCommits(seen: 0)
+    var (answered, frames, news) = (0, 0, 0)
+    for _ in 0..<80 {
+      if history.chance(of: 8) { test.store.begin(history.nextMarks().present.life) }
+      let batch = history.next()
+      guard (try? test.store.commit(batch)) != nil else { continue }
+      history.applied(batch)
+      let isRead = !history.chance(of: 8)
+      recent.note(
+        batch, number: test.store.number,
+        isRead ? RecentCommits.News(after: recent.seen, with: batch, in: test.store) : nil)
+      var queries: [StoreQuery] = []
+      for held in try test.store.journals() {
+        for first in 0..<held.length { queries.append(.frame(held.key, from: first)) }
+      }
+      let last = try test.store.feed().last
+      for after in 0...last { for count in [1, 3, 256] { queries.append(.changes(after: after, count: count)) } }
+      for query in queries {
+        guard let answer = recent.answer(query) else { continue }
+        #expect(try answer == test.store.answer(query), "\(query)")
+        if case .frame = query { frames += 1 } else { news += 1 }
+      }
+      answered += queries.count
+    }
+    // Some are remembered, not all.
+    #expect(frames > 0 && news > 0 && frames + news < answered)
+  }
 }
 
 /// Batches of a host that are right most of the time.

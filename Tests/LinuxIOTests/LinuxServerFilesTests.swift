@@ -48,6 +48,42 @@ import Testing
     #expect(outside.content(outside.root.appending(Array("victim".utf8))) == [])
   }
 
+  @Test func `What is in memory is verified and supplied without reading, and nothing else`() throws {
+    let acts = try LinuxFiles()
+    let plane = try plane(acts)
+    let (key, segment) = (try key(), Segment(BytePath("files/a"), from: 0))
+    #expect(plane.create(key, segment, adopts: false) == .created)
+    func root(_ bytes: [UInt8]) -> Digest { treeOf(SHA256Tree.self, bytes).root }
+    func promise(_ bytes: [UInt8]) -> Promise {
+      Promise(key: key.key, length: UInt64(bytes.count), root: root(bytes))
+    }
+    let bytes = pattern(12)
+    plane.hold(PayloadID(1), bytes: Array(bytes[..<5]))
+    plane.admit(PayloadID(1), to: key, offset: 0)
+    // Where no tree stands yet one is put together, of what may have to be read.
+    let first = [promise(Array(bytes[..<5]))]
+    #expect(plane.verifyAtOnce(key, in: segment, from: 0, root: SHA256Tree.empty, promises: first) == nil)
+    #expect(plane.verify(key, in: segment, from: 0, root: SHA256Tree.empty, promises: first).upTo == 5)
+    plane.hold(PayloadID(2), bytes: Array(bytes[5...]))
+    plane.admit(PayloadID(2), to: key, offset: 5)
+    let answer = plane.verifyAtOnce(key, in: segment, from: 5, root: first[0].root, promises: [promise(bytes)])
+    #expect(answer?.upTo == 12)
+    #expect(answer?.root == root(bytes))
+    let far = Promise(key: key.key, length: 12 + (1 << 20), root: first[0].root)
+    #expect(plane.verifyAtOnce(key, in: segment, from: 12, root: root(bytes), promises: [far]) == nil)
+
+    func expectBytes(_ location: SourceLocation = #_sourceLocation) {
+      #expect(
+        plane.readAtOnce(key, offset: 3, count: 9, behind: [7]) == [7] + bytes[3...], sourceLocation: location)
+      #expect(plane.readAtOnce(key, offset: 3, count: 10, behind: []) == nil, sourceLocation: location)
+    }
+    expectBytes()
+    #expect(plane.write(key, segment, from: 0, upTo: 12, sync: false) == .done)
+    plane.free(key, below: 12)
+    expectBytes()
+    #expect(acts.content(acts.root.appending(Array("files/a".utf8))) == bytes)
+  }
+
   @Test func `Directories that hosts name are remembered within a bound`() throws {
     var paths = RecentPaths(limit: 100_000)
     let first = BytePath("files/web1/0")

@@ -25,6 +25,21 @@ import Testing
     }
   }
 
+  @Test func `A key is free when nothing with it waits or runs`() throws {
+    let pool = WorkerPool<TestLane, String>()
+    let gate = Monitor(0)
+    #expect(pool.isFree("a"))
+    for _ in 0..<2 { pool.submit(.wide, "a") { gate.waiting { $0 > 0 ? ($0 -= 1) : nil } } }
+    for _ in 0..<2 {
+      #expect(!pool.isFree("a") && pool.isFree("b"))
+      gate.withLock { $0 += 1 }
+      gate.wakeAll()
+    }
+    while !pool.isIdle({ _ in true }) { sched_yield() }
+    #expect(pool.isFree("a"))
+    pool.stop()
+  }
+
   @Test func `A key that waits holds up no other key`() throws {
     let pool = WorkerPool<TestLane, String>()
     let gate = Monitor(false)

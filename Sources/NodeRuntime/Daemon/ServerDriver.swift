@@ -32,6 +32,7 @@ final class ServerDriver: @unchecked Sendable {
   private var counterDue: EventLoop.Timer?
   /// The store didn't go with the log root when this process began.
   private var isOlder = false
+  private var recent: RecentCommits
   /// Since the counter was advanced last.
   private var hasCommitted = false
   /// Payload taken from sockets since the start.
@@ -39,6 +40,8 @@ final class ServerDriver: @unchecked Sendable {
   private var lastPayload: UInt64 = 0
   /// Called when what existed at `settle` is on every peer, and theirs here.
   var onSettled: (UInt64) -> Void = { _ in }
+  /// Questions about strings that workers haven't answered yet.
+  private var asked: [StringKey: Int] = [:]
   private let inputs = InputQueue<ServerInput>()
   private var effects: [ServerEffect] = []
 
@@ -61,6 +64,7 @@ final class ServerDriver: @unchecked Sendable {
   ) {
     machine = ServerMachine(settings: settings, verifier: verifier)
     self.store = store
+    recent = RecentCommits(seen: 0)
     self.counter = counter
     self.files = files
     self.tls = tls
@@ -79,10 +83,12 @@ final class ServerDriver: @unchecked Sendable {
     isOlder = !counterMatches
     var cursors: [String: FeedCursor] = [:]
     for peer in peers { cursors[peer.name] = try store.cursor(of: peer.name) }
+    let feed = try store.feed()
+    recent = RecentCommits(seen: feed.last)
     take(
       .started(
         journals: try store.journals(), left: try store.leftUnfinished(promises: machine.settings.limits.promiseWindow),
-        totals: try store.totals(), counterMatches: counterMatches, number: store.number, feed: try store.feed(),
+        totals: try store.totals(), counterMatches: counterMatches, number: store.number, feed: feed,
         cursors: cursors))
   }
 
@@ -120,15 +126,15 @@ final class ServerDriver: @unchecked Sendable {
     case .resume(let connection): links[connection]?.resume()
     case .close(let connection, let code, let text): links[connection]?.close(code, text)
     case .drop(let id): files.drop(id)
-    case .admit, .admitTail, .discard, .free, .compare, .probe, .verify, .create, .write: performOnString(effect)
+    case .admit, .admitTail, .discard, .free, .forget: performInMemory(effect)
+    case .compare, .probe, .verify, .create, .write: performOnString(effect)
     case .sync(let targets): syncAll(targets)
     case .link(let host, let path): link(host, path)
     case .load(let id, let query): load(id, query)
-    case .forget(let key): workers.submit(.received, .string(key)) { [files] in files.forget(key) }
     case .commit(let batch, let log): commit(batch, log)
     case .dial(let index): dial(index)
     case .computeRoot(let id, let key, let segment, let length):
-      ask(.plainFiles, .string(key)) { [files] in .rootComputed(id, files.root(of: key, in: segment, length: length)) }
+      ask(.plainFiles, key) { [files] in .rootComputed(id, files.root(of: key, in: segment, length: length)) }
     case .supply(let link, let channel, let key, let segment, let header):
       supply(link, channel, key, segment, header)
     case .settled(let token): onSettled(token)
@@ -146,33 +152,67 @@ final class ServerDriver: @unchecked Sendable {
     }
   }
 
+  /// The same about a string.
+  private func ask(_ lane: Lane, _ key: StringKey, _ work: @escaping @Sendable () -> ServerInput) {
+    asked[key, default: 0] += 1
+    workers.submit(lane, .string(key)) { [loop] in
+      let answer = work()
+      loop.post { [weak self] in
+        guard let self else { return }
+        asked[key] = asked[key].flatMap { $0 > 1 ? $0 - 1 : nil }
+        take(answer)
+      }
+    }
+  }
+
+  /// What takes microseconds isn't handed over, which costs more than that, where nothing about its string comes before
+  /// it.
+  private func mayDoHere(_ key: StringKey) -> Bool { asked[key] == nil && workers.isFree(.string(key)) }
+
+  private func performInMemory(_ effect: ServerEffect) {
+    let files = files
+    switch effect {
+    case .admit(let id, let key, let offset): arrange(key) { files.admit(id, to: key, offset: offset) }
+    case .admitTail(let id, let key, let offset, let dropping):
+      arrange(key) { files.admitTail(id, to: key, offset: offset, dropping: dropping) }
+    case .discard(let key, let from): arrange(key) { files.discard(key, from: from) }
+    case .free(let key, let below): arrange(key) { files.free(key, below: below) }
+    case .forget(let key): arrange(key) { files.forget(key) }
+    default: break
+    }
+  }
+
+  private func arrange(_ key: StringKey, _ work: @escaping @Sendable () -> Void) {
+    if files.holdsLittle(key), mayDoHere(key) { return work() }
+    workers.submit(.received, .string(key), work)
+  }
+
   /// Work about one string runs in the order of its effects, also where one of them takes long.
   private func performOnString(_ effect: ServerEffect) {
     let files = files
     switch effect {
-    case .admit(let id, let key, let offset):
-      workers.submit(.received, .string(key)) { files.admit(id, to: key, offset: offset) }
-    case .admitTail(let id, let key, let offset, let dropping):
-      workers.submit(.received, .string(key)) { files.admitTail(id, to: key, offset: offset, dropping: dropping) }
-    case .discard(let key, let from): workers.submit(.received, .string(key)) { files.discard(key, from: from) }
-    case .free(let key, let below): workers.submit(.received, .string(key)) { files.free(key, below: below) }
     case .compare(let id, let key, let segment, let offset, let count):
-      ask(.plainFiles, .string(key)) {
+      ask(.plainFiles, key) {
         .compared(id, isEqual: files.compare(id, with: key, in: segment, offset: offset, count: count))
       }
     case .probe(let id, let key, let segment, let offset, let count):
-      ask(.plainFiles, .string(key)) {
+      ask(.plainFiles, key) {
         .probed(id, files.probe(id, against: key, in: segment, offset: offset, count: count))
       }
     case .verify(let key, let segment, let from, let root, let promises):
-      ask(.received, .string(key)) {
+      if mayDoHere(key),
+        let answer = files.verifyAtOnce(key, in: segment, from: from, root: root, promises: promises)
+      {
+        return take(.verified(key, answer))
+      }
+      ask(.received, key) {
         .verified(key, files.verify(key, in: segment, from: from, root: root, promises: promises))
       }
     case .create(let key, let segment, let adopts):
       pave(files.paving(for: segment.path), .plainFiles, .string(key))
-      ask(.plainFiles, .string(key)) { .created(key, files.create(key, segment, adopts: adopts)) }
+      ask(.plainFiles, key) { .created(key, files.create(key, segment, adopts: adopts)) }
     case .write(let key, let segment, let from, let end, let sync):
-      ask(.plainFiles, .string(key)) {
+      ask(.plainFiles, key) {
         .written(key, upTo: end, files.write(key, segment, from: from, upTo: end, sync: sync))
       }
     default: break
@@ -207,7 +247,7 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func repair(_ row: StoredString, leftover: UInt64?) {
-    ask(.plainFiles, .string(row.key)) { [store, files] in
+    ask(.plainFiles, row.key) { [store, files] in
       do {
         // The survey of a start comes by every file: of few of them the log holds anything.
         let ranges = row.synced < row.committed ? try store.logRanges(of: row.key) : []
@@ -250,19 +290,31 @@ final class ServerDriver: @unchecked Sendable {
 
   private func commit(_ batch: ServerBatch, _ log: [LogRange]) {
     defer { advanceCounterSoon() }
-    ask(.serverCommit, .serverCommit) { [store, files] in
+    let seen = recent.seen
+    let hasPeers = !peers.isEmpty
+    workers.submit(.serverCommit, .serverCommit) { [loop, store, files] in
       var batch = batch
       batch.log = log.map {
         ServerBatch.LogPayload(
           key: $0.key, offset: $0.offset, bytes: files.queued($0.key, offset: $0.offset, length: $0.length))
       }
       do throws(StoreError) {
-        return .committed(nil, try store.commit(batch), number: store.number)
-      } catch { return .committed(error) }
+        let done = try store.commit(batch)
+        let number = store.number
+        // Peers are told of it at once.
+        let news = hasPeers ? RecentCommits.News(after: seen, with: batch, in: store) : nil
+        batch.log = []
+        let noted = batch
+        loop.post { [weak self] in
+          if hasPeers { self?.recent.note(noted, number: number, news) }
+          self?.take(.committed(nil, done, number: number))
+        }
+      } catch { loop.post { [weak self] in self?.take(.committed(error)) } }
     }
   }
 
   private func load(_ id: ReadID, _ query: StoreQuery) {
+    if let answer = recent.answer(query) { return take(.loaded(id, answer)) }
     ask(.holdings, .reading(id, query.host)) { [store] in
       do throws(StoreError) { return .loaded(id, try store.answer(query)) } catch { return .unreadable(id, error) }
     }
@@ -273,17 +325,21 @@ final class ServerDriver: @unchecked Sendable {
   private func supply(
     _ id: ConnectionID, _ channel: UInt32, _ key: StringKey, _ segment: Segment, _ header: PayloadHeader
   ) {
+    // One behind the other: the channel's number speaks of the next frame.
+    let head = Frame.channel(channel).encoded() + Frame.payload(header).encoded()
+    if let frame = files.readAtOnce(key, offset: header.offset, count: header.length, behind: head) {
+      return supply(id, channel, header, frame)
+    }
     workers.submit(.plainFiles, .string(key)) { [loop, files] in
-      // One behind the other: the channel's number speaks of the next frame.
-      let head = Frame.channel(channel).encoded() + Frame.payload(header).encoded()
       let frame = files.read(key, in: segment, offset: header.offset, count: header.length, behind: head)
-      loop.post { [weak self] in
-        guard let self else { return }
-        guard let frame else { return take(.supplied(id, channel: channel, end: header.end, isSent: false)) }
-        links[id]?.send(payload: frame) { [weak self] in
-          self?.take(.supplied(id, channel: channel, end: header.end, isSent: true))
-        }
-      }
+      loop.post { [weak self] in self?.supply(id, channel, header, frame) }
+    }
+  }
+
+  private func supply(_ id: ConnectionID, _ channel: UInt32, _ header: PayloadHeader, _ frame: [UInt8]?) {
+    guard let frame else { return take(.supplied(id, channel: channel, end: header.end, isSent: false)) }
+    links[id]?.send(payload: frame) { [weak self] in
+      self?.take(.supplied(id, channel: channel, end: header.end, isSent: true))
     }
   }
 

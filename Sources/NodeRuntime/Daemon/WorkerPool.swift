@@ -127,6 +127,9 @@ final class WorkerPool<Lane: WorkLane, Key: Hashable & Sendable>: Sendable {
     }
   }
 
+  /// Whether nothing with this key waits or runs: so it stays until somebody submits some.
+  func isFree(_ key: Key) -> Bool { state.withLock { $0.queues[key] == nil } }
+
   /// Whether nothing of the lanes waits or runs.
   func isIdle(_ isMeant: (Lane) -> Bool) -> Bool {
     state.withLock { state in
