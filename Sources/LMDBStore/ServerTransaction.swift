@@ -165,6 +165,7 @@ struct ServerTransaction: ~Copyable {
       try transaction.put(encoded { $0.write(row.key) }, at: name, in: tables.names, .new)
     }
     try put(row, held)
+    guard old?.identity != row.identity else { return }
     try transaction.put([], at: Self.identityKey(row.key.key, row.identity), in: tables.identities)
   }
 
