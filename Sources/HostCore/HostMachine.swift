@@ -16,14 +16,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   private var settlements: [Settlement] = []
   /// Settlements that are reached, announced when what servers acknowledged for them is noted durably too: nobody who
   /// reads the journal then (`inspect`) finds less than was announced.
-  private var reached: [Reached] = []
-  private var announcedByCommit: [Reached] = []
-
-  private struct Reached {
-    var token: UInt64
-    /// The journal has to be so long: a gap by which it was reached is durable then.
-    var journal: UInt64
-  }
+  private var reached: [UInt64] = []
+  private var announcedByCommit: [UInt64] = []
   private var phase = Phase.new
   private var notesDue: Instant?
   /// Servers that are delivered to no more, to be noted before any file's end is (`HostStart.former`).
@@ -122,8 +116,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       follower.wantScan(at: turn.now, &turn)
     case .cancelSettle(let token):
       settlements.removeAll { $0.token == token }
-      reached.removeAll { $0.token == token }
-      announcedByCommit.removeAll { $0.token == token }
+      reached.removeAll { $0 == token }
+      announcedByCommit.removeAll { $0 == token }
     case .stop: stop(&turn)
     }
   }
@@ -146,7 +140,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   /// From here on servers may hear of it (J1).
   private mutating func committed(_ position: JournalPosition, _ number: UInt64, _ turn: inout Turn) {
     let changed = journal.committed(position, number: number, &turn)
-    Self.announce(&announcedByCommit, at: position.length, &turn)
+    Self.announce(&announcedByCommit, &turn)
     for delivery in deliveries {
       delivery.notesCommitted()
       delivery.markRecords(turn.now)
@@ -173,10 +167,6 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       guard let path = journal.leaveOut(file) else { fallthrough }
       follower.setApart(file, path, "\(why)", &turn)
       for index in settlements.indices { settlements[index].expect(journal.expectedLength) }
-      for index in reached.indices { reached[index].journal = min(reached[index].journal, journal.expectedLength) }
-      for index in announcedByCommit.indices {
-        announcedByCommit[index].journal = min(announcedByCommit[index].journal, journal.expectedLength)
-      }
     case .refused: halt("its store refuses what it wasn't given: \(error)", &turn)
     }
   }
@@ -224,9 +214,9 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
 
   private mutating func reviewSettlements(_ turn: inout Turn) {
     for index in settlements.indices where settlements[index].review(follower, turn) {
-      reached.append(Reached(token: settlements[index].token, journal: journal.expectedLength))
+      reached.append(settlements[index].token)
     }
-    settlements.removeAll { settlement in reached.contains { $0.token == settlement.token } }
+    settlements.removeAll { reached.contains($0.token) }
     // One that found something unreadable (D10) is made again for those who wait.
     if settlements.contains(where: { !$0.hasTargets }), !follower.scan.isUnderWay {
       follower.wantScan(at: turn.now + settings.limits.retry, &turn)
@@ -236,16 +226,14 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   /// Nothing that a server lost meanwhile is announced: it is reviewed anew, by the last clean scan.
   private mutating func takeBackWhatIsReached() {
     let scanned = follower.scan.lastClean
-    settlements += (announcedByCommit + reached).map {
-      Settlement(token: $0.token, afterScan: scanned - min(scanned, 1))
-    }
+    settlements += (announcedByCommit + reached).map { Settlement(token: $0, afterScan: scanned - min(scanned, 1)) }
     announcedByCommit = []
     reached = []
   }
 
-  private static func announce(_ tokens: inout [Reached], at length: UInt64, _ turn: inout Turn) {
-    for reached in tokens where reached.journal <= length { turn.emit(.settled(token: reached.token)) }
-    tokens.removeAll { $0.journal <= length }
+  private static func announce(_ tokens: inout [UInt64], _ turn: inout Turn) {
+    for token in tokens { turn.emit(.settled(token: token)) }
+    tokens = []
   }
 
   private mutating func commit(_ turn: inout Turn) {
@@ -253,9 +241,7 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
       let passed = turn.now.nanoseconds / Self.notesInterval
       notesDue = Instant(nanoseconds: (passed &+ 1) &* Self.notesInterval)
     }
-    if journal.isIdle, !deliveries.contains(where: { $0.hasNotes }) {
-      Self.announce(&reached, at: journal.position.length, &turn)
-    }
+    if journal.isIdle, !deliveries.contains(where: { $0.hasNotes }) { Self.announce(&reached, &turn) }
     let isAwaited = !reached.isEmpty
     let areNotesDue = isAwaited || notesDue.map { $0 <= turn.now } ?? false
     guard journal.hasWork(notes: areNotesDue) else { return }

@@ -64,6 +64,7 @@ struct Settlement {
     guard var target = targets[id] else { return }
     guard let file = follower.files[id] else {
       targets[id] = nil
+      head = max(head, follower.journal.expectedLength)
       return
     }
     if target.takesSizeThen, file.looks >= target.looks {
@@ -73,7 +74,9 @@ struct Settlement {
     }
     guard Self.lack(of: file, target, follower) == nil else { return }
     targets[id] = nil
-    if file.lastRecord < .max { head = max(head, file.lastRecord + 1) }
+    // The record of a gap by which it is reached may be on its way to the store: which number it gets isn't known then.
+    let isDurable = file.change == nil && file.commitsAhead == 0
+    head = max(head, isDurable ? file.lastRecord &+ 1 : follower.journal.expectedLength)
   }
 
   /// What a server still lacks beside the targets, nil when nothing: records, and files that ended before it was named

@@ -45,6 +45,8 @@ final class FakeHost {
   private(set) var settled: [UInt64] = []
   /// What the store had noted of each server's files when a settlement was announced.
   private(set) var notedWhenSettled: [[UInt64]] = []
+  /// How many gaps stood then.
+  private(set) var gapsWhenSettled = 0
   private(set) var steps = 0
   /// The process is killed after so many steps.
   private let stopAfter: Int
@@ -257,6 +259,7 @@ final class FakeHost {
     case .halt: break
     case .settled(let token):
       settled.append(token)
+      gapsWhenSettled = (try? store.gaps().count) ?? 0
       notedWhenSettled = machine.settings.servers.map { name in
         ((try? store.delivered(to: name)) ?? [:]).values.sorted()
       }

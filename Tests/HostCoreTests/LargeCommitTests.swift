@@ -2,6 +2,7 @@ import HostCore
 import JournalModel
 import JournalStore
 import Testing
+import WireProtocol
 
 /// K6: a store keeps the memory of its largest commit, so none is large, however much comes at once.
 @Suite final class LargeCommitTests: TwoServers {
@@ -26,6 +27,23 @@ import Testing
     }
     // Whoever reads the journal then finds what was announced.
     for noted in host.notedWhenSettled { #expect(noted.count { $0 == 3 } == 60) }
+  }
+
+  /// Files that aren't found any more, and about which a server doesn't answer, end all at once when that was waited for.
+  /// Whoever asks for the gaps once settled is said finds all by which it was reached.
+  @Test func settledWaitsForTheLastOfItsGapsJ4() throws {
+    write(60)
+    b.isUp = false
+    let first = try FakeHost(files, servers: servers, limits: limits)
+    first.pass(.seconds(3))
+    for number in 0..<60 { files.remove("/log/\(number).log") }
+    b.isUp = true
+    b.lies = { if case .resumeAnswer = $0 { nil } else { $0 } }
+    let second = try FakeHost(files, servers: servers, limits: limits, after: first)
+    second.give(.settle(token: 1))
+    second.pass(.seconds(300))
+    #expect(second.settled == [1])
+    #expect(second.gapsWhenSettled == 60)
   }
 
   @Test func aRefusedFileIsLeftOutOfEveryCommitThatWaitsP5() throws {
