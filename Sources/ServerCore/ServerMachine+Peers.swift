@@ -134,6 +134,7 @@ extension ServerMachine where H.Value == Digest {
       release(subject, from: id)
     }
     dueLinks.remove(id)
+    supplyingLinks.remove(id)
     let isInUse = peers[link.peer].link == id
     if isInUse {
       peers[link.peer].link = nil

@@ -14,11 +14,15 @@ extension ServerMachine where H.Value == Digest {
   }
 
   mutating func want(_ wanted: WantedRecords, on id: ConnectionID) {
-    if mayWant(nil, on: id, wanted.channel) { links[id]?.supplies[wanted.channel]?.records.wanted.append(wanted.head) }
+    guard mayWant(nil, on: id, wanted.channel) else { return }
+    links[id]?.supplies[wanted.channel]?.records.wanted.append(wanted.head)
+    supplyingLinks.insert(id)
   }
 
   mutating func want(_ wanted: WantedBytes, on id: ConnectionID) {
-    if mayWant(wanted.file, on: id, wanted.channel) { links[id]?.supplies[wanted.channel]?.wantedFiles.append(wanted) }
+    guard mayWant(wanted.file, on: id, wanted.channel) else { return }
+    links[id]?.supplies[wanted.channel]?.wantedFiles.append(wanted)
+    supplyingLinks.insert(id)
   }
 
   private mutating func mayWant(_ file: FileUUID?, on id: ConnectionID, _ channel: UInt32) -> Bool {
@@ -49,13 +53,14 @@ extension ServerMachine where H.Value == Digest {
   }
 
   mutating func supplyAll(_ id: ConnectionID) {
-    guard let link = links[id], !link.supplies.isEmpty else { return }
+    guard supplyingLinks.contains(id), let link = links[id] else { return }
     let channels = link.supplies.keys.sorted()
     for channel in channels.filter({ $0 > link.served }) + channels.filter({ $0 <= link.served }) {
       guard links[id]?.supplies[channel]?.heads != nil else { continue }
       supplyRecords(id, channel)
       supplyFile(id, channel)
     }
+    if links[id]?.supplies.values.contains(where: \.isAsked) != true { supplyingLinks.remove(id) }
   }
 
   /// It isn't held, or can't be read: others may have it.

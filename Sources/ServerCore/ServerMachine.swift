@@ -109,6 +109,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
   var links: [ConnectionID: PeerLink] = [:]
   /// Links for which there may be something to do at the end of this step.
   var dueLinks: Set<ConnectionID> = []
+  /// Those on which something is asked for that isn't sent yet.
+  var supplyingLinks: Set<ConnectionID> = []
   /// On which link a file or journal was asked for: what comes from one peer isn't asked of another.
   var wantedOn: [ChangedSubject: ConnectionID] = [:]
   var lastChannel: UInt64 = 0

@@ -20,6 +20,11 @@ struct Supply {
   static var mostSending: Int { 4 }
 
   var wants: Int { records.wanted.count + wantedFiles.count }
+  /// Something that was asked for isn't sent yet.
+  var isAsked: Bool {
+    if wants > 0 || file != nil { return true }
+    if case .none = records.work { return false } else { return true }
+  }
 
   init(journal: HostJournal) { self.journal = journal }
 }
