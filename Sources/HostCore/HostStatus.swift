@@ -144,7 +144,7 @@ extension HostStatus {
     isSettled =
       waits.isEmpty && follower.owedNames == 0 && follower.journal.expectedLength == journalLength
       && servers.allSatisfy { $0.lagBytes == 0 && $0.lagEvents == 0 }
-      && follower.deliveries.allSatisfy (\.hasEndedFiles)
+      && follower.deliveries.allSatisfy(\.hasEndedFiles)
       && files.allSatisfy { $0.closed == .vanished || $0.extent <= $0.committedLength }
   }
 }
