@@ -353,7 +353,7 @@ struct ExhaustiveServer {
         said.append(.frame(id, .channel(channel)))
         said.append(.payload(id, header, bytes))
       }
-      return .supplied(id, channel: channel, end: header.end, isSent: bytes != nil)
+      return .supplied(id, channel: channel, header, isSent: bytes != nil)
     case .commit(let batch): return perform(batch)
     case .admit, .discard, .free, .forget: return nil
     }

@@ -31,7 +31,7 @@ extension ServerProcess {
     job(.string(key), world.plan.knobs[.diskLatency]) { [self] in
       befalling == nil ? plane.read(key, in: segment, offset: header.offset, count: header.length, behind: head) : nil
     } answer: { [self] bytes in
-      let answer = { [self] isSent in input(.supplied(id, channel: channel, end: header.end, isSent: isSent)) }
+      let answer = { [self] isSent in input(.supplied(id, channel: channel, header, isSent: isSent)) }
       guard let bytes else { return answer(false) }
       if world.mutant == .loseSupply { return answer(true) }
       guard let session = sessions[id] else { return }

@@ -59,7 +59,7 @@ struct PeerLink {
   }
 
   /// Frames of payload on their way.
-  var sending: Int { supplies.values.count { $0.file?.sending != nil } }
+  var sending: Int { supplies.values.saturatingSum(\.sending) }
   /// Frames of records that the transport didn't take yet: they are in memory here, whatever the other side acknowledges.
   var untaken = 0
   /// May one more be read? Those that aren't acknowledged are in memory at one side or the other.
@@ -73,6 +73,18 @@ struct PeerLink {
   static var mostChannels: Int { 64 }
   /// The channel that was served last: others come before it.
   var served: UInt32 = 0
+
+  subscript(place: SupplyPlace) -> FileSupplies {
+    get { supplies[place.channel]?[place.lane] ?? FileSupplies() }
+    _modify {
+      if supplies[place.channel] == nil {
+        var none = FileSupplies()
+        yield &none
+      } else {
+        yield &supplies[place.channel]![place.lane]
+      }
+    }
+  }
 
   mutating func expect(_ channel: UInt32) { ofChannel = channel }
 
@@ -228,6 +240,20 @@ struct Comparison {
   var asked: RootID?
 }
 
+/// What is short before what is long, else in its order.
+struct Waiting {
+  private var short = Fifo<ChangedSubject>()
+  private var long = Fifo<ChangedSubject>()
+
+  mutating func append(_ subject: ChangedSubject, isShort: Bool) {
+    if isShort { short.append(subject) } else { long.append(subject) }
+  }
+  mutating func prepend(_ subject: ChangedSubject, isShort: Bool) {
+    if isShort { short.prepend(subject) } else { long.prepend(subject) }
+  }
+  mutating func popFirst() -> ChangedSubject? { short.popFirst() ?? long.popFirst() }
+}
+
 /// What a peer announced: of each subject the newest, until it is held.
 struct PeerIntake {
   var hasBegun = false
@@ -244,7 +270,8 @@ struct PeerIntake {
   private var order = Fifo<(number: UInt64, subject: ChangedSubject)>()
   var unchecked = Fifo<ChangedSubject>()
   var later = Heap<Instant, ChangedSubject>()
-  var waiting = Fifo<ChangedSubject>()
+  /// To be asked for when others are done: a line before a backlog.
+  var waiting = Waiting()
   var isReading = false
   /// Those whose rows are read when the present reading is done.
   var unread: [ChangedSubject] = []
@@ -357,7 +384,7 @@ struct PeerIntake {
 /// What a root is computed for.
 enum RootQuestion {
   case announced(ConnectionID, ChangedSubject)
-  case supply(ConnectionID, channel: UInt32)
+  case supply(SupplyPlace)
 }
 
 extension StoredString {

@@ -7,7 +7,8 @@ import WireProtocol
 extension ServerMachine where H.Value == Digest {
   mutating func want(_ subject: ChangedSubject, _ head: TreeHead, held: [TreeHead], on id: ConnectionID) {
     links[id]?.intake.change(subject) { $0.state = .waiting(head, held: held) }
-    links[id]?.intake.waiting.append(subject)
+    let isShort = isShort(head, beyond: held)
+    links[id]?.intake.waiting.append(subject, isShort: isShort)
     askForWaiting(id)
   }
 
@@ -21,9 +22,15 @@ extension ServerMachine where H.Value == Digest {
       switch channel(for: subject, on: id) {
       case .open(let channel, let number): ask(for: subject, head, held: held, on: channel, number, id)
       case .none: failed(subject, on: id)
-      case .later: return links[id]?.intake.waiting.prepend(subject) ?? ()
+      case .later:
+        let isShort = isShort(head, beyond: held)
+        return links[id]?.intake.waiting.prepend(subject, isShort: isShort) ?? ()
       }
     }
+  }
+
+  private func isShort(_ head: TreeHead, beyond held: [TreeHead]) -> Bool {
+    head.lacks(beyond: held) <= UInt64(max(1, limits.payloadFrameSize))
   }
 
   /// Who brought less in that time is slow: of a file, or in all; and for a while no other waits for who was.
@@ -73,7 +80,7 @@ extension ServerMachine where H.Value == Digest {
 
   private enum Pace { case fair, slow, waiting }
 
-  /// How what is wanted of a link gets on. Its files come beside each other, one of each channel.
+  /// How what is wanted of a link gets on. Its files come beside each other, one of each lane of a channel.
   private func pace(of subject: ChangedSubject, on id: ConnectionID, since before: Elsewhere) -> Pace {
     let present = progress(of: subject, on: id)
     let gain = present.come.saturatingSubtracting(before.come)
@@ -86,8 +93,8 @@ extension ServerMachine where H.Value == Digest {
     let ofLink = present.ofLink.saturatingSubtracting(before.ofLink)
     if ofLink < Self.leastProgress { return .slow }
     guard lack.hasCome else { return now - asked < Self.turnAfter ? .fair : .waiting }
-    let channels = UInt64(max(1, links[id]?.intake.wantedOn.count ?? 1))
-    return gain.saturatingMultiplied(by: 2 * channels) >= ofLink ? .fair : .slow
+    let lanes = UInt64(max(1, links[id]?.intake.wantedOn.count ?? 1) * Supply.Lane.allCases.count)
+    return gain.saturatingMultiplied(by: 2 * lanes) >= ofLink ? .fair : .slow
   }
 
   private func isSlow(_ id: ConnectionID) -> Bool { links[id]?.wasSlow.map { now - $0 < Self.slowFor } ?? false }

@@ -294,7 +294,7 @@ extension ServerMachine where H.Value == Digest {
     switch roots.removeValue(forKey: id) {
     case nil: break
     case .announced(let link, let subject): compared(subject, id, root, on: link)
-    case .supply(let link, let channel): supplyRoot(root, on: link, channel)
+    case .supply(let place): supplyRoot(root, at: place)
     }
   }
 

@@ -37,7 +37,7 @@ struct Reading {
     case announced(ConnectionID)
     case compared(ConnectionID, HostJournal)
     case supplyRecords(ConnectionID, channel: UInt32)
-    case supplyFile(ConnectionID, channel: UInt32)
+    case supplyFile(SupplyPlace)
     case settling(UInt64)
     /// The own digest; the same when a walk begins; parts of the own trie, to be compared with a peer's; and for one that
     /// asks.
@@ -156,7 +156,7 @@ extension ServerMachine where H.Value == Digest {
     case .announced(let link): announcedRead(answer.files, on: link)
     case .compared(let link, let journal): comparedRead(answer.beginnings, of: journal, on: link)
     case .supplyRecords(let link, let channel): recordsToSupplyRead(answer, on: link, channel)
-    case .supplyFile(let link, let channel): fileToSupplyRead(answer, on: link, channel)
+    case .supplyFile(let place): fileToSupplyRead(answer, at: place)
     }
   }
 
@@ -175,7 +175,7 @@ extension ServerMachine where H.Value == Digest {
       case .beginnings(let id), .heads(let id), .records(let id, _): unreadableJournal("\(error)", on: id)
       case .compared(let link, let journal): unreadableAnnounced(journal, on: link)
       case .supplyRecords(let link, let channel): recordsToSupplyUnreadable(on: link, channel)
-      case .supplyFile(let link, let channel): fileToSupplyUnreadable(on: link, channel)
+      case .supplyFile(let place): fileToSupplyUnreadable(at: place)
       case .digest: trieUnreadable()
       case .walk(let link, let prefix, let theirs): compareParts(nil, with: theirs, of: prefix, on: link)
       case .trie(let link): trieUnreadable(on: link)

@@ -21,7 +21,8 @@ extension ServerMachine where H.Value == Digest {
 
   mutating func want(_ wanted: WantedBytes, on id: ConnectionID) {
     guard mayWant(wanted.file, on: id, wanted.channel) else { return }
-    links[id]?.supplies[wanted.channel]?.wantedFiles.append(wanted)
+    guard let lane = links[id]?.supplies[wanted.channel]?.lane(for: wanted, limits) else { return }
+    links[id]?.supplies[wanted.channel]?[lane].wanted.append(wanted)
     supplyingLinks.insert(id)
   }
 
@@ -58,7 +59,7 @@ extension ServerMachine where H.Value == Digest {
     for channel in channels.filter({ $0 > link.served }) + channels.filter({ $0 <= link.served }) {
       guard links[id]?.supplies[channel]?.heads != nil else { continue }
       supplyRecords(id, channel)
-      supplyFile(id, channel)
+      supplyFiles(id, channel)
     }
     if links[id]?.supplies.values.contains(where: \.isAsked) != true { supplyingLinks.remove(id) }
   }

@@ -194,7 +194,8 @@ package struct ServerMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     case .loaded(let id, let answer): loaded(id, answer)
     case .unreadable(let id, let error): unreadable(id, error)
     case .rootComputed(let id, let root): rootComputed(id, root)
-    case .supplied(let id, let channel, let end, let isSent): supplied(id, channel: channel, end: end, isSent: isSent)
+    case .supplied(let id, let channel, let header, let isSent):
+      supplied(id, channel: channel, header, isSent: isSent)
     case .taken(let id): recordsTaken(id)
     case .settle(let token): settle(token)
     case .cancelSettle(let token): cancelSettle(token)

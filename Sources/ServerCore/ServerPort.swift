@@ -70,8 +70,8 @@ package enum ServerInput: Hashable, Sendable {
   case unreadable(ReadID, StoreError)
   /// Nil when the held bytes can't be read.
   case rootComputed(RootID, Digest?)
-  /// The frame of this channel that ends there was taken by the transport; false: its bytes can't be read.
-  case supplied(ConnectionID, channel: UInt32, end: UInt64, isSent: Bool)
+  /// That frame of the channel was taken by the transport; false: its bytes can't be read.
+  case supplied(ConnectionID, channel: UInt32, PayloadHeader, isSent: Bool)
   /// The transport took what was sent before this was asked.
   case taken(ConnectionID)
   /// When is all that is held here and by peers now held by all of them? -> settled, in time

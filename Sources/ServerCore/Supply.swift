@@ -11,19 +11,33 @@ struct Supply {
   var credit: UInt64 = 0
   var spent: UInt64 = 0
   var records = RecordSupply()
-  var wantedFiles = Fifo<WantedBytes>()
-  /// One after the other: several that are long would use up the credit with pieces that no signed length covers yet, and
-  /// none could go on (W1).
-  var file: FileSupply?
+  private var files = [FileSupplies](repeating: FileSupplies(), count: Lane.allCases.count)
+
+  /// What lacks no more than a frame goes beside what is long, so that lines never wait behind a backlog; in each lane one
+  /// file comes after the other: several that are long would use up the credit with pieces that no signed length covers
+  /// yet, and none could go on (W1).
+  enum Lane: Int, CaseIterable { case short, long }
+  subscript(lane: Lane) -> FileSupplies {
+    get { files[lane.rawValue] }
+    _modify { yield &files[lane.rawValue] }
+  }
 
   /// Frames of payload of all channels on their way.
   static var mostSending: Int { 4 }
 
-  var wants: Int { records.wanted.count + wantedFiles.count }
+  var sending: Int { files.count { $0.current?.sending != nil } }
+  var wants: Int { records.wanted.count + files.saturatingSum(\.wanted.count) }
   /// Something that was asked for isn't sent yet.
   var isAsked: Bool {
-    if wants > 0 || file != nil { return true }
+    if wants > 0 || files.contains(where: { $0.current != nil }) { return true }
     if case .none = records.work { return false } else { return true }
+  }
+
+  /// Where it is to wait: behind what is under way of the same file, if anything is, since frames of a file keep their
+  /// order.
+  func lane(for wanted: WantedBytes, _ limits: Limits) -> Lane {
+    Lane.allCases.first { self[$0].current?.wanted.file == wanted.file }
+      ?? (wanted.head.lacks(beyond: wanted.held) <= UInt64(max(1, limits.payloadFrameSize)) ? .short : .long)
   }
 
   init(journal: HostJournal) { self.journal = journal }
@@ -54,6 +68,23 @@ struct RecordSupply {
   /// Frames of one channel and of all that aren't acknowledged.
   static var mostAhead: Int { 4 }
   static var mostAheadOfAll: Int { 16 }
+}
+
+/// Whose turn it is to get bytes: of a channel of a link.
+struct SupplyPlace: Hashable {
+  var link: ConnectionID
+  var channel: UInt32
+  var lane: Supply.Lane
+}
+
+struct FileSupplies {
+  var wanted = Fifo<WantedBytes>()
+  var current: FileSupply?
+}
+
+extension TreeHead {
+  /// How much of it is lacking where the longest of these is its beginning.
+  func lacks(beyond held: [TreeHead]) -> UInt64 { length - (held.map(\.length).filter { $0 <= length }.max() ?? 0) }
 }
 
 struct FileSupply {

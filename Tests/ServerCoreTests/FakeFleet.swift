@@ -24,6 +24,8 @@ final class FakeFleet {
   var partitions: Set<Set<Int>> = []
   /// Payload that came to each server from peers.
   private(set) var suppliedBytes: [Int]
+  /// Of which files, in the order in which it was sent.
+  private(set) var supplied: [FileUUID] = []
   private(set) var announced = 0
   /// Frames of records that each server sent to peers.
   private(set) var recordFrames: [Int]
@@ -73,6 +75,7 @@ final class FakeFleet {
     switch frame {
     case .frame(.announce(let announcement)): announced += announcement.changes.count
     case .frame(.records): recordFrames[world.place] += 1
+    case .payload(let header, _): supplied.append(header.file)
     default: break
     }
     directions[End(place: world.place, id: id)]?.frames.append(frame)

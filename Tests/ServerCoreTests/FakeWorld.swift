@@ -571,7 +571,7 @@ final class FakeWorld {
         _ = fleet?.carry(.frame(.channel(channel)), from: self, id)
         _ = fleet?.carry(.payload(header, bytes), from: self, id)
       }
-      feed(.supplied(id, channel: channel, end: header.end, isSent: bytes != nil))
+      feed(.supplied(id, channel: channel, header, isSent: bytes != nil))
     }
   }
 

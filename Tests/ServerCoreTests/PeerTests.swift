@@ -89,6 +89,30 @@ import WireProtocol
     expectConvergence(fleet)
   }
 
+  /// Lines of a host come to whom it doesn't reach while a backlog of its is on its way.
+  @Test(arguments: UInt64(0)..<6) func `P2 what fits a frame goes beside what is long`(seed: UInt64) throws {
+    let limits = smallLimits()
+    let host = FakeHost("web1", limits: limits)
+    for file in 0..<5 { host.bear(FakeHost.uuid(UInt64(file + 1)), "/\(file)") }
+    for piece in 0..<10 { for file in 0..<2 { host.write(file, text(200, piece + file)) } }
+    for file in 2..<5 { host.write(file, text(30, file)) }
+    let fleet = FakeFleet([[host], []], limits: limits, seed: seed)
+    fleet.partitions = [[0, 1]]
+    fleet.start()
+    _ = fleet.run(steps: 40_000)
+    fleet.partitions = []
+    expectConvergence(fleet)
+    let order = fleet.supplied.reduce(into: [FileUUID]()) { if $0.last != $1 { $0.append($1) } }
+    for file in 2..<5 {
+      let short = try #require(order.firstIndex(of: FakeHost.uuid(UInt64(file + 1))))
+      #expect(short < order.endIndex - 1, "\(order)")
+      #expect(order[short...].contains(FakeHost.uuid(1)) || order[short...].contains(FakeHost.uuid(2)))
+    }
+    // Of long ones one comes after the other.
+    let long = fleet.supplied.filter { $0 == FakeHost.uuid(1) || $0 == FakeHost.uuid(2) }
+    #expect(zip(long, long.dropFirst()).count { $0 != $1 } == 1)
+  }
+
   // MARK: Bounds
 
   /// Whatever may be announced or asked for at once, and however the journal moved behind its files in the feed.

@@ -337,9 +337,9 @@ final class ServerDriver: @unchecked Sendable {
   }
 
   private func supply(_ id: ConnectionID, _ channel: UInt32, _ header: PayloadHeader, _ frame: [UInt8]?) {
-    guard let frame else { return take(.supplied(id, channel: channel, end: header.end, isSent: false)) }
+    guard let frame else { return take(.supplied(id, channel: channel, header, isSent: false)) }
     links[id]?.send(payload: frame) { [weak self] in
-      self?.take(.supplied(id, channel: channel, end: header.end, isSent: true))
+      self?.take(.supplied(id, channel: channel, header, isSent: true))
     }
   }
 
