@@ -63,6 +63,34 @@ class Peers(unittest.TestCase):
         expect_equal(self.fleet, "logs-a", "logs-b", limit=60)
         self.assertEqual(len(strings(self.fleet, "logs-b")), 300)
 
+    def test_P2_a_line_comes_while_a_backlog_of_its_host_is_on_its_way(self):
+        a, b = self.fleet.servers("logs-a", "logs-b")
+        host, logs = self.host("web1", ["logs-a"])
+        start(a, b, host)
+        with open(f"{logs}/lines.log", "w") as log:
+            log.write("first\n")
+        self.assertEqual(host.settled(60).returncode, 0)
+        expect_equal(self.fleet, "logs-a", "logs-b")
+        b.kill()
+        chunk, chunks = os.urandom(1 << 20), 300
+        with open(f"{logs}/large.log", "wb") as log:
+            for _ in range(chunks):
+                log.write(chunk)
+        self.assertEqual(host.settled(60).returncode, 0)
+        b.start()
+
+        def length(name):
+            """Of the plain file on the server that gets it from its peer; 0: there is none."""
+            top = os.path.join(self.fleet.logs("logs-b"), "files", "web1", logs.lstrip("/"))
+            return sum(os.path.getsize(f"{top}/{found}") for found in os.listdir(top) if found.startswith(f"{name}@"))
+
+        wait_for(lambda: length("large.log") > 0, "the backlog is on its way")
+        with open(f"{logs}/lines.log", "a") as log:
+            log.write("second\n")
+        wait_for(lambda: length("lines.log") == len("first\nsecond\n"), "the line is there")
+        self.assertLess(length("large.log"), chunks << 19, "the line came behind the backlog")
+        expect_equal(self.fleet, "logs-a", "logs-b", limit=60)
+
     def test_M3_two_that_were_apart_end_equal(self):
         a, b = self.fleet.servers("logs-a", "logs-b")
         one, ones = self.host("web1", ["logs-a"])
