@@ -29,19 +29,20 @@ extension Delivery {
   }
 
   /// A connection opened.
-  func begin(_ file: FollowedFile, forgetting: Bool, _ turn: inout Turn) {
+  func begin(_ file: FollowedFile, _ turn: inout Turn) {
     let cursor = cursor(of: file)
     cursor.state = .unknown
     cursor.isInTurns = false
     cursor.isUnpromised = false
     cursor.claimed = nil
-    if forgetting, cursor.durable > 0 {
-      turn.hasLost = true
-      cursor.durable = 0
-      noteDirty(file.id, cursor)
-    }
     cursor.rewind()
     ask(file, cursor)
+  }
+
+  func forgetAcknowledged(_ file: FollowedFile) {
+    guard let cursor = cursors[file.id], cursor.durable > 0 else { return }
+    cursor.durable = 0
+    noteDirty(file.id, cursor)
   }
 
   /// The file is gone for good.

@@ -330,6 +330,7 @@ extension Delivery {
     }
     credit = welcome.credit
     told = welcome.position
+    if position != nil, !welcome.isContinued { takeBack(&turn) }
     guard !welcome.heads.isEmpty else { return open(id, welcome, from: Self.nothing, &turn) }
     let heads = onJournal(welcome.heads.map { TreeHead(length: $0.length, root: $0.root) })
     guard !heads.isEmpty else { return search(id, welcome, &turn) }
@@ -409,19 +410,22 @@ extension Delivery {
     }
     noteRecords(head.length)
     markRecords(turn.now)
-    if hasLess || isAnother { lose(&turn) }
+    if hasLess { takeBack(&turn) }
     position = told
-    beginEnded(hasLost: hasLess || isAnother)
-    for file in files.all { begin(file, forgetting: hasLess || isAnother, &turn) }
+    beginEnded(hasLost: false)
+    for file in files.all { begin(file, &turn) }
     mustAskAboutGaps = true
     isDue = true
     turn.report(.serverUp(index, records: head.length))
     if !welcome.heads.isEmpty, !isWhole { turn.report(.journalBeside(index, from: head.length)) }
   }
 
-  /// It may have lost anything: only what it says now counts.
-  private func lose(_ turn: inout Turn) {
+  /// It may have lost anything: only what it says from now on counts. Until the connection is open the old position
+  /// stays: another one that comes instead is told the same.
+  private func takeBack(_ turn: inout Turn) {
     turn.hasLost = true
+    beginEnded(hasLost: true)
+    for file in files.all { forgetAcknowledged(file) }
     forgetting = .unnoted
     lastNotes = []
     notedPosition = nil
@@ -521,7 +525,7 @@ extension Delivery {
   }
 
   var hasNotes: Bool {
-    forgetting == .unnoted || isRecordNoteDirty || isEndedNoteDirty || !dirtyNotes.isEmpty || !lastNotes.isEmpty
+    forgetting == .unnoted || isRecordNoteDirty || mayNoteEnded || !dirtyNotes.isEmpty || !lastNotes.isEmpty
   }
 
   /// The server's name, if nothing that the store has of it counts any more, also of files that aren't in memory.
@@ -538,10 +542,13 @@ extension Delivery {
 
   func noteEnded() { isEndedNoteDirty = true }
 
+  /// Not of a server that never held anything: an empty one in its place would be none that was put back.
+  private var mayNoteEnded: Bool { isEndedNoteDirty && position != nil }
+
   /// Never behind the notes that are taken with it: what was acknowledged since then would count for a store that was put
   /// back to it.
   func takePosition() -> ServerPosition? {
-    guard position != notedPosition, let position else { return nil }
+    guard forgetting != .unnoted, position != notedPosition, let position else { return nil }
     notedPosition = position
     return ServerPosition(server: name, position: position)
   }
@@ -563,7 +570,7 @@ extension Delivery {
       isRecordNoteDirty = false
       notes.append(Delivered(server: name, file: Delivered.journal, length: notedRecords))
     }
-    if isEndedNoteDirty {
+    if mayNoteEnded {
       isEndedNoteDirty = false
       notes.append(Delivered(server: name, file: Delivered.ended, length: 1))
     }

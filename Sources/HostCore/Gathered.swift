@@ -37,6 +37,7 @@ struct Gathered {
 
   /// What it costs the store, in rows.
   var size: Int { max(records.count, changes.count, leafCount / 64) }
+  var vouches: Bool { !healed.isEmpty || changes.contains { $0.file.closed != nil } }
   var isEmpty: Bool { records.isEmpty && changes.isEmpty && leaves.isEmpty && healed.isEmpty && notes.isEmpty }
 
   mutating func append(_ record: Record) { records.append(record) }

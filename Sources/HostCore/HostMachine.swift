@@ -248,7 +248,8 @@ package struct HostMachine<H: TreeHasher>: ~Copyable where H.Value == Digest {
     let isRetry = journal.isRetry
     let forgotten = areNotesDue && !isRetry ? takeForgotten() : []
     let notes = isRetry ? [] : takeFormer() + (areNotesDue ? takeNotes() : [])
-    let positions = areNotesDue && !isRetry ? takePositions() : []
+    // An end, or a gap struck out, says for good that servers have all: never before the position at which they said so.
+    let positions = !isRetry && (areNotesDue || journal.vouchesNext) ? takePositions() : []
     journal.commit(notes: notes, at: positions, forgetting: forgotten, &turn)
     guard areNotesDue, !isRetry else { return }
     notesDue = nil

@@ -93,8 +93,11 @@ final class JournalWriter {
   /// The next commit is one that failed before.
   var isRetry: Bool { underWay != nil }
 
-  /// Commits what was gathered first, with `notes` and `positions`, before which all that is noted of `forgotten` goes. Call only while
-  /// `hasWork`.
+  /// What is committed next, unless it is a retry, ends files or strikes out gaps.
+  var vouchesNext: Bool { (waiting.first ?? gathered).vouches }
+
+  /// Commits what was gathered first, with `notes` and `positions`, before which all that is noted of `forgotten` goes.
+  /// Call only while `hasWork`.
   func commit(
     notes: [Delivered], at positions: [ServerPosition], forgetting forgotten: [String], _ turn: inout Turn
   ) {

@@ -75,7 +75,7 @@ struct Settlement {
     guard Self.lack(of: file, target, follower) == nil else { return }
     targets[id] = nil
     // The record of a gap by which it is reached may be on its way to the store: which number it gets isn't known then.
-    let isDurable = file.change == nil && file.commitsAhead == 0
+    let isDurable = file.apart == nil && file.change == nil && file.commitsAhead == 0
     head = max(head, isDurable ? file.lastRecord &+ 1 : follower.journal.expectedLength)
   }
 

@@ -45,6 +45,11 @@ public struct Fifo<Element> {
   }
 
   /// Costs time in proportion to their number.
+  @inlinable public func contains(where isMeant: (Element) -> Bool) -> Bool {
+    items[head...].contains { $0.map(isMeant) ?? false }
+  }
+
+  /// The same.
   @inlinable public mutating func removeAll(where isOver: (Element) -> Bool) {
     items = items[head...].filter { $0.map { !isOver($0) } ?? false }
     head = 0

@@ -275,11 +275,13 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       state.insert(FollowedFile(file: file, mount: old.mount, place: old.place.withLock { $0 }), next)
       state.descriptors.rename(id, to: next)
     }
+    read.withLock { $0.forget(id) }
     _ = ingestors.withLock { $0.take(id) }
   }
 
   package func release(_ id: FileID) {
     let (file, held) = state.withLock { ($0.remove(id), $0.descriptors.remove(id)) }
+    read.withLock { $0.forget(id) }
     _ = ingestors.withLock { $0.take(id) }
     // The last to have it frees the bytes of a removed file, which takes its time on any disk.
     if let file, let held { aside(file.mount, id) { withExtendedLifetime(held) {} } }
@@ -345,7 +347,13 @@ package final class LinuxHostFiles: HostDataPlane, Sendable {
       let answer = ingestor.ingest(
         source, file: file.file, from: from, root: root, limit: limit, scratch: buffer,
         storedLeaves: { try storedLeaves(file.file, $0) })
-      if let count = ingestor.readAtOnce { read.withLock { $0.note(buffer.prefix(count), of: id, at: from) } }
+      read.withLock { read in
+        if let count = ingestor.readAtOnce {
+          read.note(buffer.prefix(count), of: id, at: from)
+        } else if answer.outcome != .unchanged {
+          read.forget(id)
+        }
+      }
       return answer
     }
     // Of what was let go of meanwhile nothing is kept.

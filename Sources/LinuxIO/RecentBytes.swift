@@ -36,6 +36,8 @@ struct RecentBytes<Key: Hashable & Sendable>: Sendable {
     youngBytes = 0
   }
 
+  mutating func forget(_ key: Key) { _ = remove(key) }
+
   private mutating func remove(_ key: Key) -> Tail? {
     guard let tail = young.removeValue(forKey: key) else { return old.removeValue(forKey: key) }
     youngBytes -= tail.bytes.count + Self.overhead

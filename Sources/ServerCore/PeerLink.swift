@@ -251,7 +251,7 @@ struct Waiting {
   mutating func prepend(_ subject: ChangedSubject, isShort: Bool) {
     if isShort { short.prepend(subject) } else { long.prepend(subject) }
   }
-  mutating func popFirst() -> ChangedSubject? { short.popFirst() ?? long.popFirst() }
+  mutating func popFirst(isShort: Bool) -> ChangedSubject? { isShort ? short.popFirst() : long.popFirst() }
 }
 
 /// What a peer announced: of each subject the newest, until it is held.
@@ -272,6 +272,13 @@ struct PeerIntake {
   var later = Heap<Instant, ChangedSubject>()
   /// To be asked for when others are done: a line before a backlog.
   var waiting = Waiting()
+
+  /// What is short before what is long, and half as many more of it: a backlog leaves room for lines.
+  mutating func nextToAsk(_ limits: Limits) -> ChangedSubject? {
+    if wanted < limits.wantsAhead + limits.wantsAhead / 2, let short = waiting.popFirst(isShort: true) { return short }
+    return wanted < limits.wantsAhead ? waiting.popFirst(isShort: false) : nil
+  }
+
   var isReading = false
   /// Those whose rows are read when the present reading is done.
   var unread: [ChangedSubject] = []

@@ -13,7 +13,10 @@ extension ServerMachine where H.Value == Digest {
   }
 
   mutating func askForWaiting(_ id: ConnectionID) {
-    while links[id]?.intake.wanted ?? .max < limits.wantsAhead, let subject = links[id]?.intake.waiting.popFirst() {
+    // Those for which no channel is free let the others by.
+    var passed: [(ChangedSubject, isShort: Bool)] = []
+    let limits = limits
+    while passed.count < limits.wantsAhead, let subject = links[id]?.intake.nextToAsk(limits) {
       guard case .waiting(let head, let held)? = links[id]?.intake[subject]?.state else { continue }
       if comesElsewhere(subject, on: id) {
         later(subject, at: now + limits.peerPatience, on: id)
@@ -22,11 +25,10 @@ extension ServerMachine where H.Value == Digest {
       switch channel(for: subject, on: id) {
       case .open(let channel, let number): ask(for: subject, head, held: held, on: channel, number, id)
       case .none: failed(subject, on: id)
-      case .later:
-        let isShort = isShort(head, beyond: held)
-        return links[id]?.intake.waiting.prepend(subject, isShort: isShort) ?? ()
+      case .later: passed.append((subject, isShort(head, beyond: held)))
       }
     }
+    for (subject, isShort) in passed.reversed() { links[id]?.intake.waiting.prepend(subject, isShort: isShort) }
   }
 
   private func isShort(_ head: TreeHead, beyond held: [TreeHead]) -> Bool {

@@ -7,7 +7,9 @@ import WireProtocol
 
 extension ServerMachine where H.Value == Digest {
   mutating func supplyFiles(_ id: ConnectionID, _ channel: UInt32) {
-    for lane in Supply.Lane.allCases { supplyFile(SupplyPlace(link: id, channel: channel, lane: lane)) }
+    for lane in links[id]?.supplies[channel]?.turns ?? [] {
+      supplyFile(SupplyPlace(link: id, channel: channel, lane: lane))
+    }
   }
 
   private mutating func supplyFile(_ place: SupplyPlace) {
@@ -178,6 +180,7 @@ extension ServerMachine where H.Value == Digest {
       end - next, file.wanted.head.length - next, supply.credit - supply.spent,
       UInt64(max(1, limits.payloadFrameSize)))
     links[id]?.served = channel
+    links[id]?.supplies[channel]?.served = place.lane
     links[id]?.supplies[channel]?.spent += length
     links[id]?[place].current?.sending = next + length
     work(.sending(row, next: next + length), at: place)

@@ -17,6 +17,9 @@ struct Supply {
   /// file comes after the other: several that are long would use up the credit with pieces that no signed length covers
   /// yet, and none could go on (W1).
   enum Lane: Int, CaseIterable { case short, long }
+  /// The lane that was served last: the other one comes before it.
+  var served = Lane.long
+  var turns: [Lane] { served == .long ? [.short, .long] : [.long, .short] }
   subscript(lane: Lane) -> FileSupplies {
     get { files[lane.rawValue] }
     _modify { yield &files[lane.rawValue] }
@@ -33,10 +36,10 @@ struct Supply {
     if case .none = records.work { return false } else { return true }
   }
 
-  /// Where it is to wait: behind what is under way of the same file, if anything is, since frames of a file keep their
+  /// Where it is to wait: behind what is asked for of the same file, if anything is, since frames of a file keep their
   /// order.
   func lane(for wanted: WantedBytes, _ limits: Limits) -> Lane {
-    Lane.allCases.first { self[$0].current?.wanted.file == wanted.file }
+    Lane.allCases.first { self[$0].has(wanted.file) }
       ?? (wanted.head.lacks(beyond: wanted.held) <= UInt64(max(1, limits.payloadFrameSize)) ? .short : .long)
   }
 
@@ -80,6 +83,8 @@ struct SupplyPlace: Hashable {
 struct FileSupplies {
   var wanted = Fifo<WantedBytes>()
   var current: FileSupply?
+
+  func has(_ file: FileUUID) -> Bool { current?.wanted.file == file || wanted.contains(where: { $0.file == file }) }
 }
 
 extension TreeHead {

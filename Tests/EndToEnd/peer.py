@@ -495,7 +495,7 @@ class ServerPeer(Connection):
     def open_channel(self, number, host, journal, public, credit=1 << 40):
         """To be supplied: nothing is held, and so much payload may come."""
         self.send("openChannel", struct.pack(">I", number) + counted(host) + journal + public)
-        welcome = struct.pack(">H", 1) + counted(self.name) + struct.pack(">QIQI", 0, 0, credit, 0)
+        welcome = struct.pack(">H", 1) + counted(self.name) + struct.pack(">BBIQI", 0, 0, 0, credit, 0)
         self.on(number, frame("welcome", welcome))
 
     def want_records(self, channel, length, root):

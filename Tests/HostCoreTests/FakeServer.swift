@@ -32,6 +32,7 @@ final class FakeServer {
   // How it behaves.
   var isUp = true
   private(set) var feed = Feed()
+  private(set) var positionOfLastPayload: FeedPosition?
   var isSilent = false
   var acknowledges = true
   var creditStep: UInt64 = 1 << 20
@@ -95,6 +96,7 @@ final class FakeServer {
     switch frame {
     case .recordsDurable, .payloadDurable:
       feed.last += 1
+      if case .payloadDurable = frame { positionOfLastPayload = feed.position }
       if let position = feed.position { outbox.append(.position(position)) }
     default: break
     }

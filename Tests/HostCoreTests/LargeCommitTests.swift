@@ -69,7 +69,7 @@ import WireProtocol
 }
 
 extension FakeHost {
-  fileprivate var commits: [HostBatch] {
+  var commits: [HostBatch] {
     effects.compactMap { if case .commit(let batch) = $0 { batch } else { nil } }
   }
 }

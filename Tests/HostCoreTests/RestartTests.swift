@@ -438,6 +438,28 @@ import WireProtocol
     #expect(second.store.noted(b) == b.feed.position)
   }
 
+  /// An end says for good that servers have all of a file, and is in the next commit, whenever notes are due: a server that
+  /// is put back to before it acknowledged the last bytes isn't taken for the one that did.
+  @Test(arguments: [100, 300, 500, 700, 900] as [UInt64], [0, 200, 400, 600, 800] as [UInt64])
+  func anEndIsNeverDurableBeforeThePositionThatItRestsOnP3(removed: UInt64, acknowledged: UInt64) throws {
+    files.create("/log/a.log", "one")
+    b.acknowledges = false
+    let host = try FakeHost(files, servers: servers)
+    host.pass(.milliseconds(2_000 + removed))
+    files.remove("/log/a.log")
+    host.pass(.milliseconds(150_000 + acknowledged))
+    #expect(host.closings.isEmpty)
+    b.acknowledges = true
+    host.cut(1)
+    host.pass(.seconds(30))
+    #expect(host.closings.count == 1)
+    let end = try #require(host.commits.firstIndex { $0.files.contains { $0.closed != nil } })
+    let noted = host.commits[...end].flatMap(\.positions).last { $0.server == b.name }?.position
+    // Behind the end come its own record's acknowledgements.
+    let position = try #require(b.positionOfLastPayload)
+    #expect(noted.map { $0.number >= position.number } == true, "\(String(describing: noted))")
+  }
+
   /// Where a feed is is said before something else, and twice in a row it says nothing.
   @Test func positionsAloneAreAFloodP6() throws {
     let host = try FakeHost(files, servers: servers)

@@ -46,6 +46,9 @@ final class HostDriver: @unchecked Sendable {
     var records: [[UInt8]]
     var position: JournalPosition
     var checkpoint: Checkpoint?
+
+    /// Large ones aren't kept in memory.
+    var isLittle: Bool { records.saturatingSum { $0.count + 64 } <= 1 << 20 }
   }
   private var latest: Latest?
   /// Reads on behalf of a server, and what the machine is told when one takes too long.
@@ -259,7 +262,7 @@ final class HostDriver: @unchecked Sendable {
         latest = Latest(records: batch.records, position: position)
       } catch { (answer, latest) = (.commitFailed(error), nil) }
       loop.post { [weak self] in
-        if let latest, !latest.records.isEmpty { self?.latest = latest }
+        if let latest, !latest.records.isEmpty { self?.latest = latest.isLittle ? latest : nil }
         self?.take(answer)
       }
     }
